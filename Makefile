@@ -1,0 +1,55 @@
+# The two commands: `make run` serves on http://127.0.0.1:8000, `make test` checks everything.
+# Both install what they need: Python packages into .venv, Node packages into node_modules.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check lint test-python test-web bench soak clean
+
+run: .venv/run
+	$(BIN)/python -m server
+
+test: check test-web test-python
+
+# Linters, types and the import contract.
+check: .venv/dev node_modules/installed
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	npm run --silent lint
+
+test-web: node_modules/installed
+	npm test --silent
+
+test-python: .venv/dev node_modules/installed
+	scripts/need.sh chromium:chromium
+	$(BIN)/python -m pytest
+
+bench: .venv/dev
+	$(BIN)/python -m bench
+
+# The long runs: many more rounds of what `make test` does in few.
+soak: .venv/dev node_modules/installed
+	HOURGLASS_SOAK=1 $(BIN)/python -m pytest tests/test_crash.py tests/test_races.py tests/test_convergence.py
+
+clean:
+	rm -rf .venv node_modules
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
+	scripts/need.sh python3-ensurepip:python3-venv
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+node_modules/installed: package.json package-lock.json
+	npm ci --silent
+	@touch $@

@@ -1,0 +1,203 @@
+/**
+ * The state of one room, as the events tell it.
+ *
+ * Pure: no DOM, no sockets, no clock. Hand it every event that arrives, in any order:
+ *
+ *   const state = new RoomState("main");
+ *   state.apply("snapshot", {...});   // -> "applied"
+ *   state.apply("started", {...});    // -> "applied", "duplicate", "held" or "ignored"
+ *   if (state.behind) ...             // something was missed: join again with state.position()
+ *   state.running(); state.ended(); state.presence;
+ *
+ * An event of the log is applied when its seq is the next one, ignored when it is not newer, and held
+ * when it came too early, until the ones before it are there. Jobs are never changed in place, so
+ * that a view can tell by identity what to draw again. Names come from users: they are only ever
+ * values or keys of a Map.
+ */
+
+const HELD_LIMIT = 1000;
+const EARLY_PROGRESS_LIMIT = 200;
+
+export class RoomState {
+  #running = new Map(); // run -> job, oldest first
+  #ended = new Map(); // run -> job, oldest first
+  #held = new Map(); // seq -> [name, event], came too early
+  #earlyProgress = new Map(); // run -> progress of a job whose `started` is still to come
+  #heard = 0; // the highest seq that we know to exist
+  #uncertain = false; // held events were dropped at a new epoch; they may have been of that one
+
+  constructor(room, { endedLimit = 50 } = {}) {
+    this.room = room;
+    this.endedLimit = endedLimit;
+    this.epoch = null;
+    this.seq = 0;
+    this.presence = null;
+  }
+
+  /** Whether a snapshot has come, so that an empty list means that nothing is running. */
+  get known() {
+    return this.epoch !== null;
+  }
+
+  /** Whether events are missing that no one will send unless we join again. */
+  get behind() {
+    return this.known && (this.#heard > this.seq || this.#uncertain);
+  }
+
+  /** What to send as `since`; null asks for a snapshot. */
+  position() {
+    return this.known && !this.#uncertain ? { epoch: this.epoch, seq: this.seq } : null;
+  }
+
+  /** Running jobs, the newest first: a job keeps its place for as long as it runs. */
+  running() {
+    return [...this.#running.values()].reverse();
+  }
+
+  /** The last ended jobs, the newest first. */
+  ended() {
+    return [...this.#ended.values()].reverse();
+  }
+
+  apply(name, event) {
+    if (event?.room !== this.room) return "ignored";
+    if (name === "snapshot") return this.#applySnapshot(event);
+    if (name === "progress") return this.#applyProgress(event);
+    if (name === "presence") {
+      this.presence = { watching: event.watching, names: event.names ?? [] };
+      return "applied";
+    }
+    return LOGGED.has(name) ? this.#applyLogged(name, event) : "ignored";
+  }
+
+  /** The connection is gone: whatever came too early will be sent again after the reconnect. */
+  disconnected() {
+    this.#held.clear();
+    this.#earlyProgress.clear();
+    this.#heard = this.seq;
+    this.#uncertain = false;
+  }
+
+  #applySnapshot({ epoch, seq, running, ended }) {
+    const sameLog = epoch === this.epoch;
+    if (sameLog && seq < this.seq) return "duplicate";
+    if (!sameLog && this.known) {
+      // Events carry no epoch, so nothing tells whether the held ones are of the old log or the new.
+      this.#uncertain = this.#held.size > 0;
+      this.#held.clear();
+      this.#heard = seq;
+    } else {
+      this.#uncertain = false;
+      this.#heard = Math.max(this.#heard, seq);
+    }
+    this.epoch = epoch;
+    this.seq = seq;
+    this.#running = byRun([...running].sort((a, b) => a.started_at - b.started_at));
+    this.#ended = byRun([...ended].sort((a, b) => a.seq - b.seq));
+    this.#dropOldEnded();
+    for (const held of this.#held.keys()) if (held <= seq) this.#held.delete(held);
+    for (const job of running) this.#adoptEarlyProgress(job);
+    this.#applyHeld();
+    return "applied";
+  }
+
+  #applyProgress({ run, done, note, at }) {
+    const progress = { done, note, at };
+    const job = this.#running.get(run);
+    if (job) {
+      if (isOlder(progress, job.progress)) return "duplicate";
+      this.#running.set(run, { ...job, progress });
+      return "applied";
+    }
+    if (this.#ended.has(run)) return "ignored";
+    if (isOlder(progress, this.#earlyProgress.get(run))) return "duplicate";
+    this.#earlyProgress.set(run, progress);
+    dropOldest(this.#earlyProgress, EARLY_PROGRESS_LIMIT);
+    return "held";
+  }
+
+  #applyLogged(name, event) {
+    const { seq } = event;
+    if (!Number.isSafeInteger(seq)) return "ignored";
+    if (this.known && seq <= this.seq) return "duplicate";
+    this.#heard = Math.max(this.#heard, seq);
+    if (!this.known || seq > this.seq + 1) {
+      if (this.#held.size < HELD_LIMIT) this.#held.set(seq, [name, event]);
+      return "held";
+    }
+    this.#advance(name, event);
+    this.#applyHeld();
+    return "applied";
+  }
+
+  #applyHeld() {
+    while (this.#held.has(this.seq + 1)) this.#advance(...this.#held.get(this.seq + 1));
+  }
+
+  #advance(name, event) {
+    this.seq = event.seq;
+    this.#held.delete(event.seq);
+    if (name === "started") {
+      this.#running.set(event.job.run, event.job);
+      this.#adoptEarlyProgress(event.job);
+    } else if (name === "stopped") {
+      this.#markStopped(event);
+    } else {
+      this.#end(name, event);
+    }
+  }
+
+  #adoptEarlyProgress({ run }) {
+    const progress = this.#earlyProgress.get(run);
+    this.#earlyProgress.delete(run);
+    const job = this.#running.get(run);
+    if (progress && !isOlder(progress, job.progress)) this.#running.set(run, { ...job, progress });
+  }
+
+  #end(name, event) {
+    const { run, connid, room } = event;
+    const job = this.#running.get(run) ?? { run, connid, room };
+    this.#running.delete(run);
+    this.#earlyProgress.delete(run);
+    this.#ended.set(run, name === "killed" ? killedJob(job, event) : finishedJob(job, event));
+    this.#dropOldEnded();
+  }
+
+  #markStopped({ run, exit, at }) {
+    const job = this.#ended.get(run);
+    if (job) this.#ended.set(run, { ...job, exit, stopped_at: at });
+  }
+
+  #dropOldEnded() {
+    dropOldest(this.#ended, this.endedLimit);
+  }
+}
+
+const LOGGED = new Set(["started", "killed", "finished", "stopped"]);
+
+const byRun = (jobs) => new Map(jobs.map((job) => [job.run, job]));
+
+/** Two nodes may pass on the progress of one job; the later instant wins, whichever comes last. */
+const isOlder = (progress, known) => known?.at != null && progress.at < known.at;
+
+function dropOldest(map, limit) {
+  for (const key of map.keys()) {
+    if (map.size <= limit) return;
+    map.delete(key);
+  }
+}
+
+/** The ended job that a running one becomes, with the fields that a snapshot gives it. */
+function endedJob(job, { seq, at }) {
+  return { ...job, seq, started_by: job.started_by ?? job.by, ended_at: at };
+}
+
+function killedJob(job, event) {
+  const { by, via, reason } = event;
+  return { ...endedJob(job, event), state: "killed", by, via, reason };
+}
+
+function finishedJob(job, event) {
+  const { outcome, result, late = false } = event;
+  return { ...endedJob(job, event), state: "finished", outcome, result, late };
+}

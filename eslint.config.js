@@ -1,0 +1,14 @@
+import js from "@eslint/js";
+import globals from "globals";
+
+export default [
+  js.configs.recommended,
+  {
+    files: ["client/**/*.js"],
+    languageOptions: { globals: { ...globals.browser, io: "readonly" } },
+  },
+  {
+    files: ["**/*.mjs", "eslint.config.js"],
+    languageOptions: { globals: globals.node },
+  },
+];

@@ -1,0 +1,119 @@
+"""Builds the server: makes the parts, hands them to each other, owns their start and their end."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from server.checks import Checker
+from server.commands import Commands
+from server.config import Config
+from server.events import Events
+from server.jobs import Jobs, Timeouts
+from server.rooms import Rooms
+from server.store import Entry, open_store
+from server.transport import SocketServer
+from server.web import Web
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """One server. `start` it, `wait` for its end, `stop` it."""
+
+    def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
+        """`now` is the server's clock, in seconds since the Unix epoch."""
+        self.config = config
+        self.store = open_store(config)
+        self.timeouts = Timeouts(self.store, now, config.retry_interval)
+        self.rooms = Rooms(self.store, config, now)
+        jobs = Jobs(self.store, self.timeouts, now)
+        checker = Checker(config)
+        commands = Commands(self.store, jobs, self.rooms, checker, config, now, time.monotonic)
+        self.sockets = SocketServer(
+            decode=checker.decode,
+            max_http_buffer_size=config.max_frame,
+            ping_interval=config.ping_interval,
+            ping_timeout=config.ping_timeout,
+            cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
+        )
+        Events(self.sockets, checker, commands, self.rooms, config.max_backlog)
+        application = web.Application(client_max_size=config.max_message)
+        self.web = Web(checker, commands, self.rooms, config)
+        self.web.add_to(application)
+        self.sockets.attach(application)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        self._site: web.TCPSite | None = None
+        # The endless tasks; one that ends takes the server with it.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Read the store and listen. Raises `StoreError`, and `OSError` when the port is taken."""
+        await self.store.open(self._follow, self.rooms.report)
+        self._run("store", self.store.run())
+        try:
+            await self._runner.setup()
+            self._site = web.TCPSite(self._runner, self.config.host, self.config.port)
+            await self._site.start()
+        except OSError:
+            await self.stop()
+            raise
+        self.timeouts.open()
+        self._run("timeouts", self.timeouts.run())
+        self._run("rooms", self.rooms.run())
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        host, port = self._runner.addresses[0][:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def wait(self) -> None:
+        """Wait for as long as all is well. Raises `RuntimeError` when an endless task has ended."""
+        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            raise RuntimeError(f"the task {task.get_name()} has ended") from task.exception()
+
+    async def stop(self) -> None:
+        """Stop in the order in which nothing is lost; doing it twice is as good as once.
+
+        1. Listen no more.
+        2. Let timeouts end no more jobs: those that come due now end after the next start.
+        3. Make durable and answer what was asked; refuse what is asked from now on.
+        4. Cut the connections, in the way after which clients come back by themselves.
+        5. Close what is left of HTTP, then the endless tasks.
+        """
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        await self._cancel("timeouts")
+        if "store" in self._tasks:
+            await self._in_time("the store", self.store.close())
+        await self._in_time("clients", self.sockets.cut_all())
+        await self._in_time("clients", self.web.cut_all())
+        await self._runner.cleanup()
+        await self.sockets.shutdown()
+        for name in list(self._tasks):
+            await self._cancel(name)
+
+    def _follow(self, entry: Entry) -> None:
+        self.timeouts.follow(entry)
+        self.rooms.follow(entry)
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    async def _cancel(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _in_time(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asyncio.wait_for(work, self.config.stop_timeout / 4)
+        except TimeoutError:
+            log.warning("%s took too long to close", what)

@@ -1,0 +1,101 @@
+"""The state of one room, as its log tells it: nothing else may change a board.
+
+A board is what a snapshot shows. Replaying a room's log onto an empty board gives the same board,
+whoever replays it: the store at start-up, another node, a test.
+"""
+
+from collections import deque
+
+import msgspec
+
+from server.protocol import (
+    NULL,
+    EndedJob,
+    Finished,
+    Job,
+    Killed,
+    LogEvent,
+    Progress,
+    Reported,
+    Started,
+)
+
+ENDED_SHOWN = 50
+"""How many of the last ended jobs a board remembers, and a snapshot shows."""
+
+
+class Board:
+    """The running jobs of a room by connid, its last ended jobs, and the seq that they stand at."""
+
+    __slots__ = ("__weakref__", "ended", "room", "running", "seq")
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self.seq = 0
+        self.running: dict[str, Job] = {}
+        self.ended: deque[EndedJob] = deque(maxlen=ENDED_SHOWN)
+
+    def apply(self, event: LogEvent) -> None:
+        """Take the next event of the log.
+
+        Raises `ValueError` when it is not the next one: a log without holes has no such event.
+        """
+        if event.seq != self.seq + 1:
+            raise ValueError(f"{self.room}: event {event.seq} cannot follow {self.seq}")
+        self.seq = event.seq
+        if isinstance(event, Started):
+            self.running[event.connid] = event.job
+        elif isinstance(event, Killed | Finished):
+            self.ended.append(end(self.running.pop(event.connid), event))
+        else:
+            self._stopped(event.run, event.exit, event.at)
+
+    def report(self, progress: Progress) -> None:
+        """Take the latest progress of a job; that of a run that is not running is ignored."""
+        job = self.running.get(progress.connid)
+        if job is not None and job.run == progress.run:
+            job.progress = Reported(progress.done, progress.note)
+
+    def find_ended(self, connid: str, run: str | None = None) -> EndedJob | None:
+        """The last ended job of `connid`, or the one of that `run`, where it is remembered."""
+        for job in reversed(self.ended):
+            if job.connid == connid and run in (None, job.run):
+                return job
+        return None
+
+    def _stopped(self, run: str, exit: int | None, at: float) -> None:
+        for position, job in enumerate(self.ended):
+            if job.run == run:
+                self.ended[position] = stop(job, exit, at)
+
+
+def end(job: Job, event: Killed | Finished) -> EndedJob:
+    """The ended job that a running one becomes by the event of its end."""
+    killed = event if isinstance(event, Killed) else None
+    finished = event if isinstance(event, Finished) else None
+    return EndedJob(
+        connid=job.connid,
+        run=job.run,
+        room=job.room,
+        state="killed" if killed else "finished",
+        seq=event.seq,
+        time=job.time,
+        started_at=job.started_at,
+        deadline=job.deadline,
+        ended_at=event.at,
+        started_by=job.by,
+        by=killed.by if killed else job.by,
+        note=job.note,
+        progress=job.progress,
+        lease=job.lease,
+        reason=killed.reason if killed else None,
+        via=killed.via if killed else None,
+        outcome=finished.outcome if finished else None,
+        result=finished.result if finished else NULL,
+        late=finished is not None and finished.late is True,
+    )
+
+
+def stop(job: EndedJob, exit: int | None, at: float) -> EndedJob:
+    """The killed job once its owner has said that the work has really stopped."""
+    return msgspec.structs.replace(job, exit=exit, stopped_at=at)

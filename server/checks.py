@@ -1,0 +1,272 @@
+"""From what a client sent to a checked command: every field of the right type and in its range.
+
+The one place that knows the bounds of each field, and how to say what would be right.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import FieldInfo, fields
+
+from server.config import Config
+from server.errors import Invalid, TooLarge, UnknownRoute
+from server.protocol import COMMANDS, NULL, Command, Hello, Since
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+
+MOST_HISTORY = 500
+MOST_SEQ = 2**53
+"""The largest whole number that every JSON client can hold."""
+
+CONNID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+ROOM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+PLACE = re.compile(r"- at `\$\.(\w+)")
+MISSING = re.compile(r"missing required field `(\w+)`")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+WORDS = {
+    dict: "an object",
+    list: "an array",
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    bytes: "binary",
+    type(None): "null",
+}
+
+
+class Checker:
+    """Parses commands and checks them against the bounds of a `Config`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        seconds = f"a number of seconds above 0 and at most {plain(config.max_time)}"
+        text = f"text of at most {config.max_note} characters"
+        # What each field must be, as the end of a sentence, and its check.
+        self._fields: dict[str, tuple[str, Callable[[Any], Any]]] = {
+            "connid": ("1 to 128 characters without control characters, or a whole number", connid),
+            "time": (seconds, self._seconds),
+            "lease": (seconds, self._seconds),
+            "room": ("1 to 64 of the characters A-Z a-z 0-9 . _ -", room),
+            "note": (text, self._text),
+            "reason": (text, self._text),
+            "if_running": ('"reject", "keep" or "replace"', one_of("reject", "keep", "replace")),
+            "outcome": ('"done" or "failed"', one_of("done", "failed")),
+            "run": ("the run's id, 1 to 64 characters", run),
+            "done": ("a number from 0 to 1", within(0, 1)),
+            "exit": ("a whole number from -2147483648 to 4294967295", within(-(2**31), 2**32 - 1)),
+            "result": (
+                f"JSON of at most {config.max_result} bytes and {config.max_depth} levels",
+                self._result,
+            ),
+            "since": (
+                f'{{"epoch": text, "seq": a whole number from 0 to {MOST_SEQ}}}, when connecting'
+                " an object with that for each room",
+                since,
+            ),
+            "before": (f"a whole number from 1 to {MOST_SEQ}", within(1, MOST_SEQ)),
+            "limit": (f"a whole number from 1 to {MOST_HISTORY}", within(1, MOST_HISTORY)),
+            "route": ("the name of a command", str),
+            "token": ("text", str),
+            "name": (
+                f"at most {config.max_name} characters without control characters",
+                self._name,
+            ),
+            "rooms": (f"an array of at most {config.max_joined} names of rooms", self._rooms),
+        }
+
+    def decode(self, text: str | bytes) -> Any:
+        """The JSON that a client sent. Raises `Invalid`, or `TooLarge` above `MAX_MESSAGE`.
+
+        NaN, Infinity and lone surrogates, which are not JSON, are let through: the check of the
+        field that holds one gives a better answer than a message that cannot be read.
+        """
+        size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
+        if size > self._config.max_message:
+            raise TooLarge(f"a message may have at most {self._config.max_message} bytes")
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise Invalid("the message is not JSON, or is nested too deeply") from None
+
+    def command(self, name: str | None, payload: Any) -> Command:
+        """The checked command that `payload` holds; its `route` names it where `name` is None.
+
+        Fields that are not known are ignored, and null is the same as a field left out. Raises
+        `Invalid` with the field's name, and `UnknownRoute`.
+        """
+        if not isinstance(payload, dict):
+            raise Invalid(f"a command must be a JSON object, not {_word(payload)}")
+        return self._checked(_kind(name, payload.get("route")), payload)
+
+    def hello(self, auth: Any) -> Hello:
+        """What a client says of itself when it connects. Raises `Invalid`."""
+        if auth is None:
+            auth = {}
+        if not isinstance(auth, dict):
+            raise Invalid(f"auth must be an object, not {_word(auth)}", field="auth")
+        return self._checked(Hello, auth)
+
+    def _checked(self, kind: type[Message], payload: dict[str, Any]) -> Message:
+        try:
+            message = msgspec.convert(payload, kind)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise self._wrong_type(str(error), payload) from None
+        for field, default in DEFAULTS[kind]:
+            value = getattr(message, field)
+            if value is None:
+                setattr(message, field, default())
+                continue
+            if value is NULL:
+                continue
+            right, check = self._fields[field]
+            try:
+                setattr(message, field, check(value))
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                raise Invalid(f"{field} must be {right}", field=field) from None
+        return message
+
+    def _wrong_type(self, error: str, payload: dict[str, Any]) -> Invalid:
+        found = PLACE.search(error) or MISSING.search(error)
+        if found is None:
+            return Invalid("a message must be a JSON object with text for its keys")
+        field = found[1]
+        right, _ = self._fields[field]
+        if field not in payload:
+            return Invalid(f"{field} is missing: it must be {right}", field=field)
+        return Invalid(f"{field} must be {right}, not {_word(payload[field])}", field=field)
+
+    def _seconds(self, value: float | int | str) -> float:
+        if isinstance(value, str):
+            if not NUMBER.fullmatch(value):
+                raise ValueError
+            value = float(value)
+        if not 0 < value <= self._config.max_time:
+            raise ValueError
+        return float(value)
+
+    def _text(self, value: str) -> str:
+        if len(value) > self._config.max_note or SURROGATE.search(value):
+            raise ValueError
+        return value
+
+    def _name(self, value: str) -> str:
+        name = value.strip()
+        if len(value) > self._config.max_name or (name and not CONNID.fullmatch(name)):
+            raise ValueError
+        return name
+
+    def _rooms(self, value: list[str]) -> list[str]:
+        if len(value) > self._config.max_joined:
+            raise ValueError
+        return list(dict.fromkeys(room(name) for name in value))
+
+    def _result(self, value: Any) -> Raw:
+        if depth(value, self._config.max_depth) > self._config.max_depth:
+            raise ValueError
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        encoded = text.encode()
+        if len(encoded) > self._config.max_result:
+            raise ValueError
+        return Raw(encoded)
+
+
+def defaults(kind: type[msgspec.Struct]) -> list[tuple[str, Callable[[], Any]]]:
+    """Each field of a message, and what makes the value that stands for null."""
+
+    def default(field: FieldInfo) -> Callable[[], Any]:
+        if field.default_factory is not msgspec.NODEFAULT:
+            make: Callable[[], Any] = field.default_factory
+            return make
+        value = None if field.default is msgspec.NODEFAULT else field.default
+        return lambda: value
+
+    return [(field.name, default(field)) for field in fields(kind)]
+
+
+DEFAULTS: dict[type[msgspec.Struct], list[tuple[str, Callable[[], Any]]]] = {
+    kind: defaults(kind) for kind in (*COMMANDS.values(), Hello)
+}
+
+
+def connid(value: str | int) -> str:
+    text = str(value)
+    if not CONNID.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def room(value: str) -> str:
+    if not ROOM.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def run(value: str) -> str:
+    if len(value) > 64 or not CONNID.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def since(value: Since | dict[str, Since | None]) -> Since | dict[str, Since | None]:
+    if isinstance(value, dict):
+        for position in filter(None, value.values()):
+            since(position)
+    elif not 0 <= value.seq <= MOST_SEQ or len(value.epoch) > 64:
+        raise ValueError
+    return value
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in words:
+            raise ValueError
+        return value
+
+    return check
+
+
+def within(least: float, most: float) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if not least <= value <= most or not math.isfinite(value):
+            raise ValueError
+        return value
+
+    return check
+
+
+def plain(number: float) -> str:
+    """A number as people write it."""
+    return f"{number:.3f}".rstrip("0").rstrip(".")
+
+
+def depth(value: Any, most: int) -> int:
+    """How many arrays and objects `value` nests, counted to just above `most`."""
+    if most < 0 or not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max((depth(item, most - 1) for item in inner), default=0)
+
+
+def _kind(name: str | None, route: Any) -> type[Command]:
+    if name is None:
+        name = route if isinstance(route, str) else ""
+        if not name:
+            raise UnknownRoute(f"route must be one of {', '.join(COMMANDS)}")
+    elif name in COMMANDS and route is not None and route != name:
+        raise UnknownRoute(f"route must be {name}, as the event is, or be left out")
+    if name not in COMMANDS:
+        raise UnknownRoute(
+            f"there is no command {ascii(name)[:80]}: it must be one of {', '.join(COMMANDS)}"
+        )
+    return COMMANDS[name]
+
+
+def _word(value: Any) -> str:
+    return WORDS.get(type(value), "that")

@@ -1,0 +1,254 @@
+"""The one door behind all doors: parse a command, check who asks, do it, answer.
+
+Whatever a client sends through Socket.IO, a plain WebSocket or HTTP comes here, and this is the
+only place that turns an error into an answer. Every command gets one.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Raw
+
+from server.auth import Authenticator, Identity
+from server.checks import Checker
+from server.config import Config
+from server.errors import CommandError, RateLimited, UnknownRoute
+from server.jobs import Actor, Jobs
+from server.limits import Bucket
+from server.protocol import (
+    Answer,
+    Command,
+    EndedJob,
+    Finish,
+    Frame,
+    Hello,
+    History,
+    Job,
+    Join,
+    Kill,
+    Leave,
+    Problem,
+    Refusal,
+    Report,
+    Request,
+    Status,
+    Stop,
+    Via,
+    encode,
+)
+from server.rooms import Client, Rooms
+from server.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who gives commands: its rights, its door, its rate, and where it hears events, if it can."""
+
+    identity: Identity
+    via: Via
+    bucket: Bucket
+    client: Client | None = None
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.identity.name, self.via)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a command, and what is to happen right after it has been sent."""
+
+    message: Answer | Refusal
+    then: Callable[[], None] | None = None
+
+
+class Commands:
+    """Answers the commands of the protocol."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Jobs,
+        rooms: Rooms,
+        checker: Checker,
+        config: Config,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`now` gives Unix time; `monotonic` a clock for rates; both in seconds."""
+        self._store = store
+        self._jobs = jobs
+        self._rooms = rooms
+        self._checker = checker
+        self._authenticator = Authenticator(config.auth_secret)
+        self._rate_limit = config.rate_limit
+        self._now = now
+        self._monotonic = monotonic
+        self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Answer | Reply]]] = {
+            Request: self._request,
+            Kill: self._kill,
+            Status: self._status,
+            Finish: self._finish,
+            Report: self._progress,
+            Stop: self._stopped,
+            Join: self._join,
+            Leave: self._leave,
+            History: self._history,
+        }
+
+    async def answer(self, caller: Caller, name: str | None, payload: Any) -> Reply:
+        """Carry out the command `name`, or that in the payload's `route`. Never raises."""
+        try:
+            caller.bucket.take(self._monotonic())
+            command = self._checker.command(name, payload)
+            caller.identity.check(command.name, command.room)
+            answer = await self._handlers[type(command)](caller, command)
+            return answer if isinstance(answer, Reply) else Reply(answer)
+        except CommandError as error:
+            return Reply(refusal(error))
+        except Exception:
+            log.exception("a command failed")
+            return Reply(refusal(CommandError("the server failed; the cause is in its log")))
+
+    def welcome(self, hello: Hello, via: Via) -> Caller:
+        """Who a client is that comes through the door `via`. Raises `Unauthorized`, `Forbidden`."""
+        identity = self._authenticator.identify(hello.token, hello.name)
+        for room in hello.rooms:
+            identity.check("join", room)
+        return Caller(identity, via, Bucket(self._rate_limit))
+
+    async def admit(self, caller: Caller, hello: Hello) -> None:
+        """Let a client that has been welcomed, and can hear events by now, into its rooms."""
+        assert caller.client is not None, "an HTTP request is in no room"
+        for name in hello.rooms:
+            since = hello.since.get(name)
+            room = await self._rooms.prepare(name, since)
+            self._rooms.admit(caller.client, room, since)
+
+    async def _request(self, caller: Caller, command: Request) -> Answer:
+        job, seq = await self._jobs.start(
+            command.room,
+            command.connid,
+            command.time,
+            caller.actor,
+            note=command.note,
+            lease=command.lease,
+            if_running=command.if_running,
+        )
+        if seq is None:
+            board = await self._store.board(command.room)
+            return self._answer("exists", command.room, board.seq, job)
+        return self._answer("started", command.room, seq, job)
+
+    async def _kill(self, caller: Caller, command: Kill) -> Answer:
+        job = await self._jobs.kill(
+            command.room, command.connid, caller.actor, run=command.run, reason=command.reason
+        )
+        return self._answer("killed", command.room, job.seq, job)
+
+    async def _finish(self, caller: Caller, command: Finish) -> Answer:
+        job = await self._jobs.finish(
+            command.room, command.connid, command.run, command.outcome, command.result
+        )
+        return self._answer("finished", command.room, job.seq, job)
+
+    async def _progress(self, caller: Caller, command: Report) -> Answer:
+        await self._jobs.progress(
+            command.room, command.connid, command.run, command.done, command.note
+        )
+        return await self._answer_now("ok", command.room)
+
+    async def _stopped(self, caller: Caller, command: Stop) -> Answer:
+        job = await self._jobs.stopped(command.room, command.connid, command.run, command.exit)
+        return await self._answer_now("ok", command.room, job)
+
+    async def _status(self, caller: Caller, command: Status) -> Answer:
+        if command.since is not None:
+            missed = await self._rooms.missed(command.room, command.since)
+            if missed is not None:
+                answer = await self._answer_now("status", command.room)
+                answer.now = self._now()
+                answer.events = [
+                    Raw(frame.plain())
+                    for _, connid, frame in missed
+                    if command.connid in (None, connid)
+                ]
+                return answer
+        if command.connid is None:
+            jobs = list((await self._store.board(command.room)).running.values())
+        else:
+            jobs = [await self._jobs.running(command.room, command.connid)]
+        answer = await self._answer_now("status", command.room)
+        answer.now = self._now()
+        answer.jobs = [with_remaining(job, answer.now) for job in jobs]
+        return answer
+
+    async def _join(self, caller: Caller, command: Join) -> Reply:
+        client = self._hearing(caller)
+        self._rooms.check_joined(client, command.room, command.connid)
+        if command.connid is not None:
+            return await self._watch(client, command.room, command.connid)
+        room = await self._rooms.prepare(command.room, command.since)
+        answer = self._answer("joined", command.room, room.board.seq)
+        answer.now = self._now()
+        return Reply(answer, lambda: self._rooms.admit(client, room, command.since))
+
+    async def _watch(self, client: Client, name: str, connid: str) -> Reply:
+        room = await self._rooms.prepare(name, None)
+        seq = room.board.seq
+        answer = self._answer("joined", name, seq)
+        answer.now = self._now()
+        answer.job = await self._jobs.find(name, connid)
+        if answer.job is not None:
+            entries = await self._store.read_run(name, connid, answer.job.run)
+            frames = [Frame(entry.event.name, entry.body) for entry in entries]
+            answer.events = [Raw(frame.plain()) for frame in frames]
+            seq = max(seq, *(entry.event.seq for entry in entries))
+        return Reply(answer, lambda: self._rooms.watch(client, room, connid, seq))
+
+    async def _leave(self, caller: Caller, command: Leave) -> Answer:
+        client = self._hearing(caller)
+        if command.connid is None:
+            self._rooms.leave(client, command.room)
+        else:
+            self._rooms.unwatch(client, command.room, command.connid)
+        return await self._answer_now("left", command.room)
+
+    async def _history(self, caller: Caller, command: History) -> Answer:
+        jobs = await self._store.history(
+            command.room, command.connid, command.before, command.limit
+        )
+        answer = await self._answer_now("history", command.room)
+        answer.jobs = jobs
+        answer.before = jobs[-1].seq if len(jobs) == command.limit else None
+        return answer
+
+    def _hearing(self, caller: Caller) -> Client:
+        if caller.client is None:
+            raise UnknownRoute("only a client that hears events can join or leave a room")
+        return caller.client
+
+    async def _answer_now(self, result: str, room: str, job: EndedJob | None = None) -> Answer:
+        board = await self._store.board(room)
+        return self._answer(result, room, board.seq, job)
+
+    def _answer(
+        self, result: str, room: str, seq: int, job: Job | EndedJob | None = None
+    ) -> Answer:
+        return Answer(ok=True, result=result, room=room, epoch=self._store.epoch, seq=seq, job=job)
+
+
+def refusal(error: CommandError) -> Refusal:
+    """The answer to a command that was refused."""
+    retry_after = error.retry_after if isinstance(error, RateLimited) else None
+    problem = Problem(error.code, error.message, error.field, retry_after)
+    return Refusal(ok=False, error=problem, job=error.job)
+
+
+def with_remaining(job: Job, now: float) -> Raw:
+    """A running job with the seconds that it has left at `now`, never below 0."""
+    return Raw(b'%b,"remaining":%.3f}' % (encode(job)[:-1], max(0.0, job.deadline - now)))

@@ -1,0 +1,126 @@
+"""Every setting, with its unit, its default and the environment variable that sets it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(Exception):
+    """A setting has a value that cannot be used; the message names it and says what would do."""
+
+
+def setting(
+    default: Any, unit: str, help: str, *, least: float | None = None, most: float | None = None
+) -> Any:
+    """A field of `Config`; its environment variable is its name in capitals."""
+    meta = {"unit": unit, "help": help, "least": least, "most": most}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of one server. Build it by hand in tests, by `from_env` in a process."""
+
+    host: str = setting("127.0.0.1", "address", "where to listen")
+    port: int = setting(8000, "port", "where to listen; 0 takes a free one", least=0, most=65535)
+    database: str = setting(
+        "hourglass.db", "path", "the file that keeps the jobs; `:memory:` keeps nothing"
+    )
+    history: int = setting(
+        10_000, "events", "how much of each room's log, and of its ended jobs, is kept", least=1
+    )
+    auth_secret: str = setting(
+        "", "text", "signs the tokens (HS256, at least 32 bytes); empty lets everyone in"
+    )
+    log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
+
+    max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)
+    max_running: int = setting(100_000, "jobs", "running in all; 0 for no cap", least=0)
+    max_running_room: int = setting(50_000, "jobs", "running in one room; 0 for no cap", least=0)
+    max_rooms: int = setting(10_000, "rooms", "rooms that have a log; 0 for no cap", least=0)
+    max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
+    max_note: int = setting(500, "characters", "a note or a reason", least=0)
+    max_name: int = setting(64, "characters", "a client's name", least=1)
+    max_result: int = setting(4096, "bytes", "the result of a job, as JSON", least=2)
+    max_depth: int = setting(32, "levels", "nesting of a result", least=1, most=200)
+    max_message: int = setting(65_536, "bytes", "one command", least=256)
+    max_frame: int = setting(
+        1_048_576, "bytes", "one frame or body; a longer one ends its connection", least=1024
+    )
+    max_pending: int = setting(
+        10_000, "commands", "waiting to be written; more are answered `unavailable`", least=1
+    )
+    rate_limit: float = setting(
+        500,
+        "commands a second",
+        "from one client, with twice as many at once; 0 for no limit",
+        least=0,
+    )
+
+    max_backlog: int = setting(
+        1_048_576,
+        "bytes",
+        "unsent to one client before it is skipped until it has caught up",
+        least=1024,
+    )
+    slow_timeout: float = setting(
+        30, "seconds", "a client may stay above `MAX_BACKLOG` before it is let go", least=0.1
+    )
+    replay: int = setting(
+        1000, "events", "of each open room's log held in memory for those who reconnect", least=0
+    )
+    progress_rate: float = setting(
+        5, "events a second", "of progress that clients hear of one job", least=0.1
+    )
+    presence_interval: float = setting(
+        1, "seconds", "between two presence events of a room", least=0.05
+    )
+    presence_names: int = setting(50, "names", "listed in a presence event", least=0)
+    retry_interval: float = setting(
+        1, "seconds", "before a timeout that could not be written is tried again", least=0.01
+    )
+    ping_interval: float = setting(25, "seconds", "between two pings of a client", least=1)
+    ping_timeout: float = setting(20, "seconds", "a client may take to answer a ping", least=1)
+    stop_timeout: float = setting(
+        4, "seconds", "to answer what was asked before the server stops", least=0.1
+    )
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            least, most = item.metadata["least"], item.metadata["most"]
+            if least is not None and not value >= least:
+                raise ConfigError(f"{item.name.upper()} must be at least {least}, not {value}")
+            if most is not None and not value <= most:
+                raise ConfigError(f"{item.name.upper()} must be at most {most}, not {value}")
+        if self.auth_secret and len(self.auth_secret.encode()) < 32:
+            raise ConfigError("AUTH_SECRET must have at least 32 bytes")
+        if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ConfigError(
+                f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}"
+            )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Config":
+        """The settings in `environ`, overridden by those `given` that are not None.
+
+        An empty variable counts as unset. Raises `ConfigError`.
+        """
+        values = {name: value for name, value in given.items() if value is not None}
+        for item in dataclasses.fields(cls):
+            text = environ.get(item.name.upper(), "")
+            if text and item.name not in values:
+                values[item.name] = _parse(item.name, type(item.default), text)
+        return cls(**values)
+
+
+def _parse(name: str, kind: type, text: str) -> Any:
+    # A default of `25` may stand for a float: the annotation, not the default, is exact.
+    if Config.__annotations__[name] is float:
+        kind = float
+    try:
+        return kind(text)
+    except ValueError:
+        noun = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{name.upper()} must be {noun}, not {text!r}") from None

@@ -1,0 +1,351 @@
+"""Who is in which room, and what they hear: snapshots, missed events, the fan-out, presence.
+
+A client is sent a snapshot or the events that it missed, and from then on every entry of the log
+in order. One that reads too slowly is skipped, and sent what it missed when it has caught up: to
+the protocol it is a client that was away for a moment.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import islice
+
+from server.board import Board
+from server.config import Config
+from server.errors import TooMany, Unavailable
+from server.protocol import Finished, Frame, Killed, Presence, Progress, Reported, Since, encode
+from server.store import Entry, Store
+
+Logged = tuple[int, str, Frame]
+"""An entry of the log to be sent again: its seq, its connid and its frame."""
+
+
+class Client(ABC):
+    """A connection that can hear events, whatever its door."""
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rooms: set[str] = set()
+        self.watched: set[tuple[str, str]] = set()
+        self.gone = False
+        # The last seq of each room that was sent before the client became too slow to be sent more.
+        self.behind: dict[str, int] = {}
+        self.slow_since: float | None = None
+
+    @abstractmethod
+    def send(self, frame: Frame) -> None:
+        """Queue an event for the client; never waits."""
+
+    @abstractmethod
+    def backlog(self) -> int:
+        """Bytes that are queued for the client and not yet on their way."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Cut the connection without a word, as a broken network would."""
+
+
+class Room:
+    """The part of a room that exists while somebody is in it or watches one of its jobs."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.members: set[Client] = set()
+        self.watchers: dict[str, set[Client]] = {}
+        self.tail: deque[Logged] = deque()
+        """The last entries, without holes up to the board's seq."""
+        self.snapshot: bytes | None = None
+        """The board in JSON but for its head, until the board changes."""
+        self.reported = {connid: board.seq for connid, job in board.running.items() if job.progress}
+        """The seq at which each running job last reported progress, which is not in the log."""
+        self.presence_changed = False
+        self.idle = False
+        self.reading = asyncio.Lock()
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the tail holds every entry after `seq`."""
+        first = self.tail[0][0] if self.tail else self.board.seq + 1
+        return first - 1 <= seq <= self.board.seq
+
+    def after(self, seq: int) -> Iterable[Logged]:
+        """The tail after `seq`, which it must reach."""
+        return islice(self.tail, len(self.tail) - (self.board.seq - seq), None)
+
+    def audience(self, connid: str) -> Iterable[Client]:
+        """Who hears an event of a job: everyone in the room, and whoever watches that job."""
+        watchers = self.watchers.get(connid)
+        return self.members | watchers if watchers else self.members
+
+
+class Rooms:
+    """The rooms that somebody is in, and all that is sent to them."""
+
+    def __init__(self, store: Store, config: Config, now: Callable[[], float]) -> None:
+        self._store = store
+        self._config = config
+        self._now = now
+        self._rooms: dict[str, Room] = {}
+        self._clients: set[Client] = set()
+        self._progress = ProgressGate(1 / config.progress_rate, self._send_progress)
+        self.snapshots_encoded = 0
+
+    async def run(self) -> None:
+        """Send presence, and let slow clients catch up or go, until cancelled."""
+        while True:
+            await asyncio.sleep(self._config.presence_interval)
+            for room in self._rooms.values():
+                self._send_presence(room)
+                while len(room.tail) > self._config.replay:
+                    room.tail.popleft()
+            self._release_idle()
+            for client in [client for client in self._clients if client.behind]:
+                await self._catch_up(client)
+
+    async def prepare(self, room: str, since: Since | None) -> Room:
+        """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""
+        found = self._rooms.get(room)
+        if found is None:
+            board = await self._store.board(room)
+            found = self._rooms.setdefault(room, Room(board))
+        found.idle = False
+        if since is not None and since.epoch == self._store.epoch:
+            async with found.reading:
+                with suppress(Unavailable):  # A snapshot will do then.
+                    await self._reach_back(found, since.seq)
+        return found
+
+    def admit(self, client: Client, room: Room, since: Since | None) -> None:
+        """Let a client into a prepared room, with what it missed or a snapshot."""
+        name = room.board.room
+        if client.gone:
+            return
+        name = room.board.room
+        room = self._rooms.setdefault(name, room)
+        room.members.add(client)
+        room.presence_changed = True
+        client.rooms.add(name)
+        client.behind.pop(name, None)
+        self._clients.add(client)
+        if since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
+            for seq, _, frame in room.after(since.seq):
+                self._send(client, frame, name, seq - 1)
+            self._send_reported(client, room, since.seq)
+        else:
+            self._send_snapshot(client, room)
+
+    def watch(self, client: Client, room: Room, connid: str, seq: int) -> None:
+        """Let a client hear one job of a prepared room, from the entries after `seq` on."""
+        if client.gone:
+            return
+        name = room.board.room
+        room = self._rooms.setdefault(name, room)
+        room.watchers.setdefault(connid, set()).add(client)
+        client.watched.add((name, connid))
+        self._clients.add(client)
+        if name not in client.rooms and not self._send_watched(client, room, seq):
+            client.behind[name] = seq
+
+    def leave(self, client: Client, name: str) -> None:
+        """Take a client out of a room; one that is not in it stays out."""
+        room = self._rooms.get(name)
+        client.rooms.discard(name)
+        client.behind.pop(name, None)
+        if room is not None and client in room.members:
+            room.members.remove(client)
+            room.presence_changed = True
+
+    def unwatch(self, client: Client, name: str, connid: str) -> None:
+        """Stop hearing one job."""
+        client.watched.discard((name, connid))
+        room = self._rooms.get(name)
+        watchers = room.watchers.get(connid) if room else None
+        if room and watchers:
+            watchers.discard(client)
+            if not watchers:
+                del room.watchers[connid]
+
+    def forget(self, client: Client) -> None:
+        """The client is gone: take it out of everything."""
+        client.gone = True
+        self._clients.discard(client)
+        for name in list(client.rooms):
+            self.leave(client, name)
+        for name, connid in list(client.watched):
+            self.unwatch(client, name, connid)
+
+    async def missed(self, name: str, since: Since) -> list[Logged] | None:
+        """The entries of a room after a position; None where they are no longer all kept."""
+        room = await self.prepare(name, since)
+        if since.epoch != self._store.epoch or not room.reaches(since.seq):
+            return None
+        return list(room.after(since.seq))
+
+    def follow(self, entry: Entry) -> None:
+        """Send an entry of the log to whoever may hear it."""
+        event = entry.event
+        room = self._rooms.get(event.room)
+        if room is None:
+            return
+        room.snapshot = None
+        if isinstance(event, Killed | Finished):
+            room.reported.pop(event.connid, None)
+        frame = Frame(event.name, entry.body)
+        room.tail.append((event.seq, event.connid, frame))
+        for client in room.audience(event.connid):
+            self._send(client, frame, event.room, event.seq - 1)
+
+    def report(self, progress: Progress) -> None:
+        """Send the latest progress of a job, no more often than the clients are to hear it."""
+        room = self._rooms.get(progress.room)
+        if room is not None:
+            room.snapshot = None
+            room.reported[progress.connid] = room.board.seq
+            self._progress.offer(progress)
+
+    async def _reach_back(self, room: Room, seq: int) -> None:
+        """Lengthen a room's tail from the store until it holds all after `seq`, if that is kept."""
+        while seq < room.board.seq and not room.reaches(seq):
+            entries = await self._store.read(room.board.room, seq)
+            if entries is None:
+                return
+            first = room.tail[0][0] if room.tail else room.board.seq + 1
+            older = [entry for entry in entries if entry.event.seq < first]
+            if older and older[-1].event.seq == first - 1:
+                for entry in reversed(older):
+                    frame = Frame(entry.event.name, entry.body)
+                    room.tail.appendleft((entry.event.seq, entry.event.connid, frame))
+
+    async def _catch_up(self, client: Client) -> None:
+        """Bring a client that was too slow up to date, once all that it was sent is on its way."""
+        now = asyncio.get_running_loop().time()
+        if client.backlog() > 0:
+            if (
+                client.slow_since is not None
+                and now - client.slow_since > self._config.slow_timeout
+            ):
+                client.drop()
+            return
+        client.slow_since = None
+        for name, seq in list(client.behind.items()):
+            room = self._rooms.get(name)
+            if room is not None and name not in client.rooms:
+                try:
+                    await self._reach_back(room, seq)
+                except Unavailable:
+                    continue
+            client.behind.pop(name, None)
+            if room is not None and name in client.rooms:
+                room.presence_changed = True
+                self._send_snapshot(client, room)
+            elif room is not None:
+                self._send_watched(client, room, seq)
+
+    def _send_watched(self, client: Client, room: Room, seq: int) -> bool:
+        """Send the entries after `seq` of the jobs that a client watches, if they are at hand."""
+        if not room.reaches(seq):
+            return False
+        name = room.board.room
+        for position, connid, frame in room.after(seq):
+            if (name, connid) in client.watched:
+                self._send(client, frame, name, position - 1)
+        return True
+
+    def _send(self, client: Client, frame: Frame, name: str, seq: int) -> None:
+        """Send a frame of a room unless the client is too slow; `seq` is what it has without it."""
+        if name in client.behind:
+            return
+        if client.backlog() > self._config.max_backlog:
+            client.behind[name] = seq
+            if client.slow_since is None:
+                client.slow_since = asyncio.get_running_loop().time()
+            return
+        client.send(frame)
+
+    def _send_snapshot(self, client: Client, room: Room) -> None:
+        board = room.board
+        if room.snapshot is None:
+            running = encode(list(board.running.values()))
+            room.snapshot = b'"running":%b,"ended":%b}' % (running, encode(list(board.ended)))
+            self.snapshots_encoded += 1
+        at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
+        body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
+        self._send(client, Frame("snapshot", body), board.room, board.seq)
+
+    def _send_presence(self, room: Room) -> None:
+        if not room.presence_changed:
+            return
+        room.presence_changed = False
+        board = room.board
+        names = sorted({client.name for client in room.members})[: self._config.presence_names]
+        frame = Frame("presence", encode(Presence(board.room, len(room.members), names)))
+        for client in room.members:
+            self._send(client, frame, board.room, board.seq)
+
+    def _send_progress(self, progress: Progress) -> None:
+        room = self._rooms.get(progress.room)
+        job = room.board.running.get(progress.connid) if room else None
+        if room is None or job is None or job.run != progress.run:
+            return
+        frame = Frame("progress", encode(progress))
+        for client in room.audience(progress.connid):
+            self._send(client, frame, progress.room, room.board.seq)
+
+    def _send_reported(self, client: Client, room: Room, seq: int) -> None:
+        """Send the progress that was reported at `seq` or later: the log does not tell it."""
+        board = room.board
+        for connid, reported in room.reported.items():
+            if reported >= seq:
+                job = board.running[connid]
+                told = job.progress or Reported()
+                progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
+                self._send(client, Frame("progress", encode(progress)), board.room, board.seq)
+
+    def check_joined(self, client: Client, room: str, connid: str | None = None) -> None:
+        """Raises `TooMany` when a client may not join or watch any more."""
+        known = room in client.rooms if connid is None else (room, connid) in client.watched
+        joined = len(client.rooms) + len(client.watched)
+        if not known and joined >= self._config.max_joined:
+            raise TooMany(f"a client may join or watch {self._config.max_joined} rooms and jobs")
+
+    def _release_idle(self) -> None:
+        """Let go of rooms that nobody was in or asked for since the last look."""
+        for name, room in list(self._rooms.items()):
+            if room.members or room.watchers:
+                continue
+            if room.idle:
+                # Somebody may still hold it: without a follower its tail would get holes.
+                room.tail.clear()
+                del self._rooms[name]
+            room.idle = True
+
+
+class ProgressGate:
+    """Lets one report of each job through in an interval, and never loses the latest one."""
+
+    def __init__(self, interval: float, send: Callable[[Progress], None]) -> None:
+        self._interval = interval
+        self._send = send
+        # The jobs whose interval is not over, with the report that waits for its end.
+        self._held: dict[tuple[str, str], Progress | None] = {}
+
+    def offer(self, progress: Progress) -> None:
+        """Send a report now, or in place of the one that waits."""
+        key = (progress.room, progress.connid)
+        if key in self._held:
+            self._held[key] = progress
+        else:
+            self._let_through(key, progress)
+
+    def _let_through(self, key: tuple[str, str], progress: Progress) -> None:
+        self._send(progress)
+        self._held[key] = None
+        asyncio.get_running_loop().call_later(self._interval, self._reopen, key)
+
+    def _reopen(self, key: tuple[str, str]) -> None:
+        waiting = self._held.pop(key)
+        if waiting is not None:
+            self._let_through(key, waiting)

@@ -1,0 +1,179 @@
+"""The store: it makes commands durable, and its log is where every change of state comes from.
+
+`Store` is what the rest of the server knows. `open_store` picks the kind that the settings ask for.
+"""
+
+from abc import ABC, abstractmethod
+from asyncio import Future
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from msgspec import Raw
+
+from server.board import Board
+from server.config import Config
+from server.protocol import EndedJob, Finished, Job, Killed, LogEvent, Outcome, Progress, Via
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event of the log with its JSON, which is what the file keeps and the clients are sent."""
+
+    event: LogEvent
+    body: bytes
+    ended: EndedJob | None = None
+    """What the job has become, where the event is its end and has just happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """How somebody ended a run, before the log has given it a seq."""
+
+    run: str
+    by: str
+    via: Via
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a run ended by itself, before the log has given it a seq."""
+
+    run: str
+    outcome: Outcome
+    result: Raw
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartJob:
+    """Start `job`. Allowed when its connid is not running, or runs as what it `replaces`."""
+
+    job: Job
+    replaces: Kill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndJob:
+    """End a job. Allowed when its run is the running one."""
+
+    room: str
+    connid: str
+    at: float
+    how: Kill | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class StopJob:
+    """Note that the work of a killed job has stopped. Allowed once for each killed run."""
+
+    room: str
+    connid: str
+    run: str
+    at: float
+    exit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportProgress:
+    """Keep the latest progress of a running job. Allowed when its run is the running one."""
+
+    progress: Progress
+
+
+Change = StartJob | EndJob | StopJob | ReportProgress
+
+
+class Stale(Exception):
+    """The change is not allowed as things are; `job` is what is running under its connid."""
+
+    def __init__(self, job: Job | None) -> None:
+        super().__init__("the job that the change expects is not the one that is running")
+        self.job = job
+
+
+class StoreError(Exception):
+    """The store cannot be opened at all; the message says why, and what would help."""
+
+
+class Store(ABC):
+    """The durable log of every room, and the boards that it adds up to.
+
+    Every method that waits may raise `errors.Unavailable`, and has then changed nothing.
+    """
+
+    epoch: str
+    """The id of this log: another one means that the positions of the old one say nothing."""
+
+    @abstractmethod
+    async def open(
+        self,
+        on_entry: Callable[[Entry], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        """Read what is there; from then on tell each entry, in order, once it is durable.
+
+        Raises `StoreError` when the store cannot be used.
+        """
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Make changes durable until cancelled."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was submitted, refuse what comes later, and let go of the store."""
+
+    @abstractmethod
+    def submit(self, change: Change) -> Future[list[Entry]]:
+        """Ask for a change; changes are decided in the order in which they are submitted.
+
+        The future holds the entries once they are durable and told, or raises `Stale`, `TooMany`
+        or `Unavailable`. When it is done its outcome is the truth for good.
+        """
+
+    @abstractmethod
+    def jobs(self) -> Iterable[Job]:
+        """All running jobs, for the timeouts to begin with."""
+
+    @abstractmethod
+    async def running(self, room: str, connid: str) -> Job | None:
+        """The job that is running under `connid`, no change before this call being undecided."""
+
+    @abstractmethod
+    async def ended(self, room: str, connid: str, run: str | None = None) -> EndedJob | None:
+        """The last ended job of `connid`, or the one of that `run`, where it is still kept."""
+
+    @abstractmethod
+    async def board(self, room: str) -> Board:
+        """The room's board; it follows the log by itself and must not be changed."""
+
+    @abstractmethod
+    async def read(self, room: str, after: int) -> list[Entry] | None:
+        """The entries of a room with a seq above `after`; None where not all are kept."""
+
+    @abstractmethod
+    async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
+        """The entries of one run that are still kept."""
+
+    @abstractmethod
+    async def history(
+        self, room: str, connid: str | None, before: int | None, limit: int
+    ) -> list[EndedJob]:
+        """Up to `limit` ended jobs, newest first; those whose end has a seq below `before`."""
+
+
+def open_store(config: Config) -> Store:
+    """The store that the settings ask for, not yet opened."""
+    from server.store.embedded import EmbeddedStore
+
+    return EmbeddedStore(config)
+
+
+def ending(room: str, seq: int, connid: str, at: float, how: Kill | Finish) -> Killed | Finished:
+    """The event of a job's end, now that the log gives it a seq."""
+    if isinstance(how, Kill):
+        return Killed(room, seq, at, connid, how.run, how.by, how.via, how.reason)
+    if how.late:
+        return Finished(room, seq, at, connid, how.run, how.outcome, how.result, True)
+    return Finished(room, seq, at, connid, how.run, how.outcome, how.result)

@@ -1,0 +1,261 @@
+"""The file of the embedded store: SQLite with a write-ahead log, written by one process.
+
+Everything here blocks, and is called from the store's one thread. A batch takes a handful of
+statements whatever its size: SQLite lets go of the interpreter in each statement, and with one
+for each row a busy event loop would make the writer wait for it once a row.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import msgspec
+
+from server.board import ENDED_SHOWN, Board
+from server.protocol import LOG_EVENTS, EndedJob, Job
+from server.store import Entry, StoreError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""What `PRAGMA user_version` says of a file that this code reads."""
+
+SCHEMA = """
+create table if not exists meta (
+  name text primary key, value text not null
+) without rowid;
+create table if not exists log (
+  room text, seq integer, connid text not null, run text not null,
+  name text not null, body blob not null,
+  primary key (room, seq)
+) without rowid;
+create table if not exists running (
+  room text, connid text, job blob not null,
+  primary key (room, connid)
+) without rowid;
+create table if not exists ended (
+  room text, seq integer, connid text not null, run text not null,
+  unanswered integer not null, job blob not null,
+  primary key (room, seq)
+) without rowid;
+create index if not exists ended_by_connid on ended (room, connid, seq);
+"""
+
+CHUNKS = (128, 32, 8, 1)
+"""Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
+
+decode_job = msgspec.json.Decoder(Job).decode
+decode_ended = msgspec.json.Decoder(EndedJob).decode
+decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_EVENTS.items()}
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one commit."""
+
+    log: list[tuple[str, int, str, str, str, bytes]] = field(default_factory=list)
+    """room, seq, connid, run, name, body"""
+    running: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    """The running job by room and connid, None when it has ended."""
+    ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
+    """room, seq, connid, run, whether its owner may still say that it stopped, job"""
+    stopped: list[tuple[int | None, float, str, str, str]] = field(default_factory=list)
+    """exit, stopped_at, room, connid, run"""
+    trimmed: dict[str, int] = field(default_factory=dict)
+    """The last seq of each room that is no longer kept."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a file holds when it is opened."""
+
+    epoch: str
+    boards: dict[str, Board]
+    oldest: dict[str, int]
+    """The first seq of each room that is still kept."""
+    unanswered: dict[str, dict[str, int]]
+    """By room, the killed runs whose owner has not said that the work has stopped, and the seq of
+    their ends."""
+
+
+class Database:
+    """One SQLite file, locked against other processes for as long as it is open."""
+
+    def __init__(self, path: str) -> None:
+        """`path` may be `:memory:`. Nothing is opened yet."""
+        self._path = path
+        self._lock: TextIO | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None, "the database is not open"
+        return self._connection
+
+    def open(self) -> Loaded:
+        """Open or create the file and read what is running. Raises `StoreError`."""
+        self._take_lock()
+        try:
+            self._connect()
+            return self._load()
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            self.close()
+            raise StoreError(f"{self._path} cannot be used as a database: {error}") from error
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file and unlock it; closing twice is as good as once."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def write(self, batch: Batch) -> None:
+        """Make a batch durable, whole or not at all. Raises `sqlite3.Error`."""
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            self._insert("insert into log", batch.log)
+            started = [(*key, job) for key, job in batch.running.items() if job is not None]
+            ended = [key for key, job in batch.running.items() if job is None]
+            self._insert("insert or replace into running", started)
+            for rows in _chunks(ended):
+                values = ",".join(["(?,?)"] * len(rows))
+                statement = f"delete from running where (room, connid) in (values {values})"
+                db.execute(statement, [value for row in rows for value in row])
+            self._insert("insert into ended", batch.ended)
+            for row in batch.stopped:
+                db.execute(
+                    "update ended set unanswered = 0, job = cast(json_set("
+                    "cast(job as text), '$.exit', ?, '$.stopped_at', ?) as blob)"
+                    " where room = ? and connid = ? and run = ?",
+                    row,
+                )
+            for room, seq in batch.trimmed.items():
+                db.execute("delete from log where room = ? and seq <= ?", (room, seq))
+                db.execute("delete from ended where room = ? and seq <= ?", (room, seq))
+            db.execute("commit")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def read(self, room: str, after: int) -> list[Entry]:
+        """The entries of a room with a seq above `after`."""
+        rows = self._db.execute(
+            "select name, body from log where room = ? and seq > ? order by seq", (room, after)
+        )
+        return [Entry(decode_event[name](body), body) for name, body in rows]
+
+    def read_run(self, room: str, run: str) -> list[Entry]:
+        """The entries of one run."""
+        rows = self._db.execute(
+            "select name, body from log where room = ? and run = ? order by seq", (room, run)
+        )
+        return [Entry(decode_event[name](body), body) for name, body in rows]
+
+    def history(
+        self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
+    ) -> list[EndedJob]:
+        """Ended jobs, newest first, of one connid or run where they are given."""
+        asked = {
+            "room = ?": room,
+            "connid = ?": connid,
+            "run = ?": run,
+            "seq < ?": before,
+        }
+        given = {clause: value for clause, value in asked.items() if value is not None}
+        rows = self._db.execute(
+            f"select job from ended where {' and '.join(given)} order by seq desc limit ?",
+            [*given.values(), limit],
+        )
+        return [decode_ended(job) for (job,) in rows]
+
+    def _take_lock(self) -> None:
+        if self._path == ":memory:":
+            return
+        path = f"{self._path}.lock"
+        try:
+            # Not truncated: until the lock is ours the file says who holds it.
+            self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            self._lock = None
+            raise StoreError(
+                f"{self._path} is in use by another server (process {holder}):"
+                " stop that one, or give this one a DATABASE of its own"
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=2
+        )
+        for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
+            self._db.execute(f"pragma {pragma}")
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        if version not in (0, FORMAT):
+            raise StoreError(
+                f"{self._path} was written by another version of Hourglass"
+                f" (format {version}, this one reads {FORMAT})"
+            )
+        self._db.executescript(f"begin; {SCHEMA} pragma user_version = {FORMAT}; commit;")
+
+    def _load(self) -> Loaded:
+        db = self._db
+        db.execute("insert or ignore into meta values ('epoch', ?)", (secrets.token_hex(8),))
+        (epoch,) = db.execute("select value from meta where name = 'epoch'").fetchone()
+        boards, oldest = {}, {}
+        for room, first, last in db.execute(
+            "select room, min(seq), max(seq) from log group by room"
+        ):
+            boards[room] = Board(room)
+            boards[room].seq = last
+            oldest[room] = first
+            boards[room].ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
+        for room, connid, job in db.execute("select room, connid, job from running"):
+            boards[room].running[connid] = decode_job(job)
+        unanswered: dict[str, dict[str, int]] = {}
+        for room, run, seq in db.execute("select room, run, seq from ended where unanswered"):
+            unanswered.setdefault(room, {})[run] = seq
+        return Loaded(epoch, boards, oldest, unanswered)
+
+    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        for chunk in _chunks(rows):
+            one = f"({','.join('?' * len(chunk[0]))})"
+            values = [value for row in chunk for value in row]
+            self._db.execute(f"{into} values {','.join([one] * len(chunk))}", values)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+        except sqlite3.Error:
+            if self._path == ":memory:":
+                raise
+            log.exception("%s could not be rolled back, opening it anew", self._path)
+            self._db.close()
+            self._connect()
+
+
+def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    position = 0
+    while position < len(rows):
+        size = next(size for size in CHUNKS if size <= len(rows) - position)
+        yield rows[position : position + size]
+        position += size

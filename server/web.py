@@ -1,0 +1,291 @@
+"""The HTTP doors: plain JSON WebSockets at `/ws`, the commands at `/api`, and the pages.
+
+    GET    /api/jobs                     status                 ?room= &since=EPOCH:SEQ
+    POST   /api/jobs                     request                body: the command
+    GET    /api/jobs/CONNID              status of one job      ?room=
+    DELETE /api/jobs/CONNID              kill                   ?room= &run= &reason=
+    POST   /api/jobs/CONNID/finish       finish                 body: the rest of the command
+    POST   /api/jobs/CONNID/progress     progress               the same
+    POST   /api/jobs/CONNID/stopped      stopped                the same
+    GET    /api/history                  history                ?room= &connid= &before= &limit=
+    GET    /ws                           a plain WebSocket      ?rooms=a,b &since=a:EPOCH:SEQ,…
+
+Everywhere: `?name=` or, where tokens are needed, `?token=` or `Authorization: Bearer …`.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+from aiohttp.typedefs import Handler
+
+from server.checks import Checker
+from server.commands import Caller, Commands, Reply, refusal
+from server.config import Config
+from server.errors import CommandError, Forbidden, Invalid, TooLarge, UnknownRoute
+from server.limits import Buckets
+from server.protocol import Frame, Refusal, encode
+from server.rooms import Client, Rooms
+
+CLIENT = Path(__file__).parent.parent / "client"
+STATUS = {
+    "invalid": 400,
+    "unknown_route": 404,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_running": 404,
+    "conflict": 409,
+    "rate_limited": 429,
+    "too_many": 429,
+    "unavailable": 503,
+    "internal": 500,
+}
+"""The HTTP status of each error code."""
+
+
+class PlainClient(Client):
+    """A plain WebSocket that hears events."""
+
+    def __init__(self, socket: web.WebSocketResponse, name: str, address: str) -> None:
+        super().__init__(name)
+        self._socket = socket
+        self._address = address
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._size = 0
+        self._cutting: asyncio.Task[bool] | None = None
+
+    def send(self, frame: Frame) -> None:
+        self.post(frame.plain())
+
+    def post(self, text: bytes) -> None:
+        """Queue one message."""
+        self._size += len(text)
+        self._queue.put_nowait(text)
+
+    def backlog(self) -> int:
+        return self._size
+
+    def drop(self) -> None:
+        if self._cutting is None:
+            self._cutting = asyncio.ensure_future(self._socket.close(code=1013, drain=False))
+
+    async def write(self) -> None:
+        """Write what is queued, until cancelled or the connection is lost."""
+        while True:
+            text = await self._queue.get()
+            await self._socket.send_frame(text, WSMsgType.TEXT)
+            self._size -= len(text)
+
+
+class Web:
+    """The routes of the HTTP server that are not Socket.IO's."""
+
+    def __init__(self, checker: Checker, commands: Commands, rooms: Rooms, config: Config) -> None:
+        self._checker = checker
+        self._commands = commands
+        self._rooms = rooms
+        self._config = config
+        self._buckets = Buckets(config.rate_limit)
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes, and the middlewares that guard all routes of the application."""
+        app.middlewares.append(same_origin)
+        app.middlewares.append(answers_in_json)
+        job = "/api/jobs/{connid}"
+        app.router.add_get("/api/jobs", self._command("status"))
+        app.router.add_post("/api/jobs", self._command("request"))
+        app.router.add_get(job, self._command("status"))
+        app.router.add_delete(job, self._command("kill"))
+        for name in ("finish", "progress", "stopped"):
+            app.router.add_post(f"{job}/{name}", self._command(name))
+        app.router.add_get("/api/history", self._command("history"))
+        app.router.add_get("/ws", self._websocket)
+        app.router.add_get("/", page)
+        app.router.add_static("/client", CLIENT)
+        app.on_response_prepare.append(revalidate)
+
+    async def cut_all(self) -> None:
+        """Close every plain WebSocket with the code for a server that goes away."""
+        closing = (socket.close(code=1001, drain=False) for socket in list(self._sockets))
+        await asyncio.gather(*closing)
+
+    def _command(self, name: str) -> Handler:
+        async def handle(http_request: web.Request) -> web.StreamResponse:
+            try:
+                payload = await self._payload(http_request)
+                hello = self._checker.hello(credentials(http_request))
+                hello.rooms = []
+                caller = self._commands.welcome(hello, "http")
+            except CommandError as error:
+                return respond(Reply(refusal(error)), too_large=isinstance(error, TooLarge))
+            caller.bucket = self._buckets.of(http_request.remote or "")
+            return respond(await self._commands.answer(caller, name, payload))
+
+        return handle
+
+    async def _payload(self, http_request: web.Request) -> dict[str, Any]:
+        """The command that the address and the body of a request make up."""
+        payload: dict[str, Any] = {}
+        if http_request.body_exists:
+            try:
+                body = await http_request.read()
+            except web.HTTPRequestEntityTooLarge:
+                most = self._config.max_message
+                raise TooLarge(f"a message may have at most {most} bytes") from None
+            decoded = self._checker.decode(body) if body else {}
+            if not isinstance(decoded, dict):
+                raise Invalid("the body must be a JSON object")
+            payload.update(decoded)
+        payload.update(typed(dict(http_request.query)))
+        payload.update(http_request.match_info)
+        return payload
+
+    async def _websocket(self, http_request: web.Request) -> web.StreamResponse:
+        hello = self._checker.hello(credentials(http_request) | positions(http_request.query))
+        caller = self._commands.welcome(hello, "websocket")
+        socket = web.WebSocketResponse(
+            compress=False,
+            heartbeat=self._config.ping_interval,
+            max_msg_size=self._config.max_frame,
+            timeout=1,
+        )
+        await socket.prepare(http_request)
+        client = PlainClient(socket, caller.identity.name, http_request.remote or "")
+        caller.client = client
+        self._sockets.add(socket)
+        writer = asyncio.create_task(client.write())
+        try:
+            await self._commands.admit(caller, hello)
+            async for message in socket:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    await self._message(caller, client, message.data)
+        finally:
+            self._sockets.discard(socket)
+            self._rooms.forget(client)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        return socket
+
+    async def _message(self, caller: Caller, client: PlainClient, data: str | bytes) -> None:
+        id = None
+        try:
+            if isinstance(data, bytes):
+                raise Invalid("a command must be a text frame")
+            payload = self._checker.decode(data)
+            if isinstance(payload, dict):
+                id = payload.get("id")
+            reply = await self._commands.answer(caller, None, payload)
+        except CommandError as error:
+            reply = Reply(refusal(error))
+        if client.backlog() > 2 * self._config.max_backlog:
+            client.drop()  # It gives commands and does not read the answers.
+            return
+        client.post(with_id(encode(reply.message), id))
+        if reply.then is not None:
+            reply.then()
+
+
+def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
+    """The HTTP response that carries an answer."""
+    message = reply.message
+    headers = {}
+    if isinstance(message, Refusal):
+        status = 413 if too_large else STATUS[message.error.code]
+        if message.error.retry_after is not None:
+            headers["Retry-After"] = str(math.ceil(message.error.retry_after))
+    else:
+        status = 201 if message.result == "started" else 200
+    body = encode(message)
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def credentials(http_request: web.Request) -> dict[str, Any]:
+    """The `token` and `name` that a request comes with."""
+    found: dict[str, Any] = {
+        key: http_request.query[key] for key in ("token", "name") if key in http_request.query
+    }
+    scheme, _, token = http_request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found["token"] = token.strip()
+    return found
+
+
+def positions(query: Mapping[str, str]) -> dict[str, Any]:
+    """The `rooms` and `since` of a plain WebSocket's address."""
+    found: dict[str, Any] = {}
+    if "rooms" in query:
+        found["rooms"] = [room for room in query["rooms"].split(",") if room]
+    if "since" in query:
+        items = [item.partition(":") for item in query["since"].split(",")]
+        found["since"] = {room: position(text) for room, _, text in items}
+    return found
+
+
+def position(text: str) -> Any:
+    """`EPOCH:SEQ` as the protocol has it; what is not of that form is left for the check."""
+    epoch, _, seq = text.rpartition(":")
+    return {"epoch": epoch, "seq": number(seq)}
+
+
+def typed(query: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an address with the types that a JSON object would have."""
+    for name in ("token", "name"):
+        query.pop(name, None)
+    for name in ("before", "limit"):
+        if name in query:
+            query[name] = number(query[name])
+    if "since" in query:
+        query["since"] = position(query["since"])
+    return query
+
+
+def number(text: str) -> int | str:
+    """The whole number that a text is, else the text, for the check to refuse."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def with_id(answer: bytes, id: Any) -> bytes:
+    """An answer that carries the `id` of its command, where it had a usable one."""
+    if not isinstance(id, str | int | float) or (isinstance(id, float) and not math.isfinite(id)):
+        return answer
+    return b'%b,"id":%b}' % (answer[:-1], json.dumps(id).encode())
+
+
+async def page(http_request: web.Request) -> web.StreamResponse:
+    """The dashboard."""
+    return web.FileResponse(CLIENT / "index.html")
+
+
+async def revalidate(http_request: web.Request, response: web.StreamResponse) -> None:
+    """Let browsers ask whether what they have is still right, so that a new release is seen."""
+    response.headers.setdefault("Cache-Control", "no-cache")
+
+
+@web.middleware
+async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what the page of another site makes a browser send."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
+        return respond(Reply(refusal(Forbidden("pages of other sites may not come in"))))
+    return await handler(request)
+
+
+@web.middleware
+async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what goes wrong outside of a command in the form of the protocol."""
+    try:
+        return await handler(request)
+    except CommandError as error:
+        return respond(Reply(refusal(error)))
+    except web.HTTPException as error:
+        if error.status < 400 or not request.path.startswith("/api/"):
+            raise
+        what = f"{request.method} {request.path}"
+        response = respond(Reply(refusal(UnknownRoute(f"there is no {what}"))))
+        response.set_status(error.status)
+        return response

@@ -1,0 +1,1 @@
+"""What the tests share: servers to test, and clients of every kind to test them with."""

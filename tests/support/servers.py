@@ -1,0 +1,127 @@
+"""Servers under test: in the test's own loop, or as a process that can be killed."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from server.app import App
+from server.config import Config
+
+ROOT = Path(__file__).parent.parent.parent
+DEFAULTS: dict[str, Any] = {"port": 0, "database": ":memory:", "presence_interval": 0.1}
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[App]:
+    """A server in this loop, on a free port, with no file unless `database` names one."""
+    clock = {"now": settings.pop("now")} if "now" in settings else {}
+    app = App(Config(**{**DEFAULTS, **settings}), **clock)
+    await app.start()
+    try:
+        yield app
+    finally:
+        await app.stop()
+
+
+class Process:
+    """A server of its own process, which can be killed and started again on the same port."""
+
+    def __init__(self, database: Path, **environ: str) -> None:
+        self.database = database
+        self.environ = environ
+        self.port = 0
+        self.log = ""
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> "Process":
+        """Start it and wait until it listens."""
+        await self._spawn()
+        assert self._process is not None and self._process.stdout is not None
+        line = (await asyncio.wait_for(self._process.stdout.readline(), 20)).decode()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        if found is None:
+            await self._process.wait()
+            await self._finish_reading()
+            raise AssertionError(f"the server did not start: {line}{self.log}")
+        self.port = int(found[1])
+        return self
+
+    async def fail(self) -> int:
+        """Start it, expecting that it gives up; its exit code."""
+        await self._spawn()
+        assert self._process is not None
+        code = await asyncio.wait_for(self._process.wait(), 20)
+        await self._finish_reading()
+        return code
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        self._signal(signal.SIGKILL)
+        await self.wait()
+
+    async def terminate(self, timeout: float = 20) -> int:
+        """End it as a platform does; its exit code."""
+        self._signal(signal.SIGTERM)
+        return await self.wait(timeout)
+
+    async def wait(self, timeout: float = 20) -> int:
+        assert self._process is not None
+        code = await asyncio.wait_for(self._process.wait(), timeout)
+        await self._finish_reading()
+        return code
+
+    async def __aenter__(self) -> "Process":
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()
+
+    def _signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
+
+    async def _spawn(self) -> None:
+        environ = {
+            **os.environ,
+            "PORT": str(self.port),
+            "DATABASE": str(self.database),
+            "RATE_LIMIT": "0",
+            **self.environ,
+        }
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server",
+            cwd=ROOT,
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process is not None and self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.log += line.decode()
+
+    async def _finish_reading(self) -> None:
+        if self._reading is not None:
+            await self._reading
+            self._reading = None

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { duration, ending, instant, resultText, timeLeft, typedTime, watchers } from "../../client/words.js";
+
+test("a duration reads like a clock, then in hours, then in days", () => {
+  const expected = [
+    [0, "0:00"],
+    [9.99, "0:09"],
+    [65, "1:05"],
+    [3599, "59:59"],
+    [3600, "1h 00m"],
+    [7384, "2h 03m"],
+    [86399, "23h 59m"],
+    [86400, "1d 00h"],
+    [30 * 86400, "30d 00h"],
+  ];
+  for (const [seconds, text] of expected) assert.equal(duration(seconds), text);
+});
+
+test("what is no number of seconds reads as a dash", () => {
+  for (const nothing of [undefined, null, Number.NaN, Infinity, "12"]) {
+    assert.equal(duration(nothing), "–");
+  }
+});
+
+test("time left is rounded up, so that zero means over", () => {
+  assert.equal(timeLeft(0.2), "0:01");
+  assert.equal(timeLeft(59.1), "1:00");
+  assert.equal(timeLeft(60), "1:00");
+  assert.equal(timeLeft(60.0000001), "1:00");
+  assert.equal(timeLeft(0), "0:00");
+  assert.equal(timeLeft(-5), "0:00");
+  assert.equal(timeLeft(3599.5), "1h 00m");
+});
+
+test("a typed time is explained from a minute on", () => {
+  assert.equal(typedTime("90"), "= 1:30");
+  assert.equal(typedTime(" 7200 "), "= 2h 00m");
+  for (const text of ["", " ", "59", "soon", "-90", "Infinity"]) assert.equal(typedTime(text), "");
+});
+
+test("an instant names the day only when it was another one", () => {
+  const noon = new Date(2025, 10, 23, 12, 0, 5).getTime() / 1000;
+  assert.equal(instant(noon, noon + 60, "en-GB"), "12:00:05");
+  assert.equal(instant(noon, noon + 86400, "en-GB"), "23 Nov, 12:00:05");
+  assert.equal(instant(undefined), "");
+});
+
+const job = { connid: "etl", time: 300, started_at: 1000, ended_at: 1012, started_by: "ana" };
+
+test("a killed job says by whom and through what", () => {
+  const killed = { ...job, state: "killed", by: "ben", via: "socket" };
+  assert.deepEqual(ending(killed), {
+    tone: "killed",
+    label: "Killed",
+    by: "by ben",
+    facts: ["started by ana", "ran 0:12 of 5:00"],
+  });
+  assert.equal(ending({ ...killed, via: "http" }).by, "by ben via http");
+  assert.equal(ending({ ...killed, by: null }).by, "by someone");
+  assert.equal(ending({ ...killed, by: null, via: "server" }).by, "by the server");
+});
+
+test("a finished job says how, in words", () => {
+  const label = (outcome) => ending({ ...job, state: "finished", by: "ana", outcome }).label;
+  assert.equal(label("elapsed"), "Time ran out");
+  assert.equal(label("done"), "Done");
+  assert.equal(label("failed"), "Failed");
+  assert.equal(label("lost"), "Lost");
+  assert.equal(label("constructor"), "Finished");
+});
+
+test("a job whose work has stopped says so, with its exit", () => {
+  const facts = (more) => ending({ ...job, state: "killed", ...more }).facts.at(-1);
+  assert.equal(facts({ stopped_at: 1013, exit: 0 }), "work has stopped, exit 0");
+  assert.equal(facts({ stopped_at: 1013, exit: null }), "work has stopped");
+});
+
+test("an ended job of which only the end is known has no made-up times", () => {
+  assert.deepEqual(ending({ state: "finished", outcome: "done", ended_at: 9 }).facts, ["started by someone"]);
+});
+
+test("a result is one line of text", () => {
+  assert.equal(resultText("42 rows"), "42 rows");
+  assert.equal(resultText({ rows: 42 }), '{"rows":42}');
+  assert.equal(resultText(0), "0");
+  assert.equal(resultText(null), "");
+});
+
+test("watchers are counted, and named once each", () => {
+  const presence = { watching: 4, names: ["ana", "ben", "ana", ""] };
+  assert.deepEqual(watchers(presence), { count: "4 watching", names: "ana, ben" });
+  assert.deepEqual(watchers(null), { count: "", names: "" });
+});
