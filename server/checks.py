@@ -116,7 +116,7 @@ class Checker:
     def _checked(self, kind: type[Message], payload: dict[str, Any]) -> Message:
         try:
             message = msgspec.convert(payload, kind)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise self._wrong_type(str(error), payload) from None
         for field, default in DEFAULTS[kind]:
             value = getattr(message, field)
@@ -134,9 +134,9 @@ class Checker:
 
     def _wrong_type(self, error: str, payload: dict[str, Any]) -> Invalid:
         found = PLACE.search(error) or MISSING.search(error)
-        if found is None:
-            return Invalid("a message must be a JSON object with text for its keys")
-        field = found[1]
+        field = found[1] if found else _surrogate(payload)
+        if field not in self._fields:
+            return Invalid("the message is not text that can be encoded")
         right, _ = self._fields[field]
         if field not in payload:
             return Invalid(f"{field} is missing: it must be {right}", field=field)
@@ -266,6 +266,14 @@ def _kind(name: str | None, route: Any) -> type[Command]:
             f"there is no command {ascii(name)[:80]}: it must be one of {', '.join(COMMANDS)}"
         )
     return COMMANDS[name]
+
+
+def _surrogate(payload: dict[str, Any]) -> str | None:
+    """The field whose text has half of a character, which no JSON may have."""
+    for field, value in payload.items():
+        if SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+            return field
+    return None
 
 
 def _word(value: Any) -> str:

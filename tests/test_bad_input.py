@@ -1,0 +1,336 @@
+"""Whatever a client sends, it gets an answer with the right code, and the connection stays up."""
+
+import json
+import re
+from typing import Any
+
+import aiohttp
+import pytest
+
+from server.app import App
+from tests.conftest import Connect, Serve
+from tests.support.clients import PATIENCE, NodeClient, PlainClient, PythonClient, TestClient
+
+RUN = "01a20c768339ceed9fbfb00c"
+VALID: dict[str, dict[str, Any]] = {
+    "request": {"connid": "a", "time": 60, "note": "n", "lease": 5, "if_running": "keep"},
+    "kill": {"connid": "a", "run": RUN, "reason": "r"},
+    "status": {"connid": "a", "since": {"epoch": "e", "seq": 1}},
+    "finish": {"connid": "a", "run": RUN, "outcome": "done", "result": 1},
+    "progress": {"connid": "a", "run": RUN, "done": 0.5, "note": "n"},
+    "stopped": {"connid": "a", "run": RUN, "exit": 0},
+    "join": {"room": "main", "connid": "a", "since": {"epoch": "e", "seq": 1}},
+    "leave": {"room": "main", "connid": "a"},
+    "history": {"connid": "a", "before": 1, "limit": 1},
+}
+REQUIRED = {
+    "request": ["connid", "time"],
+    "kill": ["connid"],
+    "finish": ["connid", "run"],
+    "progress": ["connid", "run"],
+    "stopped": ["connid", "run"],
+    "join": ["room"],
+    "leave": ["room"],
+}
+NEVER = {"text": "\x00", "surrogate": "\ud800", "number": -1, "fraction": 1.5, "flag": True}
+NEVER |= {"array": [1], "object": {"a": 1}, "nan": float("nan"), "infinity": float("inf")}
+NEVER |= {"huge": 10**400, "binary": b"\x00\x01", "deep": [[[[[[]]]]]], "long": "x" * 2000}
+FITS = {
+    ("time", "fraction"),
+    ("lease", "fraction"),
+    ("exit", "number"),
+    ("connid", "number"),
+    ("note", "text"),
+    ("reason", "text"),
+    *(("result", kind) for kind in NEVER if kind not in ("surrogate", "nan", "infinity", "binary")),
+}
+"""The values above that a field does accept."""
+CASES = [
+    pytest.param(name, field, kind, id=f"{name}-{field}-{kind}")
+    for name, fields in VALID.items()
+    for field in fields
+    for kind in NEVER
+    if (field, kind) not in FITS
+]
+OUT_OF_RANGE = [
+    ("request", {"time": 0}, "time"),
+    ("request", {"time": 1e300}, "time"),
+    ("request", {"time": 2_592_000.1}, "time"),
+    ("request", {"time": "1_0"}, "time"),
+    ("request", {"time": "nan"}, "time"),
+    ("request", {"time": "٣"}, "time"),
+    ("request", {"time": ""}, "time"),
+    ("request", {"connid": ""}, "connid"),
+    ("request", {"connid": "x" * 129}, "connid"),
+    ("request", {"connid": "a\nb"}, "connid"),
+    ("request", {"connid": "a\x85b"}, "connid"),
+    ("request", {"room": ""}, "room"),
+    ("request", {"room": "x" * 65}, "room"),
+    ("request", {"room": "a b"}, "room"),
+    ("request", {"room": "a\n"}, "room"),
+    ("request", {"note": "x" * 501}, "note"),
+    ("request", {"if_running": "maybe"}, "if_running"),
+    ("kill", {"reason": "x" * 501}, "reason"),
+    ("status", {"since": {"epoch": "e"}}, "since"),
+    ("status", {"since": {"seq": 1}}, "since"),
+    ("status", {"since": {"epoch": "e", "seq": -1}}, "since"),
+    ("status", {"since": {"epoch": "e", "seq": "1"}}, "since"),
+    ("finish", {"outcome": "elapsed"}, "outcome"),
+    ("finish", {"result": "x" * 4096}, "result"),
+    ("progress", {"done": 1.01}, "done"),
+    ("stopped", {"exit": 2**40}, "exit"),
+    ("history", {"limit": 0}, "limit"),
+    ("history", {"limit": 501}, "limit"),
+]
+
+
+def assert_invalid(answer: dict[str, Any], field: str | None) -> None:
+    assert answer["ok"] is False, answer
+    assert answer["error"]["code"] == "invalid"
+    assert answer["error"].get("field") == field
+    assert field is None or answer["error"]["message"].startswith(field)
+
+
+async def assert_alive(client: TestClient) -> None:
+    assert (await client.command("status"))["ok"]
+
+
+@pytest.mark.parametrize(("name", "field", "kind"), CASES)
+async def test_a_field_of_the_wrong_kind(
+    app: App, connect: Connect, name: str, field: str, kind: str
+) -> None:
+    client = await connect(app.url)
+    answer = await client.command(name, {**VALID[name], field: NEVER[kind]})
+    assert_invalid(answer, field)
+    await assert_alive(client)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name, fields in REQUIRED.items() for field in fields]
+)
+@pytest.mark.parametrize("kind", ["python", "websocket"])
+async def test_a_field_that_is_missing_or_null(
+    app: App, connect: Connect, kind: str, name: str, field: str
+) -> None:
+    client = await connect(app.url, kind)
+    rest = {key: value for key, value in VALID[name].items() if key != field}
+    assert_invalid(await client.command(name, rest), field)
+    assert_invalid(await client.command(name, {**rest, field: None}), field)
+    await assert_alive(client)
+
+
+@pytest.mark.parametrize(("name", "fields", "field"), OUT_OF_RANGE)
+@pytest.mark.parametrize("kind", ["python", "node", "websocket"])
+async def test_a_field_out_of_its_range(
+    app: App, connect: Connect, kind: str, name: str, fields: dict[str, Any], field: str
+) -> None:
+    client = await connect(app.url, kind)
+    assert_invalid(await client.command(name, {**VALID[name], **fields}), field)
+    await assert_alive(client)
+
+
+async def test_optional_fields_may_be_null(app: App, connect: Connect) -> None:
+    client = await connect(app.url)
+    nothing = {"room": None, "note": None, "lease": None, "if_running": None, "route": None}
+    answer = await client.command("request", {"connid": "a", "time": 60, **nothing})
+    assert answer["ok"]
+    assert answer["room"] == "main"
+
+
+async def test_fields_that_are_not_known_are_ignored(app: App, connect: Connect) -> None:
+    client = await connect(app.url)
+    answer = await client.command("request", {"connid": "a", "time": 60, "__proto__": {"x": 1}})
+    assert answer["ok"]
+
+
+@pytest.mark.parametrize("payload", [[], [1, 2], "text", 5, True, b"\x00", 1.5], ids=repr)
+@pytest.mark.parametrize("kind", ["python", "message", "node"])
+async def test_a_command_that_is_no_object(
+    app: App, connect: Connect, kind: str, payload: Any
+) -> None:
+    client = await connect(app.url, kind)
+    answer = await client.command("request", payload)
+    assert answer["error"]["code"] == "invalid"
+    await assert_alive(client)
+
+
+async def test_more_than_one_object(app: App, connect: Connect) -> None:
+    client = await connect(app.url)
+    assert_invalid(await client.command("status", ({}, {})), None)
+    await assert_alive(client)
+
+
+@pytest.mark.parametrize("name", ["explode", "disconnect", "connect", "reply", "*", "é", "x" * 999])
+async def test_an_unknown_event(app: App, connect: Connect, name: str) -> None:
+    client = await connect(app.url)
+    assert isinstance(client, PythonClient)
+    answer = await client.sio.call(name, {"connid": "a"}, timeout=PATIENCE)
+    assert answer["error"]["code"] == "unknown_route"
+    await assert_alive(client)
+
+
+@pytest.mark.parametrize("route", [None, 5, "", "explode", ["kill"], {}])
+async def test_a_message_without_a_known_route(app: App, connect: Connect, route: Any) -> None:
+    client = await connect(app.url)
+    answer = await client.command("message", {"route": route, "connid": "a"})
+    assert answer["error"]["code"] == "unknown_route"
+    await assert_alive(client)
+
+
+async def test_a_huge_message(app: App, connect: Connect) -> None:
+    huge = {"route": "request", "connid": "a", "time": 1, "note": "x" * 200_000}
+    for kind in ("python", "node"):
+        client = await connect(app.url, kind)
+        answer = await client.command("request", huge)
+        assert answer["error"]["code"] == "invalid"
+        assert "65536" in answer["error"]["message"]
+        await assert_alive(client)
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{app.url}/ws?rooms=") as ws:
+        await ws.send_json(huge)
+        assert (await ws.receive_json())["error"]["code"] == "invalid"
+        await ws.send_json({"route": "status"})
+        assert (await ws.receive_json())["ok"]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        '421["status",{',
+        "421nonsense",
+        '421{"a":1}',
+        '421"text"',
+        "4217",
+        "421[]",
+        "421[7]",
+        '421[""]',
+        "421null",
+        "421" + "[" * 20_000,
+        '421["request",{"connid":' + "[" * 900 + "]" * 900 + ',"time":1}]',
+    ],
+    ids=lambda packet: packet[:16],
+)
+async def test_a_packet_that_is_no_event(app: App, connect: Connect, packet: str) -> None:
+    address = f"{app.url}/socket.io/?EIO=4&transport=websocket"
+    async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+        await socket.receive_str()
+        await socket.send_str('40{"rooms":[]}')
+        assert (await socket.receive_str()).startswith("40{")
+        await socket.send_str(packet)
+        answer = await socket.receive_str(timeout=PATIENCE)
+        assert re.match(r"431\d?\[", answer)
+        assert json.loads(answer[answer.index("[") :])[0]["error"]["code"] == "invalid"
+        await socket.send_str('422["status"]')
+        assert '"ok":true' in await socket.receive_str(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "invalid"),
+        ("nonsense", "invalid"),
+        ("[]", "invalid"),
+        ('"status"', "invalid"),
+        ("{}", "unknown_route"),
+        ('{"route":"status"', "invalid"),
+        ("[" * 30_000, "invalid"),
+    ],
+)
+async def test_a_plain_message_that_is_no_command(
+    app: App, connect: Connect, text: str, code: str
+) -> None:
+    client = await connect(app.url, "websocket", rooms=[])
+    assert isinstance(client, PlainClient)
+    await client.close()
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{app.url}/ws?rooms=") as ws:
+        await ws.send_str(text)
+        assert json.loads(await ws.receive_str())["error"]["code"] == code
+        await ws.send_bytes(b'{"route":"status"}')
+        assert json.loads(await ws.receive_str())["error"]["code"] == "invalid"
+        await ws.send_str('{"route":"status","id":"x"}')
+        answer = json.loads(await ws.receive_str())
+        assert (answer["ok"], answer["id"]) == (True, "x")
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b"[]", b'"x"', b"\xff", b"null", b"[" * 30_000])
+async def test_a_body_that_is_no_command(app: App, body: bytes) -> None:
+    async with aiohttp.ClientSession(app.url) as session:
+        async with session.post("/api/jobs", data=body) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["code"] == "invalid"
+        async with session.get("/api/jobs?since=nonsense") as response:
+            assert (await response.json())["error"]["field"] == "since"
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        [1],
+        "text",
+        {"rooms": "main"},
+        {"rooms": ["a b"]},
+        {"rooms": [1]},
+        {"rooms": ["r"] * 101},
+        {"name": 5},
+        {"name": "x" * 65},
+        {"name": "a\x00b"},
+        {"token": 5},
+        {"since": []},
+        {"since": {"main": 5}},
+        {"since": {"main": {"epoch": "e", "seq": -1}}},
+    ],
+    ids=repr,
+)
+async def test_bad_auth_refuses_the_connection_with_the_reason(app: App, auth: Any) -> None:
+    address = f"{app.url}/socket.io/?EIO=4&transport=websocket"
+    async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+        await socket.receive_str()
+        await socket.send_str("40" + json.dumps(auth))
+        answer = await socket.receive_str(timeout=PATIENCE)
+        assert answer.startswith("44")
+        refusal = json.loads(answer[2:])
+        assert refusal["data"]["code"] == "invalid"
+        field = next(iter(auth)) if isinstance(auth, dict) else "auth"
+        assert refusal["data"]["field"] == field
+        assert field in refusal["message"]
+
+
+async def test_a_name_that_is_blank_is_none(app: App, connect: Connect) -> None:
+    client = await connect(app.url, name="  ")
+    assert (await client.command("request", {"connid": "a", "time": 1}))["job"]["by"] == "anonymous"
+
+
+async def test_answers_without_an_acknowledgement_come_as_reply(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "node")
+    assert isinstance(client, NodeClient)
+    client.emit("request", {"connid": "a", "time": 60})
+    assert (await client.event("reply"))["result"] == "started"
+    client.emit("explode")
+    assert (await client.event("reply"))["error"]["code"] == "unknown_route"
+
+
+async def test_a_bug_is_answered_and_logged(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    app = await serve()
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(app.store, "history", broken)
+    for kind in ("python", "websocket", "http"):
+        client = await connect(app.url, kind)
+        answer = await client.command("history")
+        assert answer["error"]["code"] == "internal"
+        assert "secret" not in json.dumps(answer)
+    assert "RuntimeError: secret" in caplog.text
+
+
+async def test_pages_of_other_sites_are_refused(app: App) -> None:
+    async with aiohttp.ClientSession(app.url) as session:
+        for path in ("/api/jobs", "/ws", "/socket.io/?EIO=4&transport=polling", "/"):
+            for origin in ("https://evil.example", "null"):
+                async with session.get(path, headers={"Origin": origin}) as response:
+                    assert response.status == 403
+                    assert (await response.json())["error"]["code"] == "forbidden"
+        async with session.get("/api/jobs", headers={"Origin": app.url}) as response:
+            assert response.status == 200
