@@ -30,9 +30,11 @@ class App:
         self.store = open_store(config)
         self.timeouts = Timeouts(self.store, now, config.retry_interval)
         self.rooms = Rooms(self.store, config, now)
-        jobs = Jobs(self.store, self.timeouts, now)
+        self.jobs = Jobs(self.store, self.timeouts, now)
         checker = Checker(config)
-        commands = Commands(self.store, jobs, self.rooms, checker, config, now, time.monotonic)
+        self.commands = Commands(
+            self.store, self.jobs, self.rooms, checker, config, now, time.monotonic
+        )
         self.sockets = SocketServer(
             decode=checker.decode,
             max_http_buffer_size=config.max_frame,
@@ -40,9 +42,9 @@ class App:
             ping_timeout=config.ping_timeout,
             cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
         )
-        Events(self.sockets, checker, commands, self.rooms, config.max_backlog)
+        Events(self.sockets, checker, self.commands, self.rooms, config.max_backlog)
         application = web.Application(client_max_size=config.max_message)
-        self.web = Web(checker, commands, self.rooms, config)
+        self.web = Web(checker, self.commands, self.rooms, config)
         self.web.add_to(application)
         self.sockets.attach(application)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)

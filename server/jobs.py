@@ -236,14 +236,32 @@ class Timeouts:
         """End what is due, until cancelled."""
         while True:
             self._wake.clear()
-            if due := self._take_due(self._now()):
-                await self._end_all(due)
+            if await self.end_due():
                 continue
             delay = NAP
             if self._heap:
                 delay = min(NAP, max(0.0, self._heap[0][0] - self._now()))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), delay)
+
+    async def end_due(self) -> int:
+        """End the jobs that are due now, or the first of them where they are many; how many."""
+        now = self._now()
+        due = self._take_due(now)
+        ends = [(job, self._store.submit(self._end(job, due_at, now))) for due_at, job in due]
+        for job, end in ends:
+            try:
+                await end
+            except Stale:
+                pass  # It was killed or finished in the same moment.
+            except Unavailable:
+                self._push(now + self._retry_interval, job)
+        return len(due)
+
+    @property
+    def pending(self) -> int:
+        """Entries in the heap, those included that are obsolete."""
+        return len(self._heap)
 
     def _add(self, job: Job, renewed_at: float) -> None:
         self._running[job.run] = job
@@ -273,17 +291,6 @@ class Timeouts:
             else:
                 self._push(due_at, job)
         return due
-
-    async def _end_all(self, due: list[tuple[float, Job]]) -> None:
-        now = self._now()
-        ends = [(job, self._store.submit(self._end(job, due_at, now))) for due_at, job in due]
-        for job, end in ends:
-            try:
-                await end
-            except Stale:
-                pass  # It was killed or finished in the same moment.
-            except Unavailable:
-                self._push(now + self._retry_interval, job)
 
     def _end(self, job: Job, due_at: float, now: float) -> EndJob:
         outcome: Outcome = "elapsed" if due_at >= job.deadline else "lost"

@@ -93,6 +93,16 @@ class Rooms:
         self._progress = ProgressGate(1 / config.progress_rate, self._send_progress)
         self.snapshots_encoded = 0
 
+    @property
+    def open_rooms(self) -> int:
+        """Rooms that somebody is in, watches, or has just asked for."""
+        return len(self._rooms)
+
+    @property
+    def clients(self) -> int:
+        """Clients that are in a room or watch a job."""
+        return len(self._clients)
+
     async def run(self) -> None:
         """Send presence, and let slow clients catch up or go, until cancelled."""
         while True:

@@ -1,20 +1,54 @@
 """Servers under test: in the test's own loop, or as a process that can be killed."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from server.app import App
+from server.auth import Identity
+from server.commands import Caller
 from server.config import Config
+from server.limits import Bucket
+from server.protocol import encode
 
 ROOT = Path(__file__).parent.parent.parent
 DEFAULTS: dict[str, Any] = {"port": 0, "database": ":memory:", "presence_interval": 0.1}
+
+
+class Clock:
+    """A server's clock that a test sets."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def eventually(check: Callable[[], Any], patience: float = 10) -> None:
+    """Wait until `check` is true, where nothing tells when it becomes so."""
+    async with asyncio.timeout(patience):
+        while not check():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def command(app: App, name: str, **payload: Any) -> dict[str, Any]:
+    """Give a command without a connection; the answer as a client would see it."""
+    caller = Caller(Identity("ana"), "socket", Bucket(0))
+    reply = await app.commands.answer(caller, name, payload)
+    return seen(reply.message)
+
+
+def seen(message: Any) -> Any:
+    """A message as it looks at the other end of the wire."""
+    return json.loads(encode(message))
 
 
 @asynccontextmanager

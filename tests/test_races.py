@@ -1,0 +1,105 @@
+"""Everything at once: one run has one end, and each caller is told the truth."""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.app import App
+from tests.support.replay import replay_log
+from tests.support.servers import Clock, command, serving
+
+ROUNDS = 20_000 if os.environ.get("HOURGLASS_SOAK") else 2_000
+Answer = dict[str, Any]
+
+
+async def race(app: App, clock: Clock, order: random.Random) -> tuple[str, list[Answer]]:
+    """Start a job, and end it in every way that there is in the same tick; the answers."""
+    started = await command(app, "request", connid="a", time=60, if_running="replace")
+    run = started["job"]["run"]
+    clock.now = started["job"]["deadline"]
+    contenders = [
+        lambda: command(app, "kill", connid="a"),
+        lambda: command(app, "kill", connid="a", run=run),
+        lambda: command(app, "finish", connid="a", run=run),
+        lambda: command(app, "finish", connid="a", run=run, outcome="failed"),
+        lambda: command(app, "request", connid="a", time=60, if_running="replace"),
+        lambda: command(app, "request", connid="a", time=60),
+        lambda: app.timeouts.end_due(),
+    ]
+    order.shuffle(contenders)
+    answers = await asyncio.gather(*(contender() for contender in contenders))
+    return run, [answer for answer in answers if isinstance(answer, dict)]
+
+
+async def log_of(app: App, epoch: str) -> list[dict[str, Any]]:
+    answer = await command(app, "status", since={"epoch": epoch, "seq": 0})
+    return answer["events"]
+
+
+def ends_of(events: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(event["run"] for event in events if event["event"] in ("killed", "finished"))
+
+
+@pytest.mark.parametrize("database", ["memory", "file"])
+async def test_one_end_for_each_run_whoever_races(tmp_path: Path, database: str) -> None:
+    path = ":memory:" if database == "memory" else str(tmp_path / "jobs.db")
+    rounds = ROUNDS if database == "memory" else ROUNDS // 10
+    clock, order = Clock(), random.Random(7)
+    async with serving(database=path, now=clock, history=100 * rounds) as app:
+        claims: list[Answer] = []
+        for _ in range(rounds):
+            _, answers = await race(app, clock, order)
+            claims += [answer["job"] for answer in answers if answer["ok"]]
+        events = await log_of(app, app.store.epoch)
+        board = await app.store.board("main")
+        assert [event["seq"] for event in events] == list(range(1, board.seq + 1))
+        dashboard = replay_log(events, app.store.epoch)
+        assert set(dashboard.running) == set(board.running)
+        ends = ends_of(events)
+        assert set(ends.values()) == {1}
+        started = [event["job"]["run"] for event in events if event["event"] == "started"]
+        assert len(started) == len(set(started))
+        assert set(started) - set(ends) == {job["run"] for job in dashboard.running.values()}
+        assert_true(claims, events)
+
+
+def assert_true(claims: list[Answer], events: list[dict[str, Any]]) -> None:
+    """Each end that somebody was told of is the end in the log; each start as well."""
+    how = {e["run"]: e for e in events if e["event"] in ("killed", "finished")}
+    started = {event["job"]["run"] for event in events if event["event"] == "started"}
+    told = Counter(job["run"] for job in claims if job["state"] != "running")
+    assert max(told.values()) == 1, "two callers were told that they ended the same run"
+    for job in claims:
+        if job["state"] == "running":
+            assert job["run"] in started
+        else:
+            event = how[job["run"]]
+            assert event["event"] == job["state"]
+            assert event["seq"] == job["seq"]
+            assert event.get("outcome") == job["outcome"]
+
+
+async def test_of_many_starts_of_one_connid_one_wins() -> None:
+    async with serving(rate_limit=0) as app:
+        for number in range(200):
+            starts = (command(app, "request", connid=str(number), time=60) for _ in range(20))
+            answers = await asyncio.gather(*starts)
+            (won,) = [answer for answer in answers if answer["ok"]]
+            lost = [answer for answer in answers if not answer["ok"]]
+            assert {answer["error"]["code"] for answer in lost} == {"conflict"}
+            assert {answer["job"]["run"] for answer in lost} == {won["job"]["run"]}
+
+
+async def test_a_caller_that_goes_away_leaves_the_truth_to_the_others() -> None:
+    async with serving(rate_limit=0) as app:
+        start = asyncio.create_task(command(app, "request", connid="a", time=60))
+        await asyncio.sleep(0)
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        killed = await asyncio.wait_for(command(app, "kill", connid="a"), 5)
+        assert killed["result"] == "killed"
