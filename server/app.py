@@ -42,13 +42,14 @@ class App:
             ping_timeout=config.ping_timeout,
             cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
         )
-        Events(self.sockets, checker, self.commands, self.rooms, config.max_backlog)
+        Events(self.sockets, checker, self.commands, self.rooms, config)
         application = web.Application(client_max_size=config.max_message)
         self.web = Web(checker, self.commands, self.rooms, config)
         self.web.add_to(application)
         self.sockets.attach(application)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         self._site: web.TCPSite | None = None
+        self._stopping: asyncio.Future[None] | None = None
         # The endless tasks; one that ends takes the server with it.
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -80,7 +81,13 @@ class App:
             raise RuntimeError(f"the task {task.get_name()} has ended") from task.exception()
 
     async def stop(self) -> None:
-        """Stop in the order in which nothing is lost; doing it twice is as good as once.
+        """Stop; whoever asks for it again waits for the same end."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        """Stop in the order in which nothing is lost.
 
         1. Listen no more.
         2. Let timeouts end no more jobs: those that come due now end after the next start.

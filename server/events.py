@@ -13,12 +13,14 @@ The commands themselves are in `commands.py`.
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.checks import Checker
 from server.commands import Caller, Commands, Reply, refusal
+from server.config import Config
 from server.errors import CommandError, Invalid
 from server.protocol import Frame, Hello
 from server.rooms import Client, Rooms
@@ -45,6 +47,15 @@ class SocketClient(Client):
             self._cutting = asyncio.ensure_future(self._server.cut(self._sid))
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection that was let in."""
+
+    caller: Caller
+    client: SocketClient
+    hello: Hello
+
+
 class Events:
     """What happens on Socket.IO connections."""
 
@@ -54,15 +65,14 @@ class Events:
         checker: Checker,
         commands: Commands,
         rooms: Rooms,
-        max_backlog: int,
+        config: Config,
     ) -> None:
-        """`max_backlog`, in bytes, is what a client may leave unread of the answers to it."""
         self._server = server
         self._checker = checker
         self._commands = commands
         self._rooms = rooms
-        self._max_backlog = max_backlog
-        self._callers: dict[str, tuple[Caller, Hello]] = {}
+        self._config = config
+        self._connections: dict[str, Connection] = {}
         server.on_event = self._event
         server.on_ready = self._ready
         server.on("connect", self._connect)
@@ -78,27 +88,27 @@ class Events:
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
-        caller.client = SocketClient(self._server, sid, caller.identity.name)
-        self._callers[sid] = (caller, hello)
+        client = caller.client = SocketClient(self._server, sid, caller.identity.name)
+        self._connections[sid] = Connection(caller, client, hello)
 
     async def _ready(self, sid: str) -> None:
-        known = self._callers.get(sid)
-        if known is not None:
-            await self._commands.admit(*known)
+        connection = self._connections.get(sid)
+        if connection is not None:
+            await self._commands.admit(connection.caller, connection.hello)
 
     def _disconnect(self, sid: str, reason: str) -> None:
-        known = self._callers.pop(sid, None)
-        if known is not None and known[0].client is not None:
-            self._rooms.forget(known[0].client)
+        connection = self._connections.pop(sid, None)
+        if connection is not None:
+            self._rooms.forget(connection.client)
 
     async def _event(self, sid: str, name: str, args: list[Any], respond: Respond) -> None:
-        known = self._callers.get(sid)
-        if known is None:
+        connection = self._connections.get(sid)
+        if connection is None:
             return
-        caller = known[0]
-        reply = await self._answer(caller, name, args)
-        if caller.client is not None and caller.client.backlog() > 2 * self._max_backlog:
-            caller.client.drop()  # It gives commands and does not read the answers.
+        client = connection.client
+        reply = await self._answer(connection.caller, name, args)
+        if not await client.answerable(self._config.max_backlog, self._config.slow_timeout):
+            client.drop()
             return
         respond(reply.message)
         if reply.then is not None:

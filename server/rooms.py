@@ -35,6 +35,31 @@ class Client(ABC):
         # The last seq of each room that was sent before the client became too slow to be sent more.
         self.behind: dict[str, int] = {}
         self.slow_since: float | None = None
+        # Bytes of snapshots and missed events that it was sent at once, beyond any bound.
+        self._granted = 0
+
+    def grant(self, frame: Frame) -> None:
+        """Queue an event that the client needs to be up to date, however much is queued."""
+        self._granted += len(frame.body)
+        self.send(frame)
+
+    def too_slow(self, max_backlog: int) -> bool:
+        """Whether more than that is queued, what it was granted not counted."""
+        backlog = self.backlog()
+        if backlog <= max_backlog:
+            self._granted = 0
+        return backlog > max_backlog + self._granted
+
+    async def answerable(self, max_backlog: int, patience: float) -> bool:
+        """Wait until the client has read enough to be answered; False when it does not for so long.
+
+        One that gives commands and does not read the answers is in this way not read from either.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.too_slow(max_backlog) and not self.gone:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        return not self.gone and not self.too_slow(max_backlog)
 
     @abstractmethod
     def send(self, frame: Frame) -> None:
@@ -141,8 +166,8 @@ class Rooms:
         client.behind.pop(name, None)
         self._clients.add(client)
         if since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
-            for seq, _, frame in room.after(since.seq):
-                self._send(client, frame, name, seq - 1)
+            for _, _, frame in room.after(since.seq):
+                client.grant(frame)
             self._send_reported(client, room, since.seq)
         else:
             self._send_snapshot(client, room)
@@ -213,7 +238,6 @@ class Rooms:
         room = self._rooms.get(progress.room)
         if room is not None:
             room.snapshot = None
-            room.reported[progress.connid] = room.board.seq
             self._progress.offer(progress)
 
     async def _reach_back(self, room: Room, seq: int) -> None:
@@ -259,16 +283,16 @@ class Rooms:
         if not room.reaches(seq):
             return False
         name = room.board.room
-        for position, connid, frame in room.after(seq):
+        for _, connid, frame in room.after(seq):
             if (name, connid) in client.watched:
-                self._send(client, frame, name, position - 1)
+                client.grant(frame)
         return True
 
     def _send(self, client: Client, frame: Frame, name: str, seq: int) -> None:
         """Send a frame of a room unless the client is too slow; `seq` is what it has without it."""
         if name in client.behind:
             return
-        if client.backlog() > self._config.max_backlog:
+        if client.too_slow(self._config.max_backlog):
             client.behind[name] = seq
             if client.slow_since is None:
                 client.slow_since = asyncio.get_running_loop().time()
@@ -283,7 +307,7 @@ class Rooms:
             self.snapshots_encoded += 1
         at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
         body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
-        self._send(client, Frame("snapshot", body), board.room, board.seq)
+        client.grant(Frame("snapshot", body))
 
     def _send_presence(self, room: Room) -> None:
         if not room.presence_changed:
@@ -300,6 +324,8 @@ class Rooms:
         job = room.board.running.get(progress.connid) if room else None
         if room is None or job is None or job.run != progress.run:
             return
+        # Who leaves before this moment has not heard of it, whatever its seq was when it was made.
+        room.reported[progress.connid] = room.board.seq
         frame = Frame("progress", encode(progress))
         for client in room.audience(progress.connid):
             self._send(client, frame, progress.room, room.board.seq)
@@ -312,7 +338,7 @@ class Rooms:
                 job = board.running[connid]
                 told = job.progress or Reported()
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
-                self._send(client, Frame("progress", encode(progress)), board.room, board.seq)
+                client.grant(Frame("progress", encode(progress)))
 
     def check_joined(self, client: Client, room: str, connid: str | None = None) -> None:
         """Raises `TooMany` when a client may not join or watch any more."""

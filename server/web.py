@@ -182,8 +182,8 @@ class Web:
             reply = await self._commands.answer(caller, None, payload)
         except CommandError as error:
             reply = Reply(refusal(error))
-        if client.backlog() > 2 * self._config.max_backlog:
-            client.drop()  # It gives commands and does not read the answers.
+        if not await client.answerable(self._config.max_backlog, self._config.slow_timeout):
+            client.drop()
             return
         client.post(with_id(encode(reply.message), id))
         if reply.then is not None:

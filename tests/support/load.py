@@ -5,19 +5,20 @@ import json
 import random
 import socket
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from tests.support.clients import PATIENCE, Answer, query
+from tests.support.replay import Dashboard
 
 ROOMS = ("main", "night")
 SHORT = 0.05
 """Seconds of the jobs that are to run out of time."""
 LONG = 3600
 ENDS = ("killed", "finished")
-ENDED_SHOWN = 50
 
 
 class Gone(Exception):
@@ -245,61 +246,25 @@ class Ledger:
         return [answer["result"] for _, answer in self.acknowledged]
 
 
-class Replay:
-    """The state of a room by the protocol's rules for a dashboard, and nothing of the server's."""
+class Replay(Dashboard):
+    """A dashboard that remembers what it was told, and accepts no hole."""
 
     def __init__(self) -> None:
-        self.epoch: str | None = None
-        self.seq = 0
-        self.running: dict[str, dict[str, Any]] = {}
-        self.ended: list[dict[str, Any]] = []
+        super().__init__()
         self.snapshots = 0
         self.events: list[dict[str, Any]] = []
+        self.ends: dict[str, dict[str, Any]] = {}
 
-    def take(self, name: str, body: dict[str, Any]) -> None:
-        """Take whatever the room is sent."""
-        if name == "snapshot":
-            self.snapshots += 1
-            self.epoch, self.seq = body["epoch"], body["seq"]
-            self.running = {job["connid"]: job for job in body["running"]}
-            self.ended = body["ended"]
-        elif name == "progress":
-            job = self.running.get(body["connid"])
-            if job is not None and job["run"] == body["run"]:
-                job["progress"] = {"done": body["done"], "note": body["note"]}
-        elif name != "presence" and body["seq"] > self.seq:
-            self.apply(name, body)
-
-    def apply(self, name: str, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Take the next event of the log; the ended job where it is an end."""
-        assert event["seq"] == self.seq + 1, f"{event} cannot follow {self.seq}"
-        self.seq = event["seq"]
-        self.events.append({"event": name, **event})
-        if name == "started":
-            job = event["job"]
-            assert job["connid"] not in self.running, f"{event} while that is running"
-            self.running[job["connid"]] = dict(job)
-            return None
-        if name in ENDS:
-            ended = ended_job(self.running.pop(event["connid"]), name, event)
-            assert ended["run"] == event["run"], f"{event} ends what is not running"
-            self.ended = [*self.ended, ended][-ENDED_SHOWN:]
-            return ended
-        self.ended = [stopped_job(job, event) for job in self.ended]
-        return None
-
-    @property
-    def since(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "seq": self.seq}
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "seq": self.seq,
-            "running": self.running,
-            "ended": self.ended,
-        }
+    def hear(self, name: str, body: dict[str, Any]) -> None:
+        self.snapshots += name == "snapshot"
+        new = name in ("started", *ENDS) and body["seq"] > self.seq
+        if new:
+            # A copy: the job of a `started` lives on, and is given its progress.
+            self.events.append(deepcopy({"event": name, **body}))
+        super().hear(name, body)
+        assert not self.hole, f"{body} does not follow {self.seq}"
+        if new and name in ENDS:
+            self.ends[body["run"]] = self.ended[-1]
 
 
 class Watching(SocketLine):
@@ -318,7 +283,7 @@ class Watching(SocketLine):
 
     def hear(self, name: str, body: dict[str, Any]) -> None:
         if name != "reply":
-            self.replays[body["room"]].take(name, body)
+            self.replays[body["room"]].hear(name, body)
         self._moved.set()
 
     async def reach(self, room: str, seq: int) -> None:
@@ -348,33 +313,6 @@ class PlainWatcher(Watching, PlainLine):
 
 class SocketIoWatcher(Watching, SocketIoLine):
     """A dashboard over Socket.IO."""
-
-
-def ended_job(job: dict[str, Any], name: str, event: dict[str, Any]) -> dict[str, Any]:
-    """What a running job becomes by the event of its end."""
-    killed = name == "killed"
-    return {
-        **job,
-        "state": name,
-        "seq": event["seq"],
-        "ended_at": event["at"],
-        "started_by": job["by"],
-        "by": event["by"] if killed else job["by"],
-        "reason": event["reason"] if killed else None,
-        "via": event["via"] if killed else None,
-        "outcome": None if killed else event["outcome"],
-        "result": None if killed else event["result"],
-        "late": event.get("late", False),
-        "exit": None,
-        "stopped_at": None,
-    }
-
-
-def stopped_job(job: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """What an ended job becomes by a `stopped`, if that is about its run."""
-    if job["run"] != event["run"]:
-        return job
-    return {**job, "exit": event["exit"], "stopped_at": event["at"]}
 
 
 def short_jobs(replay: Replay) -> list[dict[str, Any]]:
@@ -429,48 +367,45 @@ async def read_log(line: Line, room: str) -> tuple[list[dict[str, Any]], str]:
     return answer["events"], answer["epoch"]
 
 
-async def fresh_snapshot(url: str, room: str) -> dict[str, Any]:
-    """The state of a room as a client is sent it that was never there before."""
+async def fresh_snapshot(url: str, room: str) -> Replay:
+    """A room as a client is sent it that was never there before."""
     watcher = PlainWatcher({room: Replay()})
     await watcher.watch(url)
     await watcher.reach(room, 0)
     await watcher.leave()
     assert watcher.replays[room].snapshots == 1
-    return watcher.replays[room].state
+    return watcher.replays[room]
 
 
-def check_log(events: list[dict[str, Any]]) -> tuple[Replay, dict[str, dict[str, Any]]]:
-    """Check that a log is one whole story; its last state, and all ended jobs by run."""
+def check_log(events: list[dict[str, Any]], epoch: str) -> Replay:
+    """Check that a log is one whole story, and follow it to its end."""
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     starts = [event["job"]["run"] for event in events if event["event"] == "started"]
     ends = [event["run"] for event in events if event["event"] in ENDS]
     assert len(set(starts)) == len(starts), "a run has started twice"
     assert len(set(ends)) == len(ends), "a run has ended twice"
-    replay, ended = Replay(), {}
-    for event in events:
-        body = {key: value for key, value in event.items() if key != "event"}
-        job = replay.apply(event["event"], body)
-        if job is not None:
-            ended[job["run"]] = job
-    return replay, ended
+    replay = Replay()
+    replay.hear("snapshot", {"epoch": epoch, "seq": 0, "running": [], "ended": []})
+    for event in deepcopy(events):
+        replay.hear(event.pop("event"), event)
+    assert replay.seq == len(events)
+    return replay
 
 
-def check_promises(
-    ledger: Ledger, room: str, events: list[dict[str, Any]], ended: dict[str, dict[str, Any]]
-) -> None:
+def check_promises(ledger: Ledger, room: str, log: Replay) -> None:
     """Check that all that was acknowledged is in the log as it was told, and nothing refused."""
     for mark, answer in ledger.acknowledged:
         if answer["room"] != room:
             continue
-        assert answer["seq"] <= len(events), f"lost: {answer}"
-        event, job = events[answer["seq"] - 1], answer["job"]
+        assert answer["seq"] <= log.seq, f"lost: {answer}"
+        event, job = log.events[answer["seq"] - 1], answer["job"]
         assert event["event"] == answer["result"], (event, answer)
         assert mark_of(event) == mark, (event, answer)
         if answer["result"] == "started":
             assert event["job"] == job
         else:
-            assert ended[job["run"]] == job
-    done_after_all = ledger.refused.intersection(map(mark_of, events))
+            assert log.ends[job["run"]] == job
+    done_after_all = ledger.refused.intersection(map(mark_of, log.events))
     assert not done_after_all
 
 
