@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint test-python test-web bench soak clean
+.PHONY: run test check test-python test-web bench soak picture clean
 
 run: .venv/run
 	$(BIN)/python -m server
@@ -32,6 +32,10 @@ bench: .venv/dev
 # The long runs: many more rounds of what `make test` does in few.
 soak: .venv/dev node_modules/installed
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest tests/test_crash.py tests/test_races.py tests/test_convergence.py
+
+# The picture of the README, from the real page.
+picture: .venv/dev node_modules/installed
+	PYTHONPATH=. $(BIN)/python scripts/picture.py docs/dashboard.png
 
 clean:
 	rm -rf .venv node_modules
