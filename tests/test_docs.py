@@ -1,0 +1,114 @@
+"""What the documents say is true: settings, examples, commands, error codes."""
+
+import asyncio
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from server import errors
+from server.app import App
+from server.config import Config, ConfigError
+from server.protocol import COMMANDS, LOG_EVENTS
+from server.web import STATUS
+from tests.support.servers import ROOT
+
+README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+
+
+def settings_table() -> str:
+    """The settings of `Config` as the README shows them."""
+    lines = ["| variable | default | unit | what |", "| --- | --- | --- | --- |"]
+    for item in dataclasses.fields(Config):
+        default = f"`{item.default}`" if item.default != "" else "empty"
+        unit, text = item.metadata["unit"], item.metadata["help"]
+        lines.append(f"| `{item.name.upper()}` | {default} | {unit} | {text} |")
+    return "\n".join(lines)
+
+
+def example(language: str) -> str:
+    """The first example in a language."""
+    found = re.search(rf"```{language}\n(.*?)```", README, re.S)
+    assert found is not None
+    return found[1]
+
+
+async def run_example(command: list[str], code: str, url: str, folder: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    code = code.replace("http://127.0.0.1:8000", url)
+    output, _ = await asyncio.wait_for(process.communicate(code.encode()), 20)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+def test_the_readme_lists_every_setting() -> None:
+    assert settings_table() in README
+
+
+async def test_the_python_example_runs(app: App) -> None:
+    output = await run_example([sys.executable, "-"], example("python"), app.url, ROOT)
+    assert output == "nightly-backup finished: done\n"
+
+
+async def test_the_javascript_example_runs(app: App) -> None:
+    command = ["node", "--input-type=module", "-"]
+    output = await run_example(command, example("js"), app.url, ROOT)
+    assert output == "0 running\nimport was killed by bo: just trying\n"
+
+
+async def test_the_curl_examples_run(app: App) -> None:
+    lines = [line for line in README.splitlines() if line.startswith("curl ")]
+    output = await run_example(["sh", "-e"], "\n".join(lines), app.url, ROOT)
+    assert '"result":"started"' in output
+    assert '"result":"killed"' in output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    assert f"`{name}`" in README
+    assert f"`{name}`" in PROTOCOL
+
+
+@pytest.mark.parametrize("name", [*LOG_EVENTS, "snapshot", "progress", "presence"])
+def test_every_event_is_documented(name: str) -> None:
+    assert f"`{name}`" in PROTOCOL
+
+
+def test_every_error_code_is_documented_and_has_a_status() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {kind.code for kind in kinds if issubclass(kind, errors.CommandError)}
+    assert codes == set(STATUS)
+    for code in codes:
+        assert f"| `{code}` | {STATUS[code]} |" in PROTOCOL
+
+
+def test_settings_come_from_the_environment() -> None:
+    environ = {"PORT": "9000", "MAX_TIME": "60", "HISTORY": "", "DATABASE": "x.db"}
+    config = Config.from_env(environ, database="y.db", host=None)
+    assert (config.port, config.max_time, config.history) == (9000, 60.0, 10_000)
+    assert (config.database, config.host) == ("y.db", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"PORT": "abc"}, "PORT must be a whole number"),
+        ({"PORT": "70000"}, "PORT must be at most 65535"),
+        ({"HISTORY": "0"}, "HISTORY must be at least 1"),
+        ({"MAX_TIME": "nan"}, "MAX_TIME must be at least"),
+        ({"AUTH_SECRET": "short"}, "AUTH_SECRET must have at least 32 bytes"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL must be"),
+    ],
+)
+def test_a_bad_setting_is_named(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.from_env(environ)
