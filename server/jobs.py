@@ -76,59 +76,44 @@ class Jobs:
 
         Raises `Conflict` when the connid is running and is to be neither kept nor replaced.
         """
+        now = self._now()
+        job = Job(
+            connid=connid,
+            run=new_run(now),
+            room=room,
+            time=time,
+            started_at=now,
+            deadline=now + time,
+            by=actor.name,
+            note=note,
+            lease=lease,
+        )
         replaces = None
-        while True:
-            now = self._now()
-            job = Job(
-                connid=connid,
-                run=new_run(now),
-                room=room,
-                time=time,
-                started_at=now,
-                deadline=now + time,
-                by=actor.name,
-                note=note,
-                lease=lease,
-            )
-            try:
-                entries = await self._store.submit(StartJob(job, replaces))
-                return job, entries[-1].event.seq
-            except Stale as stale:
-                if stale.job is None:
-                    replaces = None
-                elif if_running == "keep":
-                    return stale.job, None
-                elif if_running == "replace":
-                    replaces = Kill(stale.job.run, actor.name, actor.via, "replaced")
-                else:
-                    raise Conflict(
-                        f"{connid} is running already: kill it first, or set if_running to"
-                        ' "replace" or "keep"',
-                        job=stale.job,
-                    ) from None
+        if if_running == "replace":
+            replaces = Kill(None, actor.name, actor.via, "replaced")
+        try:
+            entries = await self._store.submit(StartJob(job, replaces))
+        except Stale as stale:
+            if if_running == "keep" and stale.job is not None:
+                return stale.job, None
+            raise Conflict(
+                f"{connid} is running already: kill it first, or set if_running to"
+                ' "replace" or "keep"',
+                job=stale.job,
+            ) from None
+        return job, entries[-1].event.seq
 
     async def kill(
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
     ) -> EndedJob:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
-        while True:
-            job = await self._store.running(room, connid)
-            if job is None or run not in (None, job.run):
-                raise await self._not_running(room, connid, job)
-            how = Kill(job.run, actor.name, actor.via, reason)
-            try:
-                return await self._end(room, connid, how)
-            except Stale:
-                continue  # Somebody else was faster: look again at what runs now.
+        return await self._end(room, connid, Kill(run, actor.name, actor.via, reason))
 
     async def finish(
         self, room: str, connid: str, run: str, outcome: Outcome, result: Raw
     ) -> EndedJob:
         """End a job because its owner says that the work is over."""
-        try:
-            return await self._end(room, connid, Finish(run, outcome, result))
-        except Stale as stale:
-            raise await self._not_running(room, connid, stale.job, run) from None
+        return await self._end(room, connid, Finish(run, outcome, result))
 
     async def progress(
         self, room: str, connid: str, run: str, done: float | None, note: str | None
@@ -168,7 +153,10 @@ class Jobs:
         return job or await self._store.ended(room, connid)
 
     async def _end(self, room: str, connid: str, how: Kill | Finish) -> EndedJob:
-        entries = await self._store.submit(EndJob(room, connid, self._now(), how))
+        try:
+            entries = await self._store.submit(EndJob(room, connid, self._now(), how))
+        except Stale as stale:
+            raise await self._not_running(room, connid, stale.job, how.run) from None
         job = entries[0].ended
         assert job is not None, "the entry of an end holds the ended job"
         return job

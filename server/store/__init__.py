@@ -8,7 +8,7 @@ from asyncio import Future
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from server.board import Board
 from server.config import Config
@@ -27,9 +27,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """How somebody ended a run, before the log has given it a seq."""
+    """How somebody ends a run, before the log has given it a seq; None is whichever is running."""
 
-    run: str
+    run: str | None
     by: str
     via: Via
     reason: str | None = None
@@ -47,7 +47,8 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class StartJob:
-    """Start `job`. Allowed when its connid is not running, or runs as what it `replaces`."""
+    """Start `job`. Allowed when its connid is not running, or when a kill comes along that
+    `replaces` what is running."""
 
     job: Job
     replaces: Kill | None = None
@@ -55,7 +56,7 @@ class StartJob:
 
 @dataclass(frozen=True, slots=True)
 class EndJob:
-    """End a job. Allowed when its run is the running one."""
+    """End a job. Allowed when it is running, as the run that is named."""
 
     room: str
     connid: str
@@ -170,10 +171,9 @@ def open_store(config: Config) -> Store:
     return EmbeddedStore(config)
 
 
-def ending(room: str, seq: int, connid: str, at: float, how: Kill | Finish) -> Killed | Finished:
+def ending(job: Job, seq: int, at: float, how: Kill | Finish) -> Killed | Finished:
     """The event of a job's end, now that the log gives it a seq."""
     if isinstance(how, Kill):
-        return Killed(room, seq, at, connid, how.run, how.by, how.via, how.reason)
-    if how.late:
-        return Finished(room, seq, at, connid, how.run, how.outcome, how.result, True)
-    return Finished(room, seq, at, connid, how.run, how.outcome, how.result)
+        return Killed(job.room, seq, at, job.connid, job.run, how.by, how.via, how.reason)
+    late = True if how.late else UNSET
+    return Finished(job.room, seq, at, job.connid, job.run, how.outcome, how.result, late)

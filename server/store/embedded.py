@@ -183,7 +183,7 @@ class EmbeddedStore(Store):
         if isinstance(change, StartJob):
             self._start(change, ticket)
         elif isinstance(change, EndJob):
-            self._end(self._expect(ticket.key, change.how.run), change, ticket)
+            self._end(change, ticket)
         elif isinstance(change, StopJob):
             self._stop(change, ticket)
         else:
@@ -191,21 +191,22 @@ class EmbeddedStore(Store):
 
     def _start(self, change: StartJob, ticket: Ticket) -> None:
         job, kill = change.job, change.replaces
-        if kill is not None:
-            replaced = self._expect(ticket.key, kill.run)
-            self._end(replaced, EndJob(job.room, job.connid, job.started_at, kill), ticket)
-        elif (current := self._current(ticket.key)) is not None:
+        current = self._current(ticket.key)
+        if current is None:
+            self._check_caps(job.room)
+        elif kill is None:
             raise Stale(current)
         else:
-            self._check_caps(job.room)
+            self._end(EndJob(job.room, job.connid, job.started_at, kill), ticket)
         event = Started(job.room, self._next_seq(job.room), job.started_at, job)
         self._add(ticket, event)
         self._count(job.room, 1)
         self._pending[ticket.key] = (job, ticket)
         self._batch.running[ticket.key] = encode(job)
 
-    def _end(self, job: Job, change: EndJob, ticket: Ticket) -> None:
-        event = ending(job.room, self._next_seq(job.room), job.connid, change.at, change.how)
+    def _end(self, change: EndJob, ticket: Ticket) -> None:
+        job = self._expect(ticket.key, change.how.run)
+        event = ending(job, self._next_seq(job.room), change.at, change.how)
         ended = end(job, event)
         self._add(ticket, event, ended)
         self._count(job.room, -1)
@@ -240,9 +241,9 @@ class EmbeddedStore(Store):
         board = self._boards.get(key[0])
         return board.running.get(key[1]) if board else None
 
-    def _expect(self, key: Key, run: str) -> Job:
+    def _expect(self, key: Key, run: str | None) -> Job:
         current = self._current(key)
-        if current is None or current.run != run:
+        if current is None or run not in (None, current.run):
             raise Stale(current)
         return current
 
