@@ -17,15 +17,18 @@ Via = Literal["socket", "websocket", "http", "cli", "server"]
 NULL = Raw(b"null")
 
 
-class Reported(Struct, frozen=True):
+class Reported(Struct, frozen=True, gc=False):
     """How far the owner says that its work is: `done` from 0 to 1, each None when not told."""
 
     done: float | None = None
     note: str | None = None
 
 
-class Job(Struct, kw_only=True):
-    """A running job. Only `progress` ever changes."""
+class Job(Struct, kw_only=True, gc=False):
+    """A running job. Only `progress` ever changes.
+
+    It is in no cycle, so the collector need not look at it: there may be a hundred thousand.
+    """
 
     connid: str
     run: str
