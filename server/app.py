@@ -123,6 +123,7 @@ class App:
 
     async def _in_time(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await asyncio.wait_for(work, self.config.stop_timeout / 4)
+            async with asyncio.timeout(self.config.stop_timeout / 4):
+                await work
         except TimeoutError:
             log.warning("%s took too long to close", what)

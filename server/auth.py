@@ -15,6 +15,7 @@ from server.errors import Forbidden, Unauthorized
 
 ANONYMOUS = "anonymous"
 ROLES = ("viewer", "operator")
+MOST_SUB = 64
 WATCHING = ("status", "join", "leave", "history")
 """What a viewer may do."""
 
@@ -59,4 +60,6 @@ class Authenticator:
         role, rooms = claims.get("role", "viewer"), claims.get("rooms", [])
         if role not in ROLES or not isinstance(rooms, list):
             raise Unauthorized("the token's role or rooms are not valid")
+        if not 0 < len(claims["sub"]) <= MOST_SUB or not claims["sub"].isprintable():
+            raise Unauthorized(f"the token's sub must be 1 to {MOST_SUB} printable characters")
         return Identity(claims["sub"], role, tuple(room for room in rooms if isinstance(room, str)))

@@ -100,6 +100,14 @@ class Commands:
             History: self._history,
         }
 
+    def refuse(self, bucket: Bucket, error: CommandError) -> Reply:
+        """The answer to what is no command at all, which counts as one."""
+        try:
+            bucket.take(self._monotonic())
+        except RateLimited as limited:
+            return Reply(refusal(limited))
+        return Reply(refusal(error))
+
     async def answer(self, caller: Caller, name: str | None, payload: Any) -> Reply:
         """Carry out the command `name`, or that in the payload's `route`. Never raises."""
         try:
@@ -207,7 +215,7 @@ class Commands:
             entries = await self._store.read_run(name, connid, answer.job.run)
             frames = [Frame(entry.event.name, entry.body) for entry in entries]
             answer.events = [Raw(frame.plain()) for frame in frames]
-            seq = max(seq, *(entry.event.seq for entry in entries))
+            seq = max([seq, *(entry.event.seq for entry in entries)])
         return Reply(answer, lambda: self._rooms.watch(client, room, connid, seq))
 
     async def _leave(self, caller: Caller, command: Leave) -> Answer:

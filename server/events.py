@@ -117,8 +117,10 @@ class Events:
     async def _answer(self, caller: Caller, name: str, args: list[Any]) -> Reply:
         if args and isinstance(args[0], Undecodable):
             error = args[0].error
-            return Reply(refusal(error if isinstance(error, CommandError) else Invalid(str(error))))
+            known = error if isinstance(error, CommandError) else Invalid(str(error))
+            return self._commands.refuse(caller.bucket, known)
         if len(args) > 1:
-            return Reply(refusal(Invalid(f"a command takes one object, not {len(args)} values")))
+            several = Invalid(f"a command takes one object, not {len(args)} values")
+            return self._commands.refuse(caller.bucket, several)
         payload = args[0] if args else {}
         return await self._commands.answer(caller, None if name == "message" else name, payload)

@@ -120,15 +120,19 @@ class Jobs:
     ) -> None:
         """Keep the owner's latest report, and renew the job's lease."""
         now = self._now()
+        # Before the report is durable: the timeout must not come in between.
+        self._timeouts.renew(run, now)
         try:
             progress = Progress(room, now, connid, run, done, note)
             await self._store.submit(ReportProgress(progress))
         except Stale as stale:
             raise await self._not_running(room, connid, stale.job, run) from None
-        self._timeouts.renew(run, now)
 
-    async def stopped(self, room: str, connid: str, run: str, exit: int | None) -> EndedJob:
-        """Note that the work of a killed job has really stopped; a second time changes nothing."""
+    async def stopped(self, room: str, connid: str, run: str, exit: int | None) -> EndedJob | None:
+        """Note that the work of a killed job has really stopped; a second time changes nothing.
+
+        None when the job, killed long ago, leaves the history in the same moment.
+        """
         try:
             await self._store.submit(StopJob(room, connid, run, self._now(), exit))
         except Stale as stale:
@@ -136,9 +140,7 @@ class Jobs:
             if job is None or job.stopped_at is None:
                 raise await self._not_running(room, connid, stale.job, run, "killed") from None
             return job
-        job = await self._store.ended(room, connid, run)
-        assert job is not None, "a run that has just been answered is kept"
-        return job
+        return await self._store.ended(room, connid, run)
 
     async def running(self, room: str, connid: str) -> Job:
         """The job that is running under `connid`. Raises `NotRunning`."""
@@ -193,15 +195,18 @@ class Timeouts:
         self._running: dict[str, Job] = {}
         # When the lease of a run was last renewed, for the jobs that have one.
         self._renewed: dict[str, float] = {}
-        self._opened_at = 0.0
+        # The runs that had come due before this server was there.
+        self._overdue: set[str] = set()
         self._wake = asyncio.Event()
 
     def open(self) -> None:
         """Take over what the store says is running. Leases begin anew: their owners could not renew
         them while the server was away."""
-        self._opened_at = self._now()
+        now = self._now()
         for job in self._store.jobs():
-            self._add(job, self._opened_at)
+            self._add(job, now)
+            if self._due_at(job) <= now:
+                self._overdue.add(job.run)
 
     def follow(self, entry: Entry) -> None:
         """Take an entry of the log into account."""
@@ -211,6 +216,7 @@ class Timeouts:
         elif not isinstance(event, Stopped):
             self._running.pop(event.run, None)
             self._renewed.pop(event.run, None)
+            self._overdue.discard(event.run)
             if len(self._heap) > 2 * len(self._running) + ROUND:
                 self._heap = [item for item in self._heap if item[1] in self._running]
                 heapq.heapify(self._heap)
@@ -229,8 +235,10 @@ class Timeouts:
             delay = NAP
             if self._heap:
                 delay = min(NAP, max(0.0, self._heap[0][0] - self._now()))
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the wake-up.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
 
     async def end_due(self) -> int:
         """End the jobs that are due now, or the first of them where they are many; how many."""
@@ -282,7 +290,7 @@ class Timeouts:
 
     def _end(self, job: Job, due_at: float, now: float) -> EndJob:
         outcome: Outcome = "elapsed" if due_at >= job.deadline else "lost"
-        late = now - due_at > LATE_AFTER or due_at <= self._opened_at
+        late = now - due_at > LATE_AFTER or job.run in self._overdue
         return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
 
 

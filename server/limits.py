@@ -35,6 +35,16 @@ class Bucket:
             raise RateLimited(f"at most {self._rate:g} commands a second", round(wait, 3))
         self._left -= 1
 
+    def charge(self, cost: float) -> None:
+        """Count what a command turned out to cost beside itself, in commands."""
+        if self._rate:
+            self._left -= cost
+
+
+def weight(size: int) -> int:
+    """What an answer of so many bytes costs beside its command, in commands: 1 for each full 16 KiB."""
+    return size // 16_384
+
 
 class Buckets:
     """A bucket for each of many addresses; those that were not seen for longest are forgotten."""

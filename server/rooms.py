@@ -125,7 +125,7 @@ class Rooms:
 
     @property
     def clients(self) -> int:
-        """Clients that are in a room or watch a job."""
+        """Clients that have been in a room or watched a job, and are not gone."""
         return len(self._clients)
 
     async def run(self) -> None:
@@ -153,18 +153,28 @@ class Rooms:
                     await self._reach_back(found, since.seq)
         return found
 
+    def check_joined(self, client: Client, room: str, connid: str | None = None) -> None:
+        """Raises `TooMany` when a client may not join or watch any more."""
+        known = room in client.rooms if connid is None else (room, connid) in client.watched
+        joined = len(client.rooms) + len(client.watched)
+        if not known and joined >= self._config.max_joined:
+            raise TooMany(f"a client may join or watch {self._config.max_joined} rooms and jobs")
+
     def admit(self, client: Client, room: Room, since: Since | None) -> None:
         """Let a client into a prepared room, with what it missed or a snapshot."""
-        name = room.board.room
         if client.gone:
             return
         name = room.board.room
-        room = self._rooms.setdefault(name, room)
+        room = self._open(room)
         room.members.add(client)
         room.presence_changed = True
         client.rooms.add(name)
         client.behind.pop(name, None)
         self._clients.add(client)
+        if client.backlog() > self._config.max_backlog:
+            # It has not read the snapshots that it was granted before: one more when it has.
+            self._fall_behind(client, name, room.board.seq)
+            return
         if since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
             for _, _, frame in room.after(since.seq):
                 client.grant(frame)
@@ -177,18 +187,19 @@ class Rooms:
         if client.gone:
             return
         name = room.board.room
-        room = self._rooms.setdefault(name, room)
+        room = self._open(room)
         room.watchers.setdefault(connid, set()).add(client)
         client.watched.add((name, connid))
         self._clients.add(client)
         if name not in client.rooms and not self._send_watched(client, room, seq):
-            client.behind[name] = seq
+            self._fall_behind(client, name, seq)
 
     def leave(self, client: Client, name: str) -> None:
         """Take a client out of a room; one that is not in it stays out."""
         room = self._rooms.get(name)
         client.rooms.discard(name)
-        client.behind.pop(name, None)
+        if not any(watched == name for watched, _ in client.watched):
+            client.behind.pop(name, None)
         if room is not None and client in room.members:
             room.members.remove(client)
             room.presence_changed = True
@@ -240,6 +251,13 @@ class Rooms:
             room.snapshot = None
             self._progress.offer(progress)
 
+    def _open(self, room: Room) -> Room:
+        """The room that is open under its name: one let go of meanwhile did not follow the log."""
+        name = room.board.room
+        if name not in self._rooms:
+            self._rooms[name] = Room(room.board)
+        return self._rooms[name]
+
     async def _reach_back(self, room: Room, seq: int) -> None:
         """Lengthen a room's tail from the store until it holds all after `seq`, if that is kept."""
         while seq < room.board.seq and not room.reaches(seq):
@@ -275,8 +293,8 @@ class Rooms:
             if room is not None and name in client.rooms:
                 room.presence_changed = True
                 self._send_snapshot(client, room)
-            elif room is not None:
-                self._send_watched(client, room, seq)
+            elif room is not None and not self._send_watched(client, room, seq):
+                client.drop()  # What it missed is no longer kept: it has to join again.
 
     def _send_watched(self, client: Client, room: Room, seq: int) -> bool:
         """Send the entries after `seq` of the jobs that a client watches, if they are at hand."""
@@ -293,11 +311,15 @@ class Rooms:
         if name in client.behind:
             return
         if client.too_slow(self._config.max_backlog):
-            client.behind[name] = seq
-            if client.slow_since is None:
-                client.slow_since = asyncio.get_running_loop().time()
-            return
-        client.send(frame)
+            self._fall_behind(client, name, seq)
+        else:
+            client.send(frame)
+
+    def _fall_behind(self, client: Client, name: str, seq: int) -> None:
+        """Send a client no more of a room, of which it has all up to `seq`, until it drains."""
+        client.behind[name] = seq
+        if client.slow_since is None:
+            client.slow_since = asyncio.get_running_loop().time()
 
     def _send_snapshot(self, client: Client, room: Room) -> None:
         board = room.board
@@ -340,17 +362,10 @@ class Rooms:
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
                 client.grant(Frame("progress", encode(progress)))
 
-    def check_joined(self, client: Client, room: str, connid: str | None = None) -> None:
-        """Raises `TooMany` when a client may not join or watch any more."""
-        known = room in client.rooms if connid is None else (room, connid) in client.watched
-        joined = len(client.rooms) + len(client.watched)
-        if not known and joined >= self._config.max_joined:
-            raise TooMany(f"a client may join or watch {self._config.max_joined} rooms and jobs")
-
     def _release_idle(self) -> None:
         """Let go of rooms that nobody was in or asked for since the last look."""
         for name, room in list(self._rooms.items()):
-            if room.members or room.watchers:
+            if room.members or room.watchers or room.reading.locked():
                 continue
             if room.idle:
                 # Somebody may still hold it: without a follower its tail would get holes.

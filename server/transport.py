@@ -21,6 +21,8 @@ from socketio import packet as socketio_packet
 from server.protocol import Frame, encode
 
 NAMESPACE = "/"
+# A POST with more packets than this is dropped whole; `MAX_FRAME` bounds it already.
+engineio.payload.Payload.max_decode_packets = 100_000
 
 Decode = Callable[[str], Any]
 Respond = Callable[[Any], None]
@@ -60,10 +62,21 @@ def packet_class(wire: Wire) -> type[socketio_packet.Packet]:
     class Packet(socketio_packet.Packet):
         json = wire
         data: Any
+        packet_type: int
 
         def decode(self, encoded_packet: str) -> int:
             attachments: int = super().decode(encoded_packet)
-            if self.packet_type in (socketio_packet.EVENT, socketio_packet.BINARY_EVENT):
+            if self.packet_type == socketio_packet.BINARY_EVENT:
+                # No field is binary, so its attachments are not waited for: the check refuses the
+                # field. Waiting, a client could announce ten digits of them and send for ever.
+                self.packet_type, attachments = socketio_packet.EVENT, 0
+                try:
+                    self.data = _binary_as_bytes(self.data)
+                except RecursionError as error:
+                    self.data = Undecodable(error)
+            elif self.packet_type == socketio_packet.BINARY_ACK:
+                self.packet_type, attachments = socketio_packet.ACK, 0
+            if self.packet_type == socketio_packet.EVENT:
                 if isinstance(self.data, Undecodable):
                     self.data = ["", self.data]
                 elif not (isinstance(self.data, list) and self.data and _is_name(self.data[0])):
@@ -72,6 +85,16 @@ def packet_class(wire: Wire) -> type[socketio_packet.Packet]:
             return attachments
 
     return Packet
+
+
+def _binary_as_bytes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_binary_as_bytes(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("_placeholder"):
+        return b""
+    return {key: _binary_as_bytes(item) for key, item in value.items()}
 
 
 def _is_name(value: Any) -> bool:
@@ -164,6 +187,10 @@ class SocketServer(socketio.AsyncServer):
         if socket is not None and reason == self.reason.CLIENT_DISCONNECT:
             # Lets go of the long poll of a client that has left: some wait for its end.
             socket.queue.put_nowait(None)
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        if isinstance(data, str):  # Else the attachment of a packet that has been answered.
+            await super()._handle_eio_message(eio_sid, data)
 
     async def _handle_event_internal(
         self, server: Any, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None

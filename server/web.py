@@ -16,6 +16,7 @@ Everywhere: `?name=` or, where tokens are needed, `?token=` or `Authorization: B
 import asyncio
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from server.checks import Checker
 from server.commands import Caller, Commands, Reply, refusal
 from server.config import Config
 from server.errors import CommandError, Forbidden, Invalid, TooLarge, UnknownRoute
-from server.limits import Buckets
+from server.limits import Buckets, weight
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Client, Rooms
 
@@ -45,15 +46,16 @@ STATUS = {
     "internal": 500,
 }
 """The HTTP status of each error code."""
+INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 
 class PlainClient(Client):
     """A plain WebSocket that hears events."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str, address: str) -> None:
+    def __init__(self, socket: web.WebSocketResponse, name: str) -> None:
         super().__init__(name)
         self._socket = socket
-        self._address = address
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._size = 0
         self._cutting: asyncio.Task[bool] | None = None
@@ -116,15 +118,19 @@ class Web:
 
     def _command(self, name: str) -> Handler:
         async def handle(http_request: web.Request) -> web.StreamResponse:
+            bucket = self._buckets.of(http_request.remote or "")
             try:
                 payload = await self._payload(http_request)
                 hello = self._checker.hello(credentials(http_request))
                 hello.rooms = []
                 caller = self._commands.welcome(hello, "http")
             except CommandError as error:
-                return respond(Reply(refusal(error)), too_large=isinstance(error, TooLarge))
-            caller.bucket = self._buckets.of(http_request.remote or "")
-            return respond(await self._commands.answer(caller, name, payload))
+                reply = self._commands.refuse(bucket, error)
+                return respond(reply, too_large=isinstance(error, TooLarge))
+            caller.bucket = bucket
+            response = respond(await self._commands.answer(caller, name, payload))
+            bucket.charge(weight(response.content_length or 0))
+            return response
 
         return handle
 
@@ -155,7 +161,7 @@ class Web:
             timeout=1,
         )
         await socket.prepare(http_request)
-        client = PlainClient(socket, caller.identity.name, http_request.remote or "")
+        client = PlainClient(socket, caller.identity.name)
         caller.client = client
         self._sockets.add(socket)
         writer = asyncio.create_task(client.write())
@@ -181,7 +187,7 @@ class Web:
                 id = payload.get("id")
             reply = await self._commands.answer(caller, None, payload)
         except CommandError as error:
-            reply = Reply(refusal(error))
+            reply = self._commands.refuse(caller.bucket, error)
         if not await client.answerable(self._config.max_backlog, self._config.slow_timeout):
             client.drop()
             return
@@ -195,9 +201,11 @@ def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
     message = reply.message
     headers = {}
     if isinstance(message, Refusal):
-        status = 413 if too_large else STATUS[message.error.code]
-        if message.error.retry_after is not None:
-            headers["Retry-After"] = str(math.ceil(message.error.retry_after))
+        status = STATUS[message.error.code]
+        if too_large and status == 400:
+            status = 413
+        if status == 429:
+            headers["Retry-After"] = str(math.ceil(message.error.retry_after or 1))
     else:
         status = 201 if message.result == "started" else 200
     body = encode(message)
@@ -220,7 +228,7 @@ def positions(query: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "rooms" in query:
         found["rooms"] = [room for room in query["rooms"].split(",") if room]
-    if "since" in query:
+    if query.get("since"):
         items = [item.partition(":") for item in query["since"].split(",")]
         found["since"] = {room: position(text) for room, _, text in items}
     return found
@@ -236,9 +244,11 @@ def typed(query: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an address with the types that a JSON object would have."""
     for name in ("token", "name"):
         query.pop(name, None)
-    for name in ("before", "limit"):
+    for name in ("before", "limit", "exit"):
         if name in query:
             query[name] = number(query[name])
+    if "done" in query and DECIMAL.fullmatch(query["done"]):
+        query["done"] = float(query["done"])
     if "since" in query:
         query["since"] = position(query["since"])
     return query
@@ -246,7 +256,7 @@ def typed(query: dict[str, Any]) -> dict[str, Any]:
 
 def number(text: str) -> int | str:
     """The whole number that a text is, else the text, for the check to refuse."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+    return int(text) if INTEGER.fullmatch(text) else text
 
 
 def with_id(answer: bytes, id: Any) -> bytes:
@@ -288,4 +298,6 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
         what = f"{request.method} {request.path}"
         response = respond(Reply(refusal(UnknownRoute(f"there is no {what}"))))
         response.set_status(error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
         return response

@@ -196,6 +196,9 @@ async def test_a_huge_message(app: App, connect: Connect) -> None:
     "packet",
     [
         '421["status",{',
+        '451-1["a",{"_placeholder":true,"num":7}]',
+        '459999999999-1["kill",{"connid":{"_placeholder":true,"num":0}}]',
+        '450-1["kill",{}]',
         "421nonsense",
         '421{"a":1}',
         '421"text"',

@@ -308,3 +308,25 @@ async def test_http_statuses(app: App, connect: Connect) -> None:
     assert await status("request", {"connid": "b", "time": 1, "note": "x" * 70_000}) == 413
     assert await status("explode", {"connid": "b"}) == 404
     assert await status("kill", {"connid": "a"}) == 200
+
+
+async def test_addresses_may_hold_every_field(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "http")
+    assert isinstance(client, HttpClient)
+    job = await start(client)
+    path = f"/api/jobs/backup/progress?run={job['run']}&done=0.5&note=half"
+    async with client._session.post(path) as response:
+        assert response.status == 200
+    await client.command("kill", {"connid": "backup"})
+    async with client._session.post(f"/api/jobs/backup/stopped?run={job['run']}&exit=-9") as again:
+        assert (await again.json())["job"]["exit"] == -9
+    async with client._session.put("/api/jobs") as response:
+        assert response.status == 405
+        assert "POST" in response.headers["Allow"]
+
+
+async def test_a_token_s_name_must_be_text_to_show(serve: Serve, connect: Connect) -> None:
+    app = await serve(auth_secret=SECRET)
+    for name in ("", "a\nb", "\ud800", "x" * 65):
+        client = await connect(app.url, "http", token=token(sub=name))
+        assert code(await client.command("status")) == "unauthorized"

@@ -9,7 +9,7 @@ from server.app import App
 from server.rooms import Client
 from tests.conftest import Connect, Serve
 from tests.support.clients import PythonClient, TestClient
-from tests.support.servers import eventually
+from tests.support.servers import command, eventually
 
 HEARING = ["python", "polling", "node", "websocket"]
 
@@ -360,3 +360,88 @@ async def test_clients_that_leave_leave_nothing_behind(app: App, connect: Connec
         await client.command("join", {"room": "third", "connid": "x"})
         await client.close()
     await eventually(lambda: not app.rooms.open_rooms and not app.rooms.clients)
+
+
+async def test_a_client_that_joins_again_and_again_is_not_sent_more_than_it_reads(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(rate_limit=0, max_backlog=5000)
+    client = await connect(app.url, rooms=[])
+    for number in range(50):
+        await start(client, str(number))
+    slow = Slow()
+    for _ in range(100):
+        app.rooms.admit(slow, await app.rooms.prepare("main", None), None)
+    assert [name for name, _ in slow.queued] == ["snapshot"]
+    slow.queued.clear()
+    await eventually(lambda: slow.queued)
+
+
+async def test_a_room_that_was_let_go_of_meanwhile_is_not_stale(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(rate_limit=0, presence_interval=0.05)
+    client = await connect(app.url, rooms=[])
+    job = await start(client, "old")
+    await client.command("progress", {"connid": "old", "run": job["run"], "done": 0.5})
+    first = Slow()
+    held = await app.rooms.prepare("main", None)
+    app.rooms.admit(first, held, None)
+    app.rooms.forget(first)
+    await eventually(lambda: not app.rooms.open_rooms)
+    await client.command("kill", {"connid": "old"})
+    await start(client, "new")
+    slow = Slow()
+    app.rooms.admit(slow, held, None)
+    ((_, snapshot),) = slow.queued
+    assert b'"seq":3' in snapshot
+    assert b'"connid":"new"' in snapshot
+    await connect(app.url, since={"main": {"epoch": app.store.epoch, "seq": 2}})
+
+
+async def test_a_job_whose_start_has_left_the_log_can_be_watched(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(rate_limit=0, history=5)
+    client = await connect(app.url, rooms=[])
+    job = await start(client, "long")
+    for number in range(120):
+        await start(client, str(number))
+    answer = await client.command("join", {"room": "main", "connid": "long"})
+    assert (answer["job"], answer["events"]) == (job, [])
+    await client.command("kill", {"connid": "long"})
+    assert (await client.event("killed"))["connid"] == "long"
+
+
+async def test_a_job_that_reports_all_the_time_can_be_looked_at(app: App) -> None:
+    job = (await command(app, "request", connid="a", time=60))["job"]
+
+    async def report() -> None:
+        while True:
+            await command(app, "progress", connid="a", run=job["run"], done=0.5)
+
+    owners = [asyncio.create_task(report()) for _ in range(4)]
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            assert (await command(app, "status", connid="a"))["ok"]
+    for owner in owners:
+        owner.cancel()
+    await asyncio.gather(*owners, return_exceptions=True)
+
+
+async def test_a_kill_that_is_long_past_can_still_be_answered(serve: Serve) -> None:
+    app = await serve(rate_limit=0, history=1)
+    job = (await command(app, "request", connid="a", time=60))["job"]
+    await command(app, "kill", connid="a")
+    for number in range(98):
+        await command(app, "request", connid=str(number), time=60)
+    answer = await command(app, "stopped", connid="a", run=job["run"], exit=0)
+    assert answer["result"] == "ok"
+
+
+async def test_while_the_server_stops_reads_are_unavailable(serve: Serve) -> None:
+    app = await serve()
+    await command(app, "request", connid="a", time=60)
+    await app.stop()
+    assert (await command(app, "history"))["error"]["code"] == "unavailable"
+    assert (await command(app, "request", connid="b", time=6))["error"]["code"] == "unavailable"

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from server.errors import RateLimited
+from server.limits import Bucket, weight
 from server.store.sqlite import CHUNKS, ROOMS, Batch, Database
+from tests.support.servers import Clock, command, seen, serving
 
 
 @pytest.fixture
@@ -34,3 +37,28 @@ def test_rooms_are_found_by_seeks(database: Database) -> None:
     plan = plan_of(database, ROOMS, [])
     assert "SCAN log" not in plan
     database.close()
+
+
+async def test_an_ended_job_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock(1_700_000_000.123456)
+    settings = {"database": str(tmp_path / "jobs.db"), "now": clock}
+    async with serving(**settings) as app:
+        job = (await command(app, "request", connid="a", time=60, lease=1.1))["job"]
+        clock.now += 0.000001
+        await command(app, "progress", connid="a", run=job["run"], done=0.1)
+        await command(app, "kill", connid="a")
+        clock.now += 0.000001
+        await command(app, "stopped", connid="a", run=job["run"], exit=-1)
+        before = seen(list((await app.store.board("main")).ended))
+        history = (await command(app, "history"))["jobs"]
+    async with serving(**settings) as app:
+        assert seen(list((await app.store.board("main")).ended)) == before == history
+
+
+async def test_heavy_answers_count_as_many_commands() -> None:
+    bucket = Bucket(10)
+    bucket.take(0)
+    bucket.charge(weight(16_384 * 100))
+    with pytest.raises(RateLimited) as refused:
+        bucket.take(0)
+    assert 8 < refused.value.retry_after < 9

@@ -115,3 +115,9 @@ async def test_the_stop_sends_browsers_away_so_that_they_come_back(serve: Serve)
         # The CLOSE of Engine.IO, not the DISCONNECT of Socket.IO, after which they stay away.
         assert await socket.receive_str() == "1"
         assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+
+
+async def test_many_commands_in_one_post_are_all_answered(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "polling", rooms=[])
+    starts = (client.command("request", {"connid": str(n), "time": 60}) for n in range(100))
+    assert all(answer["ok"] for answer in await asyncio.gather(*starts))

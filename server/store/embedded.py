@@ -91,7 +91,9 @@ class EmbeddedStore(Store):
         self._pending_stops: set[str] = set()
         self._waiting: list[Ticket] = []
         self._batch = Batch()
+        # Set when nothing more may be submitted, and when nothing may be read either.
         self._closed = False
+        self._stopped = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -106,7 +108,6 @@ class EmbeddedStore(Store):
         self.epoch = loaded.epoch
         self._boards, self._oldest = loaded.boards, loaded.oldest
         self._unanswered = loaded.unanswered
-        self._committed = asyncio.get_running_loop().create_future()
         self._recount()
 
     async def run(self) -> None:
@@ -114,14 +115,13 @@ class EmbeddedStore(Store):
             await self._wake.wait()
             self._wake.clear()
             await self._commit()
-            self._committed.set_result(None)
-            self._committed = asyncio.get_running_loop().create_future()
             if not self._waiting:
                 self._idle.set()
 
     async def close(self) -> None:
         self._closed = True
         await self._idle.wait()
+        self._stopped = True
         await self._in_thread(self._database.close)
         self._thread.shutdown()
 
@@ -145,8 +145,9 @@ class EmbeddedStore(Store):
         return [job for board in self._boards.values() for job in board.running.values()]
 
     async def running(self, room: str, connid: str) -> Job | None:
-        while (room, connid) in self._pending:
-            await asyncio.shield(self._committed)
+        if pending := self._pending.get((room, connid)):
+            # Not until nothing is pending: a busy owner's reports would have it wait for ever.
+            await asyncio.wait([pending[1].future])
         board = self._boards.get(room)
         return board.running.get(connid) if board else None
 
@@ -226,7 +227,7 @@ class EmbeddedStore(Store):
             Stopped(change.room, seq, change.at, change.connid, change.run, change.exit),
         )
         self._pending_stops.add(change.run)
-        self._batch.stopped.append((change.exit, change.at, *ticket.key, change.run))
+        self._batch.stopped.append((change.exit, repr(change.at), *ticket.key, change.run))
 
     def _report(self, progress: Progress, ticket: Ticket) -> None:
         job = copy(self._expect(ticket.key, progress.run))
@@ -357,6 +358,8 @@ class EmbeddedStore(Store):
         return max(self._oldest[room], board.seq - self._config.history + 1)
 
     async def _ask(self, read: Callable[..., Result], *args: object) -> Result:
+        if self._stopped:
+            raise Unavailable("the server is stopping")
         try:
             return await self._in_thread(read, *args)
         except sqlite3.Error as error:

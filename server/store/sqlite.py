@@ -44,6 +44,7 @@ create table if not exists ended (
   unanswered integer not null, job blob not null,
   primary key (room, seq)
 ) without rowid;
+create index if not exists log_by_run on log (room, run);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
 """
@@ -79,8 +80,8 @@ class Batch:
     """The running job by room and connid, None when it has ended."""
     ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
     """room, seq, connid, run, whether its owner may still say that it stopped, job"""
-    stopped: list[tuple[int | None, float, str, str, str]] = field(default_factory=list)
-    """exit, stopped_at, room, connid, run"""
+    stopped: list[tuple[int | None, str, str, str, str]] = field(default_factory=list)
+    """exit, stopped_at as JSON, room, connid, run"""
     trimmed: dict[str, int] = field(default_factory=dict)
     """The last seq of each room that is no longer kept."""
 
@@ -152,7 +153,7 @@ class Database:
             for row in batch.stopped:
                 db.execute(
                     "update ended set unanswered = 0, job = cast(json_set("
-                    "cast(job as text), '$.exit', ?, '$.stopped_at', ?) as blob)"
+                    "cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)"
                     " where room = ? and connid = ? and run = ?",
                     row,
                 )
