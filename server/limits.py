@@ -42,7 +42,7 @@ class Bucket:
 
 
 def weight(size: int) -> int:
-    """What an answer of so many bytes costs beside its command, in commands: 1 for each full 16 KiB."""
+    """What an answer of that many bytes costs, in commands, beside its own: 1 for each 16 KiB."""
     return size // 16_384
 
 

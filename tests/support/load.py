@@ -167,6 +167,7 @@ class SocketIoLine(SocketLine):
             return int(number), json.loads(bracket + rest)[0]
         elif text in ("1", "41"):
             self.goodbye = text
+            await self._ws.close()
             raise Gone
         return None
 
@@ -290,8 +291,13 @@ class Watching(SocketLine):
         """Wait until a room stands at `seq`."""
         await self._until(lambda: self.replays[room].epoch and self.replays[room].seq >= seq)
 
-    async def settle(self) -> None:
-        """Wait until no job runs that is about to end by itself."""
+    async def settle(self, line: Line) -> None:
+        """Wait until all is heard, and no job runs that is about to end by itself.
+
+        `line` is asked what all is; nobody may start jobs meanwhile.
+        """
+        for room in self.replays:
+            await self.reach(room, (await line.call("status", room=room))["seq"])
         await self._until(lambda: not any(map(short_jobs, self.replays.values())))
 
     async def leave(self) -> None:
