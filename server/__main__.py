@@ -14,6 +14,8 @@ from server.store import StoreError
 
 log = logging.getLogger("server")
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> int:
     """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run, 2 for a bad setting."""
@@ -40,8 +42,20 @@ async def serve(config: Config) -> int:
     """Run a server until it is told to stop, or cannot go on."""
     app = App(config)
     stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    loop = asyncio.get_running_loop()
+    # Not by `add_signal_handler`: when the loop is closed it would undo `SIG_IGN` below.
+    for signum in SIGNALS:
+        signal.signal(signum, lambda *_: loop.call_soon_threadsafe(stop.set))
+    try:
+        return await run(app, stop)
+    finally:
+        # Told once more on its way out, it would die of the signal after a clean end.
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+
+
+async def run(app: App, stop: asyncio.Event) -> int:
+    """Start a server, and stop it when it is told to or cannot go on; the exit code."""
     await app.start()
     print(f"Hourglass is on {app.url}", flush=True)
     stopping = asyncio.create_task(stop.wait())

@@ -10,6 +10,7 @@ this file, and `tests/test_transport.py` fails when a new version of them change
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -117,10 +118,14 @@ class ByteQueue(asyncio.Queue[Any]):
 
 
 class EngineServer(engineio.AsyncServer):
-    """The Engine.IO server whose clients have a `ByteQueue`."""
+    """The Engine.IO server whose clients have a `ByteQueue`, and whose log is the service's."""
 
     def create_queue(self, *args: Any, **kwargs: Any) -> ByteQueue:
         return ByteQueue(*args, **kwargs)
+
+    def _log_error_once(self, message: str, message_key: str) -> None:
+        # A client's fault, such as a session of before a restart: no error of the server's.
+        self.logger.info(message)
 
 
 class SocketServer(socketio.AsyncServer):
@@ -142,6 +147,9 @@ class SocketServer(socketio.AsyncServer):
             namespaces=[NAMESPACE],
             async_handlers=False,
             http_compression=False,
+            # Given by hand, as the libraries' own have a handler each that writes everything twice.
+            logger=quiet("server.socketio"),
+            engineio_logger=quiet("server.engineio"),
             **options,
         )
 
@@ -215,6 +223,13 @@ class SocketServer(socketio.AsyncServer):
     def _queue(self, socket: Any, packet: Any) -> None:
         if socket is not None and not socket.closed:
             socket.queue.put_nowait(packet)
+
+
+def quiet(name: str) -> logging.Logger:
+    """A logger for a library that calls every packet news."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 def _size(packet: Any) -> int:

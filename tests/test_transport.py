@@ -28,6 +28,7 @@ LEANED_ON = {
     socketio.AsyncManager.is_connected: "(self, sid, namespace)",
     socketio.packet.Packet.decode: "(self, encoded_packet)",
     engineio.AsyncServer.create_queue: "(self, *args, **kwargs)",
+    engineio.AsyncServer._log_error_once: "(self, message, message_key)",
     AsyncSocket.close: "(self, wait=True, abort=False, reason=None)",
     asyncio.Queue._put: "(self, item)",
     asyncio.Queue._get: "(self)",

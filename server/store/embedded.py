@@ -128,9 +128,9 @@ class EmbeddedStore(Store):
     def submit(self, change: Change) -> Future[list[Entry]]:
         ticket = Ticket(_key(change), asyncio.get_running_loop().create_future())
         if self._closed:
-            ticket.future.set_exception(Unavailable("the server is stopping"))
+            _refuse(ticket.future, Unavailable("the server is stopping"))
         elif len(self._waiting) >= self._config.max_pending:
-            ticket.future.set_exception(Unavailable("too many commands are waiting to be written"))
+            _refuse(ticket.future, Unavailable("too many commands are waiting to be written"))
         else:
             try:
                 self._decide(change, ticket)
@@ -305,7 +305,7 @@ class EmbeddedStore(Store):
         for ticket in tickets:
             if not ticket.future.done():
                 error = Unavailable("the store cannot be written; nothing was changed")
-                ticket.future.set_exception(error)
+                _refuse(ticket.future, error)
 
     def _tell(self, ticket: Ticket) -> None:
         """Let a durable change be seen: first the board, then who listens, then who asked."""
@@ -320,7 +320,7 @@ class EmbeddedStore(Store):
         if ticket.future.done():
             return  # Whoever asked was cancelled meanwhile; the change stands.
         if ticket.refusal is not None:
-            ticket.future.set_exception(ticket.refusal)
+            _refuse(ticket.future, ticket.refusal)
         else:
             ticket.future.set_result(ticket.entries)
 
@@ -368,6 +368,12 @@ class EmbeddedStore(Store):
 
     async def _in_thread(self, work: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+
+def _refuse(future: Future[list[Entry]], error: Exception) -> None:
+    future.set_exception(error)
+    # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
+    future.exception()
 
 
 def _key(change: Change) -> Key:

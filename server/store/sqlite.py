@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -163,6 +164,7 @@ class Database:
             db.execute("commit")
         except BaseException:
             self._roll_back()
+            self._void()
             raise
 
     def read(self, room: str, after: int) -> list[Entry]:
@@ -215,9 +217,10 @@ class Database:
                 f"{self._path} is in use by another server (process {holder}):"
                 " stop that one, or give this one a DATABASE of its own"
             ) from error
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        # Only for the message above: a full disk is told, if need be, by the database itself.
+        with suppress(OSError):
+            os.ftruncate(self._lock.fileno(), 0)
+            os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(
@@ -269,6 +272,17 @@ class Database:
             log.exception("%s could not be rolled back, opening it anew", self._path)
             self._db.close()
             self._connect()
+
+    def _void(self) -> None:
+        """Overwrite what a failed commit may have left in the write-ahead log.
+
+        Where only its sync has failed the log holds all of it, and after a crash SQLite would take
+        it for committed, although it was answered `unavailable`.
+        """
+        with suppress(sqlite3.Error):
+            self._db.execute(
+                "insert or replace into meta values ('voided', ?)", (secrets.token_hex(8),)
+            )
 
 
 def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

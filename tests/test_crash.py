@@ -1,0 +1,209 @@
+"""What was acknowledged survives `kill -9` at any instant, and everyone sees the same afterwards.
+
+Servers are killed under load again and again. HOURGLASS_SOAK=1 makes it ten times as many rounds,
+and HOURGLASS_SEED repeats the choices of a run that failed, though not its timing.
+"""
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.load import (
+    ENDS,
+    LINES,
+    LONG,
+    ROOMS,
+    Gone,
+    HttpLine,
+    Ledger,
+    Line,
+    PlainLine,
+    PlainWatcher,
+    Replay,
+    SocketIoWatcher,
+    Watching,
+    check_log,
+    check_promises,
+    finish_all,
+    free_port,
+    fresh_snapshot,
+    read_log,
+    work,
+)
+from tests.support.servers import Process
+
+WORLDS = 20 if os.environ.get("HOURGLASS_SOAK") == "1" else 2
+ROUNDS = 25
+LANES = 2
+WORKERS = 12
+LONGEST_ROUND = 0.2
+STEADY = "steady"
+"""The connid of a job that is never ended, and whose owner reports progress all the time."""
+
+
+class World:
+    """A server on a file that is killed in every round, its clients, and what they were told."""
+
+    def __init__(self, database: Path, seed: str) -> None:
+        self.server = Process(database, HISTORY="1000000", PRESENCE_INTERVAL="0.1")
+        self.server.port = free_port()
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.ledger = Ledger()
+        self.watchers: list[Watching] = []
+        self.epoch: str | None = None
+        self.steady: dict[str, Any] = {}
+        self.reported = 0
+        self.late = 0
+
+    async def live(self) -> None:
+        """Go through all rounds."""
+        async with self.server:
+            await self.begin()
+            for number in range(ROUNDS):
+                delay = self.chance.uniform(0, LONGEST_ROUND)
+                print(f"seed {self.seed}, round {number}: killed after {delay:.4f} s")
+                await self.be_killed(delay)
+                restarted_at = time.time()
+                await self.server.start()
+                await self.check(restarted_at)
+            await self.leave()
+
+    async def begin(self) -> None:
+        self.watchers = [PlainWatcher(), SocketIoWatcher()]
+        for watcher in self.watchers:
+            await watcher.watch(self.server.url)
+        line = await self.line(HttpLine)
+        mark = self.ledger.mark()
+        steady = {"connid": STEADY, "room": "main", "time": LONG, "note": mark}
+        answer = await self.ledger.call(line, "request", mark, **steady)
+        self.steady, self.epoch = answer["job"], answer["epoch"]
+        await line.close()
+
+    async def line(self, kind: type[Line]) -> Line:
+        line = kind()
+        await line.open(self.server.url, rooms=[])
+        return line
+
+    async def be_killed(self, delay: float) -> None:
+        """Let everyone work, and kill the server meanwhile."""
+        lines = [await self.line(LINES[number % len(LINES)]) for number in range(WORKERS)]
+        reporting = await self.line(PlainLine)
+        tasks = [
+            asyncio.create_task(work(line, self.ledger, self.chance, f"client-{number}"))
+            for number, line in enumerate(lines)
+        ]
+        tasks.append(asyncio.create_task(self.report(reporting)))
+        await asyncio.sleep(delay)
+        await self.server.kill()
+        await finish_all([*tasks, *(watcher.task for watcher in self.watchers)])
+        for line in (*lines, reporting, *self.watchers):
+            await line.close()
+
+    async def report(self, line: Line) -> None:
+        """Report progress until the connection is lost; `reported` is what was acknowledged."""
+        try:
+            while True:
+                what = {"run": self.steady["run"], "note": str(self.reported + 1)}
+                answer = await line.call("progress", connid=STEADY, room="main", **what)
+                assert answer["ok"], answer
+                self.reported += 1
+        except Gone:
+            pass
+
+    async def check(self, restarted_at: float) -> None:
+        """Hold the server that has come back to all that it said before it was killed."""
+        heard = [dict(watcher.replays) for watcher in self.watchers]
+        line = await self.line(HttpLine)
+        await self.come_back(line)
+        for room in ROOMS:
+            events, epoch = await read_log(line, room)
+            assert epoch == self.epoch
+            log = check_log(events, epoch)
+            check_promises(self.ledger, room, log)
+            self.late += check_late(log, restarted_at)
+            await self.check_equal(room, log)
+            for replays in heard:
+                check_heard(replays[room], events)
+        await self.check_progress(line)
+        await line.close()
+
+    async def come_back(self, line: Line) -> None:
+        """Let the watchers connect again from where they were, and what is due come to its end."""
+        for position, watcher in enumerate(self.watchers):
+            snapshots = [replay.snapshots for replay in watcher.replays.values()]
+            again = self.watchers[position] = type(watcher)(watcher.replays)
+            await again.watch(self.server.url)
+            await again.settle(line)
+            assert [replay.snapshots for replay in again.replays.values()] == snapshots, (
+                "what was missed is kept, so it is sent"
+            )
+
+    async def check_equal(self, room: str, log: Replay) -> None:
+        """The log, a new client and those that have come back all tell the same."""
+        fresh = await fresh_snapshot(self.server.url, room)
+        for watcher in self.watchers:
+            await watcher.reach(room, fresh.seq)
+            assert watcher.replays[room].epoch == fresh.epoch == log.epoch
+            assert watcher.replays[room].state() == fresh.state()
+        if room == "main":
+            log.running[STEADY]["progress"] = fresh.running[STEADY]["progress"]
+        assert log.state() == fresh.state()
+
+    async def check_progress(self, line: Line) -> None:
+        """The last report that was acknowledged is kept, or the one that was on its way."""
+        status = await line.call("status", room="main")
+        (job,) = [job for job in status["jobs"] if job["connid"] == STEADY]
+        assert job["run"] == self.steady["run"]
+        last = int(job["progress"]["note"]) if job["progress"] else 0
+        assert last in (self.reported, self.reported + 1)
+        self.reported = last
+
+    async def leave(self) -> None:
+        for watcher in self.watchers:
+            await watcher.leave()
+
+
+def check_late(log: Replay, restarted_at: float) -> int:
+    """Check that what came due while the server was away has ended late; how much that is."""
+    assert not [job for job in log.running.values() if job["deadline"] <= restarted_at]
+    missed = [
+        job
+        for job in log.ends.values()
+        if job["outcome"] == "elapsed" and job["deadline"] <= restarted_at <= job["ended_at"]
+    ]
+    assert all(job["late"] for job in missed)
+    return len(missed)
+
+
+def check_heard(replay: Replay, events: list[dict[str, Any]]) -> None:
+    """Check that a client was told nothing that is not in the log."""
+    for event in replay.events:
+        assert events[event["seq"] - 1] == event
+    replay.events.clear()
+
+
+async def test_what_was_acknowledged_survives_a_kill_at_any_instant(tmp_path: Path) -> None:
+    seed = os.environ.get("HOURGLASS_SEED") or str(time.time_ns())
+    lanes = asyncio.Semaphore(LANES)
+    worlds = [World(tmp_path / f"{number}.db", f"{seed}/{number}") for number in range(WORLDS)]
+
+    async def live(world: World) -> None:
+        async with lanes:
+            await world.live()
+
+    # Not in a `TaskGroup`: cancelled while it starts a process, a world would leave it behind.
+    outcomes = await asyncio.gather(*map(live, worlds), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
+    for world in worlds:
+        results = world.ledger.results()
+        print({kind: results.count(kind) for kind in ("started", *ENDS)}, world.late)
+        assert all(results.count(kind) > ROUNDS for kind in ("started", *ENDS))
+        assert world.ledger.unknown > ROUNDS
+        assert world.late > ROUNDS
+        assert world.reported > ROUNDS

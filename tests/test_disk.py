@@ -1,0 +1,415 @@
+"""A disk that is full, and files that cannot be used: nothing is lost, nothing half done.
+
+The disk of a server is filled by a limit on the size of the files that its process may write,
+which counts for its database and not for its sockets.
+"""
+
+import asyncio
+import random
+import resource
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect
+from tests.support.clients import CLIENTS, PATIENCE, HttpClient, TestClient
+from tests.support.load import (
+    LINES,
+    ROOMS,
+    HttpLine,
+    Ledger,
+    PlainWatcher,
+    check_log,
+    check_promises,
+    finish_all,
+    free_port,
+    fresh_snapshot,
+    read_log,
+    work,
+)
+from tests.support.servers import Process
+
+FULL = "the store cannot be written"
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Process]:
+    server = Process(tmp_path / "jobs.db", RETRY_INTERVAL="0.05", PRESENCE_INTERVAL="0.1")
+    server.port = free_port()
+    async with server:
+        yield server
+
+
+def fill_disk(server: Process, size: int = 0) -> None:
+    """Let no file grow past `size` bytes; no byte below it can be written anew when it is 0."""
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def free_disk(server: Process) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+async def poll(check: Callable[[], Any]) -> None:
+    """Wait for what a server's process shows outside of its protocol, where nothing tells it."""
+    async with asyncio.timeout(PATIENCE):
+        while not check():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def start(client: TestClient, connid: str, **fields: Any) -> dict[str, Any]:
+    answer = await client.command("request", {"connid": connid, "time": 60, **fields})
+    assert answer["ok"], answer
+    return answer["job"]
+
+
+async def all_that_changes(client: TestClient) -> list[tuple[str, dict[str, Any]]]:
+    """Jobs to change, and every command that would change one of them or start another."""
+    killed = await start(client, "killed")
+    await client.command("kill", {"connid": "killed"})
+    run = (await start(client, "running"))["run"]
+    mine = {"connid": "running", "run": run}
+    return [
+        ("request", {"connid": "new", "time": 60}),
+        ("request", {"connid": "running", "time": 60, "if_running": "replace"}),
+        ("kill", {"connid": "running"}),
+        ("finish", {**mine, "outcome": "done"}),
+        ("progress", {**mine, "done": 0.5}),
+        ("stopped", {"connid": "killed", "run": killed["run"], "exit": 0}),
+    ]
+
+
+async def everything(client: TestClient) -> dict[str, Any]:
+    """What a client can be told of the room, but for the time."""
+    status = await client.command("status")
+    history = await client.command("history")
+    jobs = [{**job, "remaining": None} for job in status["jobs"]]
+    return {"jobs": jobs, "seq": status["seq"], "ended": history["jobs"]}
+
+
+def logged(client: TestClient) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, body) for name, body in client.events if "seq" in body and name != "snapshot"]
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_a_full_disk_changes_nothing_and_is_told(
+    server: Process, connect: Connect, kind: str
+) -> None:
+    watcher = await connect(server.url, "websocket")
+    client = await connect(server.url, kind)
+    commands = await all_that_changes(client)
+    before = await everything(client)
+    await watcher.event("started", seq=before["seq"])
+    heard = logged(watcher)
+    fill_disk(server)
+    for name, payload in commands:
+        answer = await client.command(name, payload)
+        assert answer["ok"] is False
+        assert answer["error"]["code"] == "unavailable", (name, answer)
+        assert answer["error"]["message"]
+        if isinstance(client, HttpClient):
+            assert client.status == 503
+        assert await everything(client) == before
+    assert (await watcher.command("status"))["seq"] == before["seq"]
+    assert logged(watcher) == heard
+    assert not [name for name, _ in watcher.events if name == "progress"]
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_all_works_again_once_there_is_room(
+    server: Process, connect: Connect, kind: str
+) -> None:
+    client = await connect(server.url, kind)
+    commands = await all_that_changes(client)
+    before = await everything(client)
+    fill_disk(server)
+    for name, payload in commands:
+        assert not (await client.command(name, payload))["ok"]
+    free_disk(server)
+    await start(client, "new")
+    assert (await client.command("progress", commands[4][1]))["ok"]
+    assert (await client.command("stopped", commands[5][1]))["ok"]
+    answer = await client.command("finish", commands[3][1])
+    assert (answer["ok"], answer["seq"]) == (True, before["seq"] + 3)
+    after = await everything(client)
+    await server.kill()
+    await server.start()
+    again = await connect(server.url)
+    assert await everything(again) == after
+
+
+async def test_what_is_wrong_is_refused_as_ever_while_the_disk_is_full(
+    server: Process, connect: Connect
+) -> None:
+    client = await connect(server.url)
+    job = await start(client, "a")
+    fill_disk(server)
+    conflict = await client.command("request", {"connid": "a", "time": 60})
+    assert (conflict["error"]["code"], conflict["job"]) == ("conflict", job)
+    missing = await client.command("kill", {"connid": "b"})
+    assert missing["error"]["code"] == "not_running"
+    invalid = await client.command("request", {"connid": "b", "time": -1})
+    assert invalid["error"]["code"] == "invalid"
+
+
+async def test_a_new_client_is_let_in_while_the_disk_is_full(
+    server: Process, connect: Connect
+) -> None:
+    client = await connect(server.url)
+    job = await start(client, "a")
+    since = {"main": {"epoch": (await client.command("status"))["epoch"], "seq": 0}}
+    fill_disk(server)
+    other = await connect(server.url, "websocket")
+    assert (await other.event("snapshot"))["running"] == [job]
+    back = await connect(server.url, "websocket", since=since)
+    assert (await back.event("started"))["job"] == job
+
+
+async def test_a_job_that_runs_out_of_time_on_a_full_disk_ends_later(
+    server: Process, connect: Connect
+) -> None:
+    client = await connect(server.url, "websocket")
+    job = await start(client, "brief", time=0.2)
+    fill_disk(server)
+    await poll(lambda: server.log.count(FULL) >= 3)
+    (still,) = (await client.command("status"))["jobs"]
+    assert (still["run"], still["remaining"]) == (job["run"], 0)
+    free_disk(server)
+    ended = await client.event("finished", run=job["run"])
+    assert (ended["outcome"], ended["seq"]) == ("elapsed", 2)
+    assert ended["at"] >= job["deadline"]
+    assert (await client.command("status"))["jobs"] == []
+
+
+async def test_a_job_that_runs_out_of_time_on_a_full_disk_ends_after_a_restart(
+    server: Process, connect: Connect
+) -> None:
+    client = await connect(server.url, "websocket")
+    job = await start(client, "brief", time=0.2)
+    fill_disk(server)
+    await poll(lambda: FULL in server.log)
+    await server.kill()
+    await server.start()
+    again = await connect(server.url, "websocket")
+    (ended,) = await again.until(ended_jobs)
+    assert (ended["run"], ended["outcome"], ended["late"]) == (job["run"], "elapsed", True)
+
+
+def ended_jobs(events: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The ends that a client was told, as events or in its snapshot."""
+    return [
+        job
+        for name, body in events
+        for job in (body["ended"] if name == "snapshot" else [body] * (name == "finished"))
+    ]
+
+
+async def test_each_of_many_commands_is_answered_truthfully_when_the_disk_fills(
+    server: Process, tmp_path: Path
+) -> None:
+    seed = str(time.time_ns())
+    print(f"seed {seed}")
+    chance, ledger = random.Random(seed), Ledger()
+    watcher = PlainWatcher()
+    await watcher.watch(server.url)
+    lines = [LINES[number % len(LINES)]() for number in range(24)]
+    for line in lines:
+        await line.open(server.url, rooms=[])
+    tasks = [
+        asyncio.create_task(work(line, ledger, chance, f"client-{number}"))
+        for number, line in enumerate(lines)
+    ]
+    for _ in range(10):
+        await asyncio.sleep(chance.uniform(0.02, 0.1))
+        # Sometimes in the middle of a write: the file may grow by some of what is written.
+        wal = (tmp_path / "jobs.db-wal").stat().st_size
+        fill_disk(server, chance.choice([0, wal, wal + chance.randrange(20_000)]))
+        await asyncio.sleep(chance.uniform(0.02, 0.1))
+        free_disk(server)
+    await asyncio.sleep(0.05)
+    await server.kill()
+    await finish_all([*tasks, watcher.task])
+    for line in (*lines, watcher):
+        await line.close()
+    assert len(ledger.acknowledged) > 100
+    assert ledger.unavailable > 20
+    await server.start()
+    await check_after_restart(server, ledger, watcher)
+
+
+async def check_after_restart(server: Process, ledger: Ledger, before: PlainWatcher) -> None:
+    """What was acknowledged is there, what was refused is not, and everyone sees the same."""
+    watcher, line = PlainWatcher(before.replays), HttpLine()
+    await watcher.watch(server.url)
+    await line.open(server.url)
+    await watcher.settle(line)
+    for room in ROOMS:
+        log = check_log(*await read_log(line, room))
+        check_promises(ledger, room, log)
+        fresh = await fresh_snapshot(server.url, room)
+        await watcher.reach(room, fresh.seq)
+        assert watcher.replays[room].state() == fresh.state() == log.state()
+    await line.close()
+    await watcher.leave()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+async def test_what_could_not_be_synced_does_not_come_back(
+    tmp_path: Path, connect: Connect
+) -> None:
+    server = Process(tmp_path / "jobs.db", LD_PRELOAD=str(compiled(SYNC, tmp_path)))
+    async with server:
+        client = await connect(server.url, "websocket")
+        await start(client, "before")
+        (tmp_path / "broken").touch()
+        answer = await client.command("request", {"connid": "refused", "time": 60})
+        assert answer["error"]["code"] == "unavailable"
+        (tmp_path / "broken").unlink()
+        await server.kill()
+        await server.start()
+        again = await connect(server.url, "websocket")
+        (job,) = (await again.command("status"))["jobs"]
+        assert job["connid"] == "before"
+
+
+SYNC = """
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int sync_file(long call, int fd) {
+  if (access("%s/broken", F_OK) == 0) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(call, fd);
+}
+
+int fsync(int fd) { return sync_file(SYS_fsync, fd); }
+int fdatasync(int fd) { return sync_file(SYS_fdatasync, fd); }
+"""
+"""A disk that takes writes, but fails to sync them while there is a file named `broken`."""
+
+
+def compiled(source: str, directory: Path) -> Path:
+    """A library of C code that has been told `directory`."""
+    code, library = directory / "code.c", directory / "code.so"
+    code.write_text(source % directory)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, code], check=True)
+    return library
+
+
+async def test_the_server_stops_while_the_disk_is_full(server: Process, connect: Connect) -> None:
+    client = await connect(server.url)
+    job = await start(client, "a")
+    await client.close()
+    fill_disk(server)
+    assert await server.terminate(timeout=5) == 0
+    await server.start()
+    again = await connect(server.url)
+    assert (await everything(again))["jobs"] == [{**job, "remaining": None}]
+
+
+async def test_a_second_server_on_the_same_file_gives_up(server: Process, connect: Connect) -> None:
+    client = await connect(server.url)
+    await start(client, "a")
+    second = Process(server.database)
+    assert await second.fail() == 1
+    told_clearly(second, str(server.database), str(server.pid))
+    await start(client, "b")
+    assert len((await client.command("status"))["jobs"]) == 2
+
+
+async def test_a_file_can_be_taken_over_once_its_server_is_dead(
+    server: Process, connect: Connect
+) -> None:
+    client = await connect(server.url)
+    await start(client, "a")
+    await client.close()
+    await server.kill()
+    async with Process(server.database) as second:
+        client = await connect(second.url)
+        assert len((await client.command("status"))["jobs"]) == 1
+        first = Process(server.database)
+        assert await first.fail() == 1
+        await client.close()
+
+
+async def test_a_disk_that_is_full_from_the_start_is_told(tmp_path: Path) -> None:
+    server = Process(tmp_path / "jobs.db")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        await server._spawn()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert await server.wait() == 1
+    told_clearly(server, str(server.database))
+
+
+async def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+    server = Process(tmp_path / "missing" / "jobs.db")
+    assert await server.fail() == 1
+    told_clearly(server, str(server.database))
+
+
+async def test_a_directory_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    server = Process(tmp_path)
+    assert await server.fail() == 1
+    told_clearly(server, str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"hello", b"no database " * 1000])
+async def test_a_file_that_is_no_database_is_told_and_left_alone(
+    tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_bytes(content)
+    server = Process(file)
+    assert await server.fail() == 1
+    told_clearly(server, str(file))
+    assert file.read_bytes() == content
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server = Process(tmp_path / "jobs.db", PORT=str(port))
+        assert await server.fail() == 1
+    told_clearly(server, str(port))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "70000"),
+        ("HISTORY", "0"),
+        ("HISTORY", "1.5"),
+        ("MAX_TIME", "nan"),
+        ("MAX_TIME", "soon"),
+        ("LOG_LEVEL", "LOUD"),
+        ("AUTH_SECRET", "short"),
+    ],
+)
+async def test_a_bad_setting_is_named(tmp_path: Path, name: str, value: str) -> None:
+    server = Process(tmp_path / "jobs.db", **{name: value})
+    assert await server.fail() == 2
+    told_clearly(server, name)
+    assert not server.database.exists()
+
+
+def told_clearly(server: Process, *words: str) -> None:
+    """A server that gave up said so in one line, for people."""
+    (line,) = server.log.splitlines()
+    assert line.startswith("hourglass: ")
+    for word in words:
+        assert word in line
