@@ -14,8 +14,8 @@ from server.config import Config
 from server.events import Events
 from server.jobs import Jobs, Timeouts
 from server.rooms import Rooms
+from server.sockets import SocketServer
 from server.store import Entry, open_store
-from server.transport import SocketServer
 from server.web import Web
 
 log = logging.getLogger(__name__)

@@ -7,14 +7,14 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import FieldInfo, fields
 
 from server.config import Config
-from server.errors import Invalid, TooLarge, UnknownRoute
+from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.protocol import COMMANDS, NULL, Command, Hello, Since
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -105,6 +105,21 @@ class Checker:
             raise Invalid(f"a command must be a JSON object, not {_word(payload)}")
         return self._checked(_kind(name, payload.get("route")), payload)
 
+    def event(self, text: str) -> Command | None:
+        """The checked command in an event's JSON, `["kill", {…}]`, decoded in one step.
+
+        None where it is of another form, too long, or not valid: then `decode` and `command` say
+        what is wrong with it.
+        """
+        if len(text) > self._config.max_message // 4:  # A character has up to four bytes.
+            return None
+        try:
+            command: Command = decode_event(text).command
+            self._check(command)
+        except (msgspec.MsgspecError, CommandError, ValueError, RecursionError):
+            return None
+        return None if command.route not in (None, command.name) else command
+
     def hello(self, auth: Any) -> Hello:
         """What a client says of itself when it connects. Raises `Invalid`."""
         if auth is None:
@@ -118,7 +133,11 @@ class Checker:
             message = msgspec.convert(payload, kind)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise self._wrong_type(str(error), payload) from None
-        for field, default in DEFAULTS[kind]:
+        self._check(message)
+        return message
+
+    def _check(self, message: msgspec.Struct) -> None:
+        for field, default in DEFAULTS[type(message)]:
             value = getattr(message, field)
             if value is None:
                 setattr(message, field, default())
@@ -130,7 +149,6 @@ class Checker:
                 setattr(message, field, check(value))
             except (ValueError, TypeError, OverflowError, RecursionError):
                 raise Invalid(f"{field} must be {right}", field=field) from None
-        return message
 
     def _wrong_type(self, error: str, payload: dict[str, Any]) -> Invalid:
         found = PLACE.search(error) or MISSING.search(error)
@@ -193,6 +211,23 @@ def defaults(kind: type[msgspec.Struct]) -> list[tuple[str, Callable[[], Any]]]:
 DEFAULTS: dict[type[msgspec.Struct], list[tuple[str, Callable[[], Any]]]] = {
     kind: defaults(kind) for kind in (*COMMANDS.values(), Hello)
 }
+
+
+decode_event: Callable[[str], Any] = msgspec.json.Decoder(
+    Union[  # noqa: UP007
+        tuple(
+            msgspec.defstruct(
+                f"{kind.__name__}Event",
+                [("command", kind)],
+                array_like=True,
+                forbid_unknown_fields=True,
+                tag=name,
+            )
+            for name, kind in COMMANDS.items()
+        )
+    ]
+).decode
+"""Decodes an event into a struct with its `command`."""
 
 
 def connid(value: str | int) -> str:

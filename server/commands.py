@@ -108,19 +108,50 @@ class Commands:
             return Reply(refusal(limited))
         return Reply(refusal(error))
 
-    async def answer(self, caller: Caller, name: str | None, payload: Any) -> Reply:
-        """Carry out the command `name`, or that in the payload's `route`. Never raises."""
+    def parse(self, caller: Caller, name: str | None, payload: Any) -> Command:
+        """The command `name`, or that in the payload's `route`, if this caller may give it now.
+
+        Raises `CommandError`.
+        """
+        caller.bucket.take(self._monotonic())
         try:
-            caller.bucket.take(self._monotonic())
             command = self._checker.command(name, payload)
             caller.identity.check(command.name, command.room)
+        except CommandError:
+            raise
+        except Exception:
+            log.exception("a command could not be parsed")
+            raise broken() from None
+        return command
+
+    def parse_json(self, caller: Caller, event: str) -> Command | None:
+        """The command in an event as JSON, decoded in one step. None when that does not work and
+        `parse` has to say what is wrong. Raises `CommandError`, as `parse` does.
+        """
+        command = self._checker.event(event)
+        if command is not None:
+            caller.bucket.take(self._monotonic())
+            caller.identity.check(command.name, command.room)
+        return command
+
+    async def answer(self, caller: Caller, name: str | None, payload: Any) -> Reply:
+        """Parse a command and carry it out. Never raises."""
+        try:
+            command = self.parse(caller, name, payload)
+        except CommandError as error:
+            return Reply(refusal(error))
+        return await self.do(caller, command)
+
+    async def do(self, caller: Caller, command: Command) -> Reply:
+        """Carry out a command that was parsed. Never raises."""
+        try:
             answer = await self._handlers[type(command)](caller, command)
             return answer if isinstance(answer, Reply) else Reply(answer)
         except CommandError as error:
             return Reply(refusal(error))
         except Exception:
             log.exception("a command failed")
-            return Reply(refusal(CommandError("the server failed; the cause is in its log")))
+            return Reply(refusal(broken()))
 
     def welcome(self, hello: Hello, via: Via) -> Caller:
         """Who a client is that comes through the door `via`. Raises `Unauthorized`, `Forbidden`."""
@@ -248,6 +279,11 @@ class Commands:
         self, result: str, room: str, seq: int, job: Job | EndedJob | None = None
     ) -> Answer:
         return Answer(ok=True, result=result, room=room, epoch=self._store.epoch, seq=seq, job=job)
+
+
+def broken() -> CommandError:
+    """What a command is told that the server has failed."""
+    return CommandError("the server failed; the cause is in its log")
 
 
 def refusal(error: CommandError) -> Refusal:

@@ -51,6 +51,9 @@ class Config:
     max_pending: int = setting(
         10_000, "commands", "waiting to be written; more are answered `unavailable`", least=1
     )
+    max_pipeline: int = setting(
+        256, "commands", "of one client under way before it is read no more", least=1
+    )
     rate_limit: float = setting(
         500,
         "commands a second",

@@ -12,19 +12,19 @@
 The commands themselves are in `commands.py`.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.checks import Checker
-from server.commands import Caller, Commands, Reply, refusal
+from server.commands import Caller, Commands, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
+from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Client, Rooms
-from server.transport import Respond, SocketServer, Undecodable
+from server.sockets import SocketServer, Undecodable
 
 
 class SocketClient(Client):
@@ -33,18 +33,26 @@ class SocketClient(Client):
     def __init__(self, server: SocketServer, sid: str, name: str) -> None:
         super().__init__(name)
         self._server = server
-        self._sid = sid
-        self._cutting: asyncio.Task[None] | None = None
+        self._socket = server.socket_of(sid)
 
     def send(self, frame: Frame) -> None:
-        self._server.send_frame(self._sid, frame)
+        if not self._socket.closed:
+            self._socket.queue.post(self._server.prepared(frame))
 
     def backlog(self) -> int:
-        return self._server.backlog(self._sid)
+        size: int = self._socket.queue.size
+        return size
 
     def drop(self) -> None:
-        if self._cutting is None:
-            self._cutting = asyncio.ensure_future(self._server.cut(self._sid))
+        self._server.drop(self._socket)
+
+    def answer(self, id: int | None, answer: bytes) -> None:
+        """Answer a command that was sent with this id of an acknowledgement."""
+        self._server.answer(self._socket, id, answer)
+
+    def hold(self, on: bool) -> None:
+        """Read no more from the client, or read on; a polling one is held by `when_room`."""
+        self._server.hold(self._socket, on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Connection:
 
     caller: Caller
     client: SocketClient
-    hello: Hello
+    pipeline: Pipeline
 
 
 class Events:
@@ -73,8 +81,12 @@ class Events:
         self._rooms = rooms
         self._config = config
         self._connections: dict[str, Connection] = {}
-        server.on_event = self._event
+        # What those said who are not told yet that they are connected.
+        self._hellos: dict[str, Hello] = {}
         server.on_ready = self._ready
+        server.on_json = self._json
+        server.on_event = self._event
+        server.when_room = self._when_room
         server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
 
@@ -89,38 +101,43 @@ class Events:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
         client = caller.client = SocketClient(self._server, sid, caller.identity.name)
-        self._connections[sid] = Connection(caller, client, hello)
+        pipeline = Pipeline(
+            self._commands, caller, client, self._config, client.answer, client.hold
+        )
+        self._connections[sid] = Connection(caller, client, pipeline)
+        self._hellos[sid] = hello
 
     async def _ready(self, sid: str) -> None:
-        connection = self._connections.get(sid)
-        if connection is not None:
-            await self._commands.admit(connection.caller, connection.hello)
+        hello = self._hellos.pop(sid, None)
+        if hello is not None:
+            await self._commands.admit(self._connections[sid].caller, hello)
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)
+        self._hellos.pop(sid, None)
         if connection is not None:
             self._rooms.forget(connection.client)
 
-    async def _event(self, sid: str, name: str, args: list[Any], respond: Respond) -> None:
+    def _json(self, sid: str, id: int | None, event: str) -> bool:
+        connection = self._connections.get(sid)
+        return connection is None or connection.pipeline.feed_json(id, event)
+
+    def _event(self, sid: str, id: int | None, name: str, args: list[Any]) -> None:
         connection = self._connections.get(sid)
         if connection is None:
             return
-        client = connection.client
-        reply = await self._answer(connection.caller, name, args)
-        if not await client.answerable(self._config.max_backlog, self._config.slow_timeout):
-            client.drop()
-            return
-        respond(reply.message)
-        if reply.then is not None:
-            reply.then()
-
-    async def _answer(self, caller: Caller, name: str, args: list[Any]) -> Reply:
         if args and isinstance(args[0], Undecodable):
             error = args[0].error
             known = error if isinstance(error, CommandError) else Invalid(str(error))
-            return self._commands.refuse(caller.bucket, known)
-        if len(args) > 1:
+            connection.pipeline.refuse(id, known)
+        elif len(args) > 1:
             several = Invalid(f"a command takes one object, not {len(args)} values")
-            return self._commands.refuse(caller.bucket, several)
-        payload = args[0] if args else {}
-        return await self._commands.answer(caller, None if name == "message" else name, payload)
+            connection.pipeline.refuse(id, several)
+        else:
+            payload = args[0] if args else {}
+            connection.pipeline.feed(id, None if name == "message" else name, payload)
+
+    async def _when_room(self, sid: str) -> None:
+        connection = self._connections.get(sid)
+        if connection is not None:
+            await connection.pipeline.when_room()

@@ -50,17 +50,6 @@ class Client(ABC):
             self._granted = 0
         return backlog > max_backlog + self._granted
 
-    async def answerable(self, max_backlog: int, patience: float) -> bool:
-        """Wait until the client has read enough to be answered; False when it does not for so long.
-
-        One that gives commands and does not read the answers is in this way not read from either.
-        """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while self.too_slow(max_backlog) and not self.gone:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-        return not self.gone and not self.too_slow(max_backlog)
-
     @abstractmethod
     def send(self, frame: Frame) -> None:
         """Queue an event for the client; never waits."""

@@ -1,111 +1,96 @@
-"""The Socket.IO server: python-socketio, with what our clients are promised and it does not do.
+"""An Engine.IO WebSocket driver on aiohttp, made for fan-out: `install(sio)` puts it into a server.
 
-Every private name of python-socketio and python-engineio that the project leans on is used in
-this file, and `tests/test_transport.py` fails when a new version of them changes one.
+python-engineio serves the handshake, long polling and whatever is rare. Once a client speaks over a
+WebSocket, its socket is taken from aiohttp: no task, no request and no headers stay for it. Its
+frames are read by aiohttp's own parser and dispatched at once, and what one turn of the event loop
+produces for it leaves in one write. Nothing is compressed, so that one frame serves all clients.
 
-* A command without an acknowledgement is answered by the event `reply`.
-* A client hears of its rooms right after it has connected, not before.
-* A packet that cannot be decoded is an event too, and is answered.
-* Events are queued for a client at once and in order, and what is queued is counted in bytes.
+Private names of aiohttp and python-engineio are used in this file alone;
+`tests/test_transport.py` fails when a new version of them changes one.
 """
 
 import asyncio
+import base64
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-import engineio
 import socketio
-from engineio import packet as engineio_packet
-from socketio import packet as socketio_packet
+from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.http import WebSocketReader
+from engineio.async_socket import AsyncSocket
+from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
+from engineio.payload import Payload
 
-from server.protocol import Frame, encode
+log = logging.getLogger(__name__)
 
-NAMESPACE = "/"
-# A POST with more packets than this is dropped whole; `MAX_FRAME` bounds it already.
-engineio.payload.Payload.max_decode_packets = 100_000
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""What a server adds to the key of a client: RFC 6455, section 4.2.2."""
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
+VERSION = "13"
+"""The version of WebSockets that there is: RFC 6455, section 4.1."""
+CLOSE_PATIENCE = 1.0
+"""Seconds that a client has to answer a close frame before its connection is cut."""
+MOST_WAITING = 64
+"""Packets of a client that may wait for python-engineio before the client is read no more."""
 
-Decode = Callable[[str], Any]
-Respond = Callable[[Any], None]
-OnEvent = Callable[[str, str, list[Any], Respond], Awaitable[None]]
-OnReady = Callable[[str], Awaitable[None]]
-
-
-class Undecodable:
-    """Stands for the data of an event that could not be decoded; `error` is why."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class Wire:
-    """The JSON of the wire, with the interface of the module `json`, as python-socketio wants."""
-
-    def __init__(self, decode: Decode) -> None:
-        """`decode` turns text into a value, or raises."""
-        self._decode = decode
-
-    def dumps(self, value: Any, **_: Any) -> str:
-        """Encode structs and plain values."""
-        return encode(value).decode()
-
-    def loads(self, text: str) -> Any:
-        """Decode a packet's data; `Undecodable` where that cannot be done."""
-        try:
-            return self._decode(text)
-        except Exception as error:
-            return Undecodable(error)
+OnText = Callable[[str], bool]
 
 
-def packet_class(wire: Wire) -> type[socketio_packet.Packet]:
-    """A packet that encodes and decodes with `wire`, and whose event is never malformed."""
-
-    class Packet(socketio_packet.Packet):
-        json = wire
-        data: Any
-        packet_type: int
-
-        def decode(self, encoded_packet: str) -> int:
-            attachments: int = super().decode(encoded_packet)
-            if self.packet_type == socketio_packet.BINARY_EVENT:
-                # No field is binary, so its attachments are not waited for: the check refuses the
-                # field. Waiting, a client could announce ten digits of them and send for ever.
-                self.packet_type, attachments = socketio_packet.EVENT, 0
-                try:
-                    self.data = _binary_as_bytes(self.data)
-                except RecursionError as error:
-                    self.data = Undecodable(error)
-            elif self.packet_type == socketio_packet.BINARY_ACK:
-                self.packet_type, attachments = socketio_packet.ACK, 0
-            if self.packet_type == socketio_packet.EVENT:
-                if isinstance(self.data, Undecodable):
-                    self.data = ["", self.data]
-                elif not (isinstance(self.data, list) and self.data and _is_name(self.data[0])):
-                    wanted = ValueError("an event must be an array that begins with its name")
-                    self.data = ["", Undecodable(wanted)]
-            return attachments
-
-    return Packet
+def frame(payload: bytes, kind: int = WSMsgType.TEXT) -> bytes:
+    """A whole, unmasked WebSocket frame, as a server sends it: RFC 6455, section 5.2."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | kind, size)) + payload
+    if size < 2**16:
+        return struct.pack("!BBH", 0x80 | kind, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | kind, 127, size) + payload
 
 
-def _binary_as_bytes(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_binary_as_bytes(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("_placeholder"):
-        return b""
-    return {key: _binary_as_bytes(item) for key, item in value.items()}
+PING_FRAME = frame(b"2")
+PONG_PROBE_FRAME = frame(b"3probe")
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+class Prepared:
+    """A message encoded once for any number of clients, of WebSockets and of long polling."""
+
+    __slots__ = ("_packet", "_text", "frame")
+
+    def __init__(self, text: bytes) -> None:
+        """`text` is a packet of Socket.IO."""
+        self.frame = frame(b"4" + text)
+        self._text = text
+        self._packet: Packet | None = None
+
+    @property
+    def packet(self) -> Packet:
+        """The message for python-engineio."""
+        if self._packet is None:
+            self._packet = Packet(MESSAGE, self._text.decode())
+        return self._packet
 
 
 class ByteQueue(asyncio.Queue[Any]):
-    """A client's queue of Engine.IO packets that knows how many bytes wait in it."""
+    """What waits for the next poll of a long-polling client, counted in bytes."""
 
     size = 0
+
+    def post(self, message: Prepared) -> None:
+        """Queue a prepared message."""
+        self.put_nowait(message.packet)
+
+    def say(self, text: bytes) -> None:
+        """Queue a packet of Socket.IO."""
+        self.put_nowait(Packet(MESSAGE, text.decode()))
 
     def _put(self, item: Any) -> None:
         self.size += _size(item)
@@ -117,119 +102,511 @@ class ByteQueue(asyncio.Queue[Any]):
         return item
 
 
-class EngineServer(engineio.AsyncServer):
-    """The Engine.IO server whose clients have a `ByteQueue`, and whose log is the service's."""
+class Outbox:
+    """Stands in the place of a queue once there is a WebSocket: what is put in goes out."""
 
-    def create_queue(self, *args: Any, **kwargs: Any) -> ByteQueue:
-        return ByteQueue(*args, **kwargs)
+    __slots__ = ("connection",)
 
-    def _log_error_once(self, message: str, message_key: str) -> None:
-        # A client's fault, such as a session of before a restart: no error of the server's.
-        self.logger.info(message)
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+
+    @property
+    def size(self) -> int:
+        """Bytes that are not on their way yet."""
+        return self.connection.backlog()
+
+    def post(self, message: Prepared) -> None:
+        """Send a prepared message."""
+        self.connection.write(message.frame)
+
+    def say(self, text: bytes) -> None:
+        """Send a packet of Socket.IO."""
+        self.connection.write(frame(b"4" + text))
+
+    def put_nowait(self, packet: Packet | None) -> None:
+        """Send a packet of Engine.IO; None closes the connection, as it ends a stock writer."""
+        self.connection.send(packet)
+
+    async def put(self, packet: Packet | None) -> None:
+        """The same, for python-engineio."""
+        self.connection.send(packet)
+
+    async def join(self) -> None:
+        """Nothing ever waits in here."""
 
 
-class SocketServer(socketio.AsyncServer):
-    """A Socket.IO server for one namespace whose events all go to `on_event`.
+class Dispatch(WebSocketDataQueue):
+    """Where aiohttp's parser puts messages: hands each to its connection at once."""
 
-    `on_event(sid, name, args, respond)` is awaited before the client's next packet is read, so a
-    client's commands are answered in order. `on_ready(sid)` is awaited after the client was told
-    that it is connected. Both must be set before the first client comes.
+    def __init__(self, connection: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(connection, 2**16, loop=loop)
+        self._take = connection.message_received
+
+    def feed_data(self, message: Any, size: int) -> None:
+        self._take(message[0], message[1])
+
+
+class Connection(asyncio.Protocol):
+    """A client's WebSocket, taken over from aiohttp, and its Engine.IO socket."""
+
+    __slots__ = (
+        "_closing",
+        "_dispatch",
+        "_driver",
+        "_holds",
+        "_out",
+        "_parser",
+        "_receiving",
+        "_size",
+        "_transport",
+        "_waiting",
+        "on_text",
+        "probing",
+        "socket",
+    )
+
+    def __init__(self, driver: "Driver", socket: AsyncSocket) -> None:
+        self.socket = socket
+        # Takes the text of a message where it can; None while the client is not let in.
+        self.on_text: OnText | None = None
+        # While a client moves here from long polling: the type of packet that must come next.
+        self.probing: int | None = None
+        self._driver = driver
+        self._transport: asyncio.Transport | None = None
+        self._dispatch = Dispatch(self, driver.loop)
+        self._parser = WebSocketReader(
+            self._dispatch, driver.eio.max_http_buffer_size, compress=False, decode_text=True
+        )
+        # What this turn of the loop has produced, and how many bytes that is.
+        self._out: list[bytes] = []
+        self._size = 0
+        # Packets that wait for python-engineio, and the task that hands them over.
+        self._waiting: deque[Packet] | None = None
+        self._receiving: asyncio.Task[None] | None = None
+        # Why the client is not read from at the moment.
+        self._holds: set[str] | None = None
+        # Set once a close frame is out: cuts the connection when no answer comes.
+        self._closing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        failed, _ = self._parser.feed_data(data)
+        if failed and self._closing is None:
+            error = self._dispatch.exception()
+            self.close(getattr(error, "code", WSCloseCode.PROTOCOL_ERROR))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        # Who does not read what it is sent is not read from, so that it cannot ask for more.
+        self.hold("writing")
+
+    def resume_writing(self) -> None:
+        self.release("writing")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._out.clear()
+        self._size = 0
+        if self._closing is not None:
+            self._closing.cancel()
+        self._driver.lost(self)
+
+    def hold(self, why: str) -> None:
+        """Read no more from the client, until everyone who asked for this has released it."""
+        if self._holds is None:
+            self._holds = set()
+        self._holds.add(why)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def release(self, why: str) -> None:
+        """Take one `hold` back."""
+        if self._holds is not None:
+            self._holds.discard(why)
+            if not self._holds and self._transport is not None:
+                self._transport.resume_reading()
+
+    def backlog(self) -> int:
+        """Bytes that are not on their way yet."""
+        if self._transport is None:
+            return 0
+        return self._size + self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames with all else that this turn of the loop produces."""
+        if self._transport is None or self._closing is not None:
+            return
+        if not self._out:
+            self._driver.flush_soon(self)
+        self._out.append(data)
+        self._size += len(data)
+
+    def flush(self) -> None:
+        """Write what was produced so far."""
+        out = self._out
+        if out and self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+        self._size = 0
+
+    def send(self, packet: Packet | None) -> None:
+        """Send a packet of Engine.IO; None and CLOSE close the connection."""
+        if packet is None:
+            self.close(WSCloseCode.OK)
+            return
+        encoded = packet.encode()
+        if isinstance(encoded, str):
+            self.write(frame(encoded.encode()))
+        else:
+            self.write(frame(encoded, WSMsgType.BINARY))
+        if packet.packet_type == CLOSE:
+            self.close(WSCloseCode.OK)
+
+    def close(self, code: int) -> None:
+        """Say goodbye with a close code, and cut the connection when no answer comes."""
+        if self._closing is not None or self._transport is None:
+            return
+        self.write(frame(struct.pack("!H", code), WSMsgType.CLOSE))
+        self.flush()
+        self._closing = self._driver.loop.call_later(CLOSE_PATIENCE, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection; what is not on its way is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def message_received(self, kind: WSMsgType, data: Any) -> None:
+        """Take a message from the parser."""
+        if kind is WSMsgType.CLOSE:
+            self._close_received(data)
+        elif self._closing is not None:
+            return
+        elif kind is WSMsgType.TEXT:
+            if self.on_text is None or self._receiving is not None or not self.on_text(data):
+                self._packet_received(data)
+        elif kind is WSMsgType.BINARY:
+            self._packet_received(data)
+        elif kind is WSMsgType.PING:
+            self.write(frame(data, WSMsgType.PONG))
+
+    def _close_received(self, code: int) -> None:
+        if self._closing is None:
+            answer = struct.pack("!H", code) if code else b""
+            self.write(frame(answer, WSMsgType.CLOSE))
+            self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _packet_received(self, data: str | bytes) -> None:
+        try:
+            packet = Packet(encoded_packet=data)
+        except (ValueError, RecursionError):
+            packet = None
+        if packet is None or packet.packet_type > NOOP:
+            self.close(WSCloseCode.UNSUPPORTED_DATA)
+        elif self.probing is not None:
+            self._driver.probed(self, packet)
+        elif packet.packet_type == PONG:
+            self._driver.wheel.answered(self.socket)
+        else:
+            self._receive(packet)
+
+    def _receive(self, packet: Packet) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(packet)
+        if len(self._waiting) >= MOST_WAITING:
+            self.hold("waiting")
+        if self._receiving is None:
+            self._receiving = self._driver.spawn(self._receive_all())
+
+    async def _receive_all(self) -> None:
+        """Let python-engineio have the packets, one after the other, until none is left."""
+        assert self._waiting is not None
+        try:
+            while self._waiting:
+                packet = self._waiting.popleft()
+                self.release("waiting")
+                try:
+                    await self.socket.receive(packet)
+                except Exception:
+                    if not self.socket.closed:
+                        log.exception("a packet could not be received")
+        finally:
+            self._receiving = self._waiting = None
+        if self.socket.closed:
+            self.close(WSCloseCode.OK)
+
+
+class Wheel:
+    """The pings of all clients and their timeouts, of WebSockets and of long polling alike.
+
+    All intervals are the same, so what is scheduled later is due later: two queues and one timer.
     """
 
-    on_event: OnEvent
-    on_ready: OnReady
+    def __init__(self, driver: "Driver") -> None:
+        self._driver = driver
+        self._pings: deque[tuple[float, str]] = deque()
+        # With the `last_ping` that must have been answered by then.
+        self._timeouts: deque[tuple[float, str, float]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, *, decode: Decode, **options: Any) -> None:
-        """`decode` reads the JSON of a packet; the options are those of `socketio.AsyncServer`."""
-        super().__init__(
-            async_mode="aiohttp",
-            serializer=packet_class(Wire(decode)),
-            namespaces=[NAMESPACE],
-            async_handlers=False,
-            http_compression=False,
-            # Given by hand, as the libraries' own have a handler each that writes everything twice.
-            logger=quiet("server.socketio"),
-            engineio_logger=quiet("server.engineio"),
-            **options,
-        )
+    def schedule(self, socket: AsyncSocket) -> None:
+        """Ping a client one interval from now."""
+        loop = self._driver.loop
+        self._pings.append((loop.time() + self._driver.eio.ping_interval, socket.sid))
+        self._set_timer()
 
-    def send_frame(self, sid: str, frame: Frame) -> None:
-        """Queue an event for a client; one that is gone is passed over."""
-        if frame.framed is None:
-            text = f'{socketio_packet.EVENT}["{frame.name}",{frame.body.decode()}]'
-            frame.framed = engineio_packet.Packet(engineio_packet.MESSAGE, text)
-        self._queue(self._socket(sid), frame.framed)
+    def answered(self, socket: AsyncSocket) -> None:
+        """A client has answered its ping; what it sends without one is nothing."""
+        if socket.last_ping:
+            socket.last_ping = None
+            self.schedule(socket)
 
-    def backlog(self, sid: str) -> int:
-        """Bytes that are queued for a client."""
-        socket = self._socket(sid)
-        return socket.queue.size if socket else 0
+    def stop(self) -> None:
+        """Ping nobody any more."""
+        self._pings.clear()
+        self._timeouts.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def cut(self, sid: str) -> None:
-        """Close a client's connection as a broken network would: clients come back after it."""
-        socket = self._socket(sid)
-        if socket is not None:
-            await self._close(socket)
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            heads = [queue[0][0] for queue in (self._pings, self._timeouts) if queue]
+            if heads:
+                self._timer = self._driver.loop.call_at(min(heads), self._turn)
 
-    async def cut_all(self) -> None:
-        """Close every connection, as `cut` does."""
-        sockets = list(self.eio.sockets.values())
-        await asyncio.gather(*(self._close(socket) for socket in sockets))
+    def _turn(self) -> None:
+        self._timer = None
+        now = self._driver.loop.time()
+        sockets = self._driver.eio.sockets
+        while self._pings and self._pings[0][0] <= now:
+            _, sid = self._pings.popleft()
+            socket = sockets.get(sid)
+            if socket is None or socket.closed:
+                sockets.pop(sid, None)
+                continue
+            socket.last_ping = time.time()
+            socket.queue.put_nowait(Packet(PING))
+            self._timeouts.append((now + self._driver.eio.ping_timeout, sid, socket.last_ping))
+        while self._timeouts and self._timeouts[0][0] <= now:
+            _, sid, last_ping = self._timeouts.popleft()
+            socket = sockets.get(sid)
+            if socket is not None and socket.last_ping == last_ping:
+                self._driver.spawn(self._driver.time_out(socket))
+        self._set_timer()
 
-    async def _close(self, socket: Any) -> None:
-        # The packet of Engine.IO, not that of Socket.IO: after the latter browsers stay away.
-        await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
-        # Ends the writer of a WebSocket, which then closes it.
-        socket.queue.put_nowait(None)
 
-    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        known = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
-        await super()._handle_connect(eio_sid, namespace, data)
-        sid = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
-        if known is None and sid is not None and self.manager.is_connected(sid, NAMESPACE):
-            await self.on_ready(sid)
+class Driver:
+    """The WebSockets of one Engine.IO server."""
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        await super()._handle_eio_disconnect(eio_sid, reason)
+    def __init__(self, sio: socketio.AsyncServer) -> None:
+        self.eio = sio.eio
+        self.wheel = Wheel(self)
+        self.connections: set[Connection] = set()
+        self._start_background_task = self.eio.start_background_task
+        self._on_disconnect: Any = None
+        self._unflushed: list[Connection] = []
+        # Keeps tasks alive until they are done.
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def put_in(self) -> None:
+        """Take the places in python-engineio that this driver needs."""
+        # A copy: the dictionary is that of all servers of the process.
+        self.eio._async = {**self.eio._async, "websocket": self._websocket}
+        self.eio.create_queue = ByteQueue
+        self.eio.start_background_task = self.start_background_task
+        self._on_disconnect = self.eio.handlers["disconnect"]
+        self.eio.handlers["disconnect"] = self._disconnected
+        # A client's fault, such as a session of before a restart, is no error of the server's.
+        self.eio._log_error_once = lambda message, key: log.info(message)
+        # Its task looks for lost clients one by one; here the wheel does.
+        self.eio.start_service_task = False
+        # More packets than this in one POST would be dropped, and answered as if they were not;
+        # `max_http_buffer_size` bounds them already. It is a setting of the whole process.
+        Payload.max_decode_packets = 100_000
+
+    async def _disconnected(self, eio_sid: str, reason: str) -> None:
+        await self._on_disconnect(eio_sid, reason)
         socket = self.eio.sockets.get(eio_sid)
-        if socket is not None and reason == self.reason.CLIENT_DISCONNECT:
+        if socket is not None and reason == self.eio.reason.CLIENT_DISCONNECT:
             # Lets go of the long poll of a client that has left: some wait for its end.
             socket.queue.put_nowait(None)
 
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        if isinstance(data, str):  # Else the attachment of a packet that has been answered.
-            await super()._handle_eio_message(eio_sid, data)
+    def _websocket(self, handler: Any, server: Any) -> Any:
+        # The handler is bound to the Engine.IO socket that the request is for.
+        return partial(self.upgrade, handler.__self__)
 
-    async def _handle_event_internal(
-        self, server: Any, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
-    ) -> None:
-        # Not through the handlers of python-socketio: a client could call "disconnect" by name.
-        def respond(answer: Any) -> None:
-            if id is None:
-                packet = self.packet_class(socketio_packet.EVENT, data=["reply", answer])
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in python-engineio, but pings take no task, and no task is forgotten."""
+        if getattr(target, "__func__", None) is AsyncSocket._send_ping:
+            self.wheel.schedule(target.__self__)
+            return None
+        return self.spawn(target(*args, **kwargs))
+
+    async def upgrade(self, socket: AsyncSocket, environ: dict[str, Any]) -> web.StreamResponse:
+        """Make a request the WebSocket of an Engine.IO socket."""
+        request = environ["aiohttp.request"]
+        accept = handshake(request)
+        if accept is None or socket.upgrading:
+            if not socket.connected:
+                await socket.close(wait=False, abort=True)
+            return web.Response(status=400, text="This is not a WebSocket of version 13.")
+        connection = Connection(self, socket)
+        self.connections.add(connection)
+        take_over(request, connection, SWITCHING % accept)
+        # The request and what hangs on it may go; what is left in `environ` is text.
+        for name in ("aiohttp.request", "wsgi.input", "wsgi.errors"):
+            environ.pop(name, None)
+        if socket.connected:
+            socket.upgrading = True
+            connection.probing = PING
+        else:
+            socket.connected = True
+            self._adopt(connection)
+        return web.Response()  # Nobody sees it: aiohttp has lost its connection.
+
+    def probed(self, connection: Connection, packet: Packet) -> None:
+        """Take a packet of a client that moves here from long polling."""
+        socket = connection.socket
+        if connection.probing == PING and packet.packet_type == PING and packet.data == "probe":
+            connection.probing = UPGRADE
+            connection.write(PONG_PROBE_FRAME)
+            socket.queue.put_nowait(Packet(NOOP))  # Ends the poll that is under way.
+        elif connection.probing == UPGRADE and packet.packet_type == UPGRADE and not socket.closed:
+            connection.probing = None
+            socket.upgrading = False
+            self._adopt(connection)
+        else:
+            connection.close(WSCloseCode.PROTOCOL_ERROR)
+
+    def _adopt(self, connection: Connection) -> None:
+        """From now on what is sent to the socket goes out here, after what waited for a poll."""
+        socket = connection.socket
+        socket.upgraded = True
+        queue, socket.queue = socket.queue, Outbox(connection)
+        while not queue.empty():
+            packet = queue.get_nowait()
+            if packet is None or packet.packet_type != NOOP:
+                connection.send(packet)
+        queue.put_nowait(None)  # Lets go of a poll that is still under way.
+        connection.on_text = getattr(socket, "on_text", None)
+
+    def listen(self, eio_sid: str, on_text: OnText | None) -> None:
+        """Let `on_text` have the text messages of a client, those for which it returns true."""
+        socket = self.eio.sockets.get(eio_sid)
+        if socket is not None:
+            socket.on_text = on_text
+            if isinstance(socket.queue, Outbox):
+                socket.queue.connection.on_text = on_text
+
+    def hold(self, socket: AsyncSocket, on: bool) -> None:
+        """Read no more from a client's WebSocket, or read on; elsewhere nothing happens."""
+        if isinstance(socket.queue, Outbox):
+            connection = socket.queue.connection
+            if on:
+                connection.hold("application")
             else:
-                packet = self.packet_class(socketio_packet.ACK, data=[answer], id=id)
-            message = engineio_packet.Packet(engineio_packet.MESSAGE, packet.encode())
-            self._queue(self.eio.sockets.get(eio_sid), message)
+                connection.release("application")
 
-        await self.on_event(sid, data[0], data[1:], respond)
+    def drop(self, socket: AsyncSocket) -> None:
+        """Cut a client off at once; what waits for it is lost."""
+        if isinstance(socket.queue, Outbox):
+            socket.queue.connection.abort()
+        else:
+            self.spawn(self.time_out(socket))
 
-    def _engineio_server_class(self) -> type[EngineServer]:
-        return EngineServer
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        socket = connection.socket
+        if connection.probing is not None:
+            socket.upgrading = False  # It stays with long polling.
+            return
+        self.eio.sockets.pop(socket.sid, None)
+        socket.on_text = None
+        if not socket.closed:
+            reason = self.eio.reason.TRANSPORT_CLOSE
+            self.spawn(socket.close(wait=False, abort=True, reason=reason))
 
-    def _socket(self, sid: str) -> Any:
-        return self.eio.sockets.get(self.manager.eio_sid_from_sid(sid, NAMESPACE))
+    async def time_out(self, socket: AsyncSocket) -> None:
+        """Close the connection of a client that did not answer a ping."""
+        await socket.close(wait=False, reason=self.eio.reason.PING_TIMEOUT)
+        self.eio.sockets.pop(socket.sid, None)
 
-    def _queue(self, socket: Any, packet: Any) -> None:
-        if socket is not None and not socket.closed:
-            socket.queue.put_nowait(packet)
+    def flush_soon(self, connection: Connection) -> None:
+        """Flush a connection when this turn of the loop is over."""
+        if not self._unflushed:
+            self.loop.call_soon(self._flush)
+        self._unflushed.append(connection)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for connection in unflushed:
+            connection.flush()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in a task that is kept until it is done."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self, patience: float) -> None:
+        """Ping no more; wait for all connections to go, and after `patience` seconds cut them."""
+        self.wheel.stop()
+        end = self.loop.time() + patience
+        while self.connections and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
 
 
-def quiet(name: str) -> logging.Logger:
-    """A logger for a library that calls every packet news."""
-    logger = logging.getLogger(name)
-    logger.setLevel(logging.ERROR)
-    return logger
+def install(sio: socketio.AsyncServer) -> Driver:
+    """Put the driver into a server with `async_mode="aiohttp"`, before its first client.
+
+    Handlers find no `aiohttp.request` in the `environ` of a WebSocket: REMOTE_ADDR has the address.
+    """
+    driver = Driver(sio)
+    driver.put_in()
+    return driver
+
+
+def handshake(request: web.BaseRequest) -> bytes | None:
+    """The answer to a client's key, None when a request is not a WebSocket's."""
+    key = request.headers.get("Sec-WebSocket-Key", "")
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except ValueError:  # Of binascii, too.
+        return None
+    if len(nonce) != 16 or request.headers.get("Sec-WebSocket-Version") != VERSION:
+        return None
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
+
+
+def take_over(request: web.BaseRequest, protocol: asyncio.Protocol, greeting: bytes) -> None:
+    """Take a request's connection from aiohttp, for good, and let `protocol` have it."""
+    handler, transport = request.protocol, request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    early = handler._message_tail
+    handler.transport = None  # Else it would close the connection that it loses.
+    handler.connection_lost(None)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    transport.write(greeting)
+    transport.resume_reading()
+    if early:
+        protocol.data_received(early)
 
 
 def _size(packet: Any) -> int:

@@ -25,10 +25,11 @@ from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler
 
 from server.checks import Checker
-from server.commands import Caller, Commands, Reply, refusal
+from server.commands import Commands, Reply, refusal
 from server.config import Config
 from server.errors import CommandError, Forbidden, Invalid, TooLarge, UnknownRoute
 from server.limits import Buckets, weight
+from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Client, Rooms
 
@@ -74,6 +75,13 @@ class PlainClient(Client):
     def drop(self) -> None:
         if self._cutting is None:
             self._cutting = asyncio.ensure_future(self._socket.close(code=1013, drain=False))
+
+    def answer(self, id: Any, answer: bytes) -> None:
+        """Answer a command that was sent with this id."""
+        self.post(with_id(answer, id))
+
+    def hold(self, on: bool) -> None:
+        """Nothing to do: the next message is read when there is room for it."""
 
     async def write(self) -> None:
         """Write what is queued, until cancelled or the connection is lost."""
@@ -164,12 +172,16 @@ class Web:
         client = PlainClient(socket, caller.identity.name)
         caller.client = client
         self._sockets.add(socket)
+        pipeline = Pipeline(
+            self._commands, caller, client, self._config, client.answer, client.hold
+        )
         writer = asyncio.create_task(client.write())
         try:
             await self._commands.admit(caller, hello)
             async for message in socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    await self._message(caller, client, message.data)
+                    self._feed(pipeline, message.data)
+                    await pipeline.when_room()
         finally:
             self._sockets.discard(socket)
             self._rooms.forget(client)
@@ -177,23 +189,16 @@ class Web:
             await asyncio.gather(writer, return_exceptions=True)
         return socket
 
-    async def _message(self, caller: Caller, client: PlainClient, data: str | bytes) -> None:
-        id = None
+    def _feed(self, pipeline: Pipeline, data: str | bytes) -> None:
         try:
             if isinstance(data, bytes):
                 raise Invalid("a command must be a text frame")
             payload = self._checker.decode(data)
-            if isinstance(payload, dict):
-                id = payload.get("id")
-            reply = await self._commands.answer(caller, None, payload)
         except CommandError as error:
-            reply = self._commands.refuse(caller.bucket, error)
-        if not await client.answerable(self._config.max_backlog, self._config.slow_timeout):
-            client.drop()
-            return
-        client.post(with_id(encode(reply.message), id))
-        if reply.then is not None:
-            reply.then()
+            pipeline.refuse(None, error)
+        else:
+            id = payload.get("id") if isinstance(payload, dict) else None
+            pipeline.feed(id, None, payload)
 
 
 def respond(reply: Reply, *, too_large: bool = False) -> web.Response:

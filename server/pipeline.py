@@ -1,0 +1,190 @@
+"""One client's commands: carried out in their order, and answered in it.
+
+Commands that change something are begun one right after the other, so that they share a commit: the
+store decides them in that order. One that looks waits until those before it are done, and lets
+none begin until it is: a client sees what it has done itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from server.commands import Caller, Commands, Reply, refusal
+from server.config import Config
+from server.eager import Eager
+from server.errors import CommandError
+from server.limits import weight
+from server.protocol import Command, Finish, Kill, Report, Request, Stop, encode
+from server.rooms import Client
+
+CHANGING = (Request, Kill, Finish, Report, Stop)
+LOOK_AGAIN = 0.05
+"""Seconds after which a client that reads too slowly is looked at again."""
+
+
+class Slot:
+    """A command that has begun; its reply goes out when those before it have."""
+
+    __slots__ = ("reply", "tag")
+
+    def __init__(self, tag: Any) -> None:
+        self.tag = tag
+        self.reply: Reply | None = None
+
+
+class Pipeline:
+    """The commands of one client that are under way."""
+
+    __slots__ = (
+        "_begun",
+        "_caller",
+        "_client",
+        "_commands",
+        "_config",
+        "_going",
+        "_hold",
+        "_looking",
+        "_reading",
+        "_send",
+        "_slow_since",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        commands: Commands,
+        caller: Caller,
+        client: Client,
+        config: Config,
+        send: Callable[[Any, bytes], None],
+        hold: Callable[[bool], None],
+    ) -> None:
+        """`send(tag, answer)` sends the JSON of the answer to what was fed with that tag.
+        `hold(True)` asks that nothing more is read from the client, `hold(False)` that it is again.
+        """
+        self._commands = commands
+        self._caller = caller
+        self._client = client
+        self._config = config
+        self._send = send
+        self._hold = hold
+        self._begun: deque[Slot] = deque()
+        self._waiting: deque[tuple[Any, Command | Reply]] = deque()
+        # Whether what has begun is a command that only looks.
+        self._reading = False
+        self._going = False
+        self._looking = False
+        self._slow_since: float | None = None
+
+    def feed(self, tag: Any, name: str | None, payload: Any) -> None:
+        """Take the command `name`, or that in the payload's `route`, as it was decoded."""
+        try:
+            command = self._commands.parse(self._caller, name, payload)
+        except CommandError as error:
+            self._refuse(tag, Reply(refusal(error)))
+        else:
+            self._take(tag, command)
+
+    def feed_json(self, tag: Any, event: str) -> bool:
+        """Take an event as JSON; false when it has to be decoded and fed, to see what is wrong."""
+        try:
+            command = self._commands.parse_json(self._caller, event)
+        except CommandError as error:
+            self._refuse(tag, Reply(refusal(error)))
+            return True
+        if command is None:
+            return False
+        self._take(tag, command)
+        return True
+
+    def refuse(self, tag: Any, error: CommandError) -> None:
+        """Take what is no command at all."""
+        self._refuse(tag, self._commands.refuse(self._caller.bucket, error))
+
+    async def when_room(self) -> None:
+        """Wait until more may be fed, or the client is gone."""
+        while self._full() and not self._client.gone:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def _refuse(self, tag: Any, reply: Reply) -> None:
+        """Answer with a refusal when it is its turn."""
+        if self._waiting:
+            self._waiting.append((tag, reply))
+        else:
+            slot = Slot(tag)
+            slot.reply = reply
+            self._begun.append(slot)
+            self._answer()
+
+    def _full(self) -> bool:
+        return len(self._begun) + len(self._waiting) >= self._config.max_pipeline
+
+    def _take(self, tag: Any, command: Command) -> None:
+        self._waiting.append((tag, command))
+        self._go()
+        if self._full():
+            self._hold(True)
+
+    def _go(self) -> None:
+        """Begin what may begin."""
+        if self._going:
+            return  # A command was done at once, below.
+        self._going = True
+        while self._waiting and self._may_begin(self._waiting[0][1]):
+            tag, command = self._waiting.popleft()
+            slot = Slot(tag)
+            self._begun.append(slot)
+            if isinstance(command, Reply):
+                slot.reply = command
+                self._answer()
+            else:
+                self._reading = not isinstance(command, CHANGING)
+                Eager(self._commands.do(self._caller, command), partial(self._done, slot))
+        self._going = False
+
+    def _may_begin(self, command: Command | Reply) -> bool:
+        if self._begun and (self._reading or not isinstance(command, (*CHANGING, Reply))):
+            return False
+        if self._client.too_slow(self._config.max_backlog):
+            self._look_again()
+            return False
+        self._slow_since = None
+        return True
+
+    def _done(self, slot: Slot, reply: Reply) -> None:
+        full = self._full()
+        slot.reply = reply
+        self._answer()
+        self._go()
+        if full and not self._full():
+            self._hold(False)
+
+    def _answer(self) -> None:
+        """Send the replies that are there, as far as they are next."""
+        while self._begun and (reply := self._begun[0].reply) is not None:
+            answer = encode(reply.message)
+            self._caller.bucket.charge(weight(len(answer)))
+            self._send(self._begun.popleft().tag, answer)
+            if reply.then is not None:
+                reply.then()
+
+    def _look_again(self) -> None:
+        """The client does not read the answers: begin nothing until it does, and not for ever."""
+        if self._looking:
+            return
+        loop = asyncio.get_running_loop()
+        self._slow_since = self._slow_since or loop.time()
+        if loop.time() - self._slow_since > self._config.slow_timeout:
+            self._client.drop()
+        elif not self._client.gone:
+            self._looking = True
+            loop.call_later(LOOK_AGAIN, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        full = self._full()
+        self._go()
+        if full and not self._full():
+            self._hold(False)

@@ -1,0 +1,215 @@
+"""The Socket.IO server: python-socketio, with what our clients are promised and it does not do.
+
+Private names of python-socketio are used in this file alone, and guarded by a test.
+
+* Text events of WebSockets are handed on at once, undecoded, for the one who decodes them best.
+* A command without an acknowledgement is answered by the event `reply`.
+* A client hears of its rooms right after it has connected, not before.
+* A packet that cannot be decoded is an event too, and is answered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import socketio
+from engineio.async_socket import AsyncSocket
+from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, EVENT, Packet
+
+from server.protocol import Frame, encode
+from server.transport import Prepared, install
+
+NAMESPACE = "/"
+ID_DIGITS = 16
+"""The most digits that the id of an acknowledgement may have to be taken the fast way."""
+
+Decode = Callable[[str], Any]
+
+
+class Undecodable:
+    """Stands for the data of an event that could not be decoded; `error` is why."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Wire:
+    """The JSON of the wire, with the interface of the module `json`, as python-socketio wants."""
+
+    def __init__(self, decode: Decode) -> None:
+        """`decode` turns text into a value, or raises."""
+        self._decode = decode
+
+    def dumps(self, value: Any, **_: Any) -> str:
+        """Encode structs and plain values."""
+        return encode(value).decode()
+
+    def loads(self, text: str) -> Any:
+        """Decode a packet's data; `Undecodable` where that cannot be done."""
+        try:
+            return self._decode(text)
+        except Exception as error:
+            return Undecodable(error)
+
+
+def packet_class(wire: Wire) -> type[Packet]:
+    """A packet that encodes and decodes with `wire`, and whose event is never malformed."""
+
+    class WirePacket(Packet):
+        json = wire
+        data: Any
+        packet_type: int
+
+        def decode(self, encoded_packet: str) -> int:
+            attachments: int = super().decode(encoded_packet)
+            if self.packet_type == BINARY_EVENT:
+                # No field is binary, so its attachments are not waited for: the check refuses the
+                # field. Waiting, a client could announce ten digits of them and send for ever.
+                self.packet_type, attachments = EVENT, 0
+                try:
+                    self.data = _binary_as_bytes(self.data)
+                except RecursionError as error:
+                    self.data = Undecodable(error)
+            elif self.packet_type == BINARY_ACK:
+                self.packet_type, attachments = ACK, 0
+            if self.packet_type == EVENT:
+                if isinstance(self.data, Undecodable):
+                    self.data = ["", self.data]
+                elif not (isinstance(self.data, list) and self.data and _is_name(self.data[0])):
+                    wanted = ValueError("an event must be an array that begins with its name")
+                    self.data = ["", Undecodable(wanted)]
+            return attachments
+
+    return WirePacket
+
+
+def _binary_as_bytes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_binary_as_bytes(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("_placeholder"):
+        return b""
+    return {key: _binary_as_bytes(item) for key, item in value.items()}
+
+
+def quiet(name: str) -> logging.Logger:
+    """A logger for a library that calls every packet news."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.ERROR)
+    return logger
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+class SocketServer(socketio.AsyncServer):
+    """A Socket.IO server of one namespace. What happens on it is told to four functions, which must
+    be set before the first client comes."""
+
+    on_ready: Callable[[str], Awaitable[None]]
+    """`await on_ready(sid)`, after a client was told that it is connected."""
+    on_json: Callable[[str, int | None, str], bool]
+    """`on_json(sid, id, text)` for an event of a WebSocket, as JSON; false when it is to be decoded
+    and come to `on_event` instead. `id` is None where no acknowledgement is wanted."""
+    on_event: Callable[[str, int | None, str, list[Any]], None]
+    """`on_event(sid, id, name, arguments)` for any other event."""
+    when_room: Callable[[str], Awaitable[None]]
+    """`await when_room(sid)` before the next packet is read from a client of long polling."""
+
+    def __init__(self, *, decode: Decode, **options: Any) -> None:
+        """`decode` reads the JSON of a packet; the options are those of `socketio.AsyncServer`."""
+        super().__init__(
+            async_mode="aiohttp",
+            serializer=packet_class(Wire(decode)),
+            namespaces=[NAMESPACE],
+            async_handlers=False,
+            http_compression=False,
+            # Given by hand, as the libraries' own have a handler each that writes everything twice.
+            logger=quiet("server.socketio"),
+            engineio_logger=quiet("server.engineio"),
+            **options,
+        )
+        self.driver = install(self)
+
+    def socket_of(self, sid: str) -> AsyncSocket:
+        """The Engine.IO socket of a client: what is put into its `queue` is sent."""
+        return self.eio.sockets[self.manager.eio_sid_from_sid(sid, NAMESPACE)]
+
+    def prepared(self, frame: Frame) -> Prepared:
+        """An event as a message to any number of clients."""
+        if frame.framed is None:
+            frame.framed = Prepared(b'2["%b",%b]' % (frame.name.encode(), frame.body))
+        message: Prepared = frame.framed
+        return message
+
+    def answer(self, socket: AsyncSocket, id: int | None, answer: bytes) -> None:
+        """Acknowledge an event, or reply where no acknowledgement is wanted."""
+        if socket.closed:
+            return
+        if id is None:
+            socket.queue.say(b'2["reply",%b]' % answer)
+        else:
+            socket.queue.say(b"3%d[%b]" % (id, answer))
+
+    def hold(self, socket: AsyncSocket, on: bool) -> None:
+        """Read no more from a client's WebSocket, or read on."""
+        self.driver.hold(socket, on)
+
+    def drop(self, socket: AsyncSocket) -> None:
+        """Cut a client off that does not read, without a word that it would not read either."""
+        self.driver.drop(socket)
+
+    async def cut(self, socket: AsyncSocket) -> None:
+        """Close a client's connection as a broken network would: clients come back after it."""
+        # The packet of Engine.IO, not that of Socket.IO: after the latter browsers stay away.
+        await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+        socket.queue.put_nowait(None)
+
+    async def cut_all(self) -> None:
+        """Close every connection, as `cut` does, and wait for that, for half a second at most."""
+        sockets = list(self.eio.sockets.values())
+        await asyncio.gather(*(self.cut(socket) for socket in sockets))
+        await self.driver.stop(patience=0.5)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        known = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
+        await super()._handle_connect(eio_sid, namespace, data)
+        sid = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
+        if known is None and sid is not None and self.manager.is_connected(sid, NAMESPACE):
+            self.environ[eio_sid] = {}  # Its headers are of no more use.
+            self.driver.listen(eio_sid, partial(self._text_received, sid))
+            await self.on_ready(sid)
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        if isinstance(data, str):  # Else the attachment of a packet that has been answered.
+            await super()._handle_eio_message(eio_sid, data)
+
+    def _text_received(self, sid: str, text: str) -> bool:
+        """Take an event of a WebSocket; false leaves the message to python-socketio."""
+        if not text.startswith("42"):
+            return False
+        start = text.find("[", 2, 3 + ID_DIGITS)
+        digits = text[2:start]
+        if start > 0 and (not digits or (digits.isascii() and digits.isdigit())):
+            id = int(digits) if digits else None
+            if self.on_json(sid, id, text[start:]):
+                return True
+        try:
+            packet = self.packet_class(encoded_packet=text[1:])
+        except ValueError:
+            return False
+        if packet.namespace not in (None, NAMESPACE):
+            return False
+        self.on_event(sid, packet.id, packet.data[0], packet.data[1:])
+        return True
+
+    async def _handle_event_internal(
+        self, server: Any, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
+    ) -> None:
+        # Not through the handlers of python-socketio: a client could call "disconnect" by name.
+        self.on_event(sid, id, data[0], data[1:])
+        await self.when_room(sid)
