@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,12 @@ def main() -> int:
 
 async def serve(config: Config) -> int:
     """Run a server until it is told to stop, or cannot go on."""
+    # What is kept here is in no cycles. Looking for some each few hundred objects found little, and
+    # took a fifth of the time of a command.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    # The store's thread waits for the interpreter at each statement; 5 ms, the default, is long.
+    sys.setswitchinterval(0.001)
     app = App(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from server.protocol import COMMANDS, NULL, Command, Hello, Since
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
+Plan = tuple[str, Callable[[], Any] | None, Callable[[Any], Any]]
 MOST_HISTORY = 500
 MOST_SEQ = 2**53
 """The largest whole number that every JSON client can hold."""
@@ -81,6 +82,15 @@ class Checker:
             "rooms": (f"an array of at most {config.max_joined} names of rooms", self._rooms),
         }
 
+        # By kind of message: each field, what makes its default, and its check.
+        self._plans: dict[type[msgspec.Struct], list[Plan]] = {
+            kind: [
+                (field.name, default_of(field), self._fields[field.name][1])
+                for field in fields(kind)
+            ]
+            for kind in (*COMMANDS.values(), Hello)
+        }
+
     def decode(self, text: str | bytes) -> Any:
         """The JSON that a client sent. Raises `Invalid`, or `TooLarge` above `MAX_MESSAGE`.
 
@@ -137,18 +147,19 @@ class Checker:
         return message
 
     def _check(self, message: msgspec.Struct) -> None:
-        for field, default in DEFAULTS[type(message)]:
+        for field, default, check in self._plans[type(message)]:
             value = getattr(message, field)
             if value is None:
-                setattr(message, field, default())
-                continue
-            if value is NULL:
-                continue
-            right, check = self._fields[field]
-            try:
-                setattr(message, field, check(value))
-            except (ValueError, TypeError, OverflowError, RecursionError):
-                raise Invalid(f"{field} must be {right}", field=field) from None
+                if default is not None:
+                    setattr(message, field, default())
+            elif value is not NULL:
+                try:
+                    checked = check(value)
+                except (ValueError, TypeError, OverflowError, RecursionError):
+                    right, _ = self._fields[field]
+                    raise Invalid(f"{field} must be {right}", field=field) from None
+                if checked is not value:
+                    setattr(message, field, checked)
 
     def _wrong_type(self, error: str, payload: dict[str, Any]) -> Invalid:
         found = PLACE.search(error) or MISSING.search(error)
@@ -195,22 +206,13 @@ class Checker:
         return Raw(encoded)
 
 
-def defaults(kind: type[msgspec.Struct]) -> list[tuple[str, Callable[[], Any]]]:
-    """Each field of a message, and what makes the value that stands for null."""
-
-    def default(field: FieldInfo) -> Callable[[], Any]:
-        if field.default_factory is not msgspec.NODEFAULT:
-            make: Callable[[], Any] = field.default_factory
-            return make
-        value = None if field.default is msgspec.NODEFAULT else field.default
-        return lambda: value
-
-    return [(field.name, default(field)) for field in fields(kind)]
-
-
-DEFAULTS: dict[type[msgspec.Struct], list[tuple[str, Callable[[], Any]]]] = {
-    kind: defaults(kind) for kind in (*COMMANDS.values(), Hello)
-}
+def default_of(field: FieldInfo) -> Callable[[], Any] | None:
+    """What makes the value that a field has when it is left out or null; None when that is None."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        make: Callable[[], Any] = field.default_factory
+        return make
+    value = field.default
+    return None if value in (None, msgspec.NODEFAULT) else lambda: value
 
 
 decode_event: Callable[[str], Any] = msgspec.json.Decoder(

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from server.auth import Authenticator, Identity
 from server.checks import Checker
@@ -58,8 +58,7 @@ class Caller:
         return Actor(self.identity.name, self.via)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The answer to a command, and what is to happen right after it has been sent."""
 
     message: Answer | Refusal

@@ -6,17 +6,15 @@
 from abc import ABC, abstractmethod
 from asyncio import Future
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from server.board import Board
 from server.config import Config
 from server.protocol import EndedJob, Finished, Job, Killed, LogEvent, Outcome, Progress, Via
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An event of the log with its JSON, which is what the file keeps and the clients are sent."""
 
     event: LogEvent
@@ -25,8 +23,7 @@ class Entry:
     """What the job has become, where the event is its end and has just happened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """How somebody ends a run, before the log has given it a seq; None is whichever is running."""
 
     run: str | None
@@ -35,8 +32,7 @@ class Kill:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """How a run ended by itself, before the log has given it a seq."""
 
     run: str
@@ -45,8 +41,7 @@ class Finish:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StartJob:
+class StartJob(Struct, frozen=True):
     """Start `job`. Allowed when its connid is not running, or when a kill comes along that
     `replaces` what is running."""
 
@@ -54,8 +49,7 @@ class StartJob:
     replaces: Kill | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EndJob:
+class EndJob(Struct, frozen=True):
     """End a job. Allowed when it is running, as the run that is named."""
 
     room: str
@@ -64,8 +58,7 @@ class EndJob:
     how: Kill | Finish
 
 
-@dataclass(frozen=True, slots=True)
-class StopJob:
+class StopJob(Struct, frozen=True):
     """Note that the work of a killed job has stopped. Allowed once for each killed run."""
 
     room: str
@@ -75,8 +68,7 @@ class StopJob:
     exit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportProgress:
+class ReportProgress(Struct, frozen=True):
     """Keep the latest progress of a running job. Allowed when its run is the running one."""
 
     progress: Progress

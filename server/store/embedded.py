@@ -13,9 +13,10 @@ from asyncio import Future
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
 from typing import TypeVar
 from weakref import WeakValueDictionary
+
+from msgspec import Struct
 
 from server.board import Board, end
 from server.config import Config
@@ -56,13 +57,12 @@ TRIM_SLACK = 100
 """Entries by which a log may outgrow its bound before it is cut back, to cut seldom."""
 
 
-@dataclass(slots=True)
-class Ticket:
+class Ticket(Struct, eq=False):
     """A change that has been decided and waits for its commit."""
 
     key: Key
     future: Future[list[Entry]]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry]
     progress: Progress | None = None
     refusal: Exception | None = None
     """Why it was refused: told with the batch, as it may rest on a change before it."""
@@ -126,7 +126,7 @@ class EmbeddedStore(Store):
         self._thread.shutdown()
 
     def submit(self, change: Change) -> Future[list[Entry]]:
-        ticket = Ticket(_key(change), asyncio.get_running_loop().create_future())
+        ticket = Ticket(_key(change), asyncio.get_running_loop().create_future(), [])
         if self._closed:
             _refuse(ticket.future, Unavailable("the server is stopping"))
         elif len(self._waiting) >= self._config.max_pending:

@@ -63,7 +63,7 @@ from rooms where room is not null
 """
 """Each room with its first and last seq: by seeks, where a `group by` would read the whole log."""
 
-CHUNKS = (128, 32, 8, 1)
+CHUNKS = (256, 64, 16, 4, 1)
 """Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
 
 decode_job = msgspec.json.Decoder(Job).decode
