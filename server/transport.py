@@ -463,7 +463,8 @@ class Driver:
             return web.Response(status=400, text="This is not a WebSocket of version 13.")
         connection = Connection(self, socket)
         self.connections.add(connection)
-        take_over(request, connection, SWITCHING % accept)
+        early = take_over(request, connection)
+        connection.write(SWITCHING % accept)
         # The request and what hangs on it may go; what is left in `environ` is text.
         for name in ("aiohttp.request", "wsgi.input", "wsgi.errors"):
             environ.pop(name, None)
@@ -473,6 +474,8 @@ class Driver:
         else:
             socket.connected = True
             self._adopt(connection)
+        if early:
+            connection.data_received(early)
         return web.Response()  # Nobody sees it: aiohttp has lost its connection.
 
     def probed(self, connection: Connection, packet: Packet) -> None:
@@ -593,20 +596,21 @@ def handshake(request: web.BaseRequest) -> bytes | None:
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
 
 
-def take_over(request: web.BaseRequest, protocol: asyncio.Protocol, greeting: bytes) -> None:
-    """Take a request's connection from aiohttp, for good, and let `protocol` have it."""
+def take_over(request: web.BaseRequest, protocol: asyncio.Protocol) -> bytes:
+    """Take a request's connection from aiohttp, for good, and let `protocol` have it.
+
+    Returns what the client has sent already, after the request.
+    """
     handler, transport = request.protocol, request.transport
     if transport is None:
         raise ConnectionResetError("the client is gone")
-    early = handler._message_tail
+    early: bytes = handler._message_tail
     handler.transport = None  # Else it would close the connection that it loses.
     handler.connection_lost(None)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    transport.write(greeting)
     transport.resume_reading()
-    if early:
-        protocol.data_received(early)
+    return early
 
 
 def _size(packet: Any) -> int:

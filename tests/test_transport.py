@@ -52,6 +52,12 @@ LEANED_ON = {
     asyncio.Queue._get: "(self)",
 }
 KEY = base64.b64encode(b"0123456789abcdef").decode()
+REQUEST = (
+    "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    f"Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+).encode()
+"""A browser's handshake, which offers to compress."""
 
 
 @pytest.mark.parametrize("function", LEANED_ON, ids=lambda function: function.__qualname__)
@@ -153,11 +159,7 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> by
 async def wire(app: App, auth: str = '{"rooms":[]}') -> AsyncIterator[Wire]:
     """A raw connection that has said hello and was let in."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(app.url.rsplit(":", 1)[1]))
-    writer.write(
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n".encode()
-    )
+    writer.write(REQUEST)
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ")
     assert b"permessage-deflate" not in head
@@ -341,6 +343,17 @@ async def test_a_client_sees_what_it_has_just_done(app: App) -> None:
             assert [len(answers[1]["jobs"]), len(answers[3]["jobs"])] == [1, 0]
 
 
+async def test_what_is_sent_before_the_handshake_is_answered_counts(app: App) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(app.url.rsplit(":", 1)[1]))
+    client = Wire(reader, writer)
+    writer.write(REQUEST + masked(WSMsgType.TEXT, b"40") + masked(WSMsgType.TEXT, b'421["status"]'))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    texts = [await client.text() for _ in range(4)]
+    assert [text[:3] for text in texts[:2]] == ['0{"', "40{"]
+    assert {text[:4] for text in texts[2:]} == {'42["', "431["}
+    writer.close()
+
+
 async def test_what_one_turn_produces_leaves_in_one_write(app: App) -> None:
     async with wire(app, "{}") as client:
         await client.text()
@@ -407,7 +420,7 @@ async def test_many_who_come_and_go_leave_nothing(serve: Serve) -> None:
     order = random.Random(11)
 
     async def come_and_go() -> None:
-        for _ in range(50):
+        for _ in range(250):
             async with wire(app, "{}") as client:
                 if order.random() < 0.5:
                     client.send(WSMsgType.TEXT, b'420["request",{"connid":"a","time":60}]')
