@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import lateness, memory, servers, starts, startup, store
+from bench import contest, lateness, memory, servers, starts, startup, store
 from bench.report import Table, machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -39,13 +39,15 @@ async def measure(flags: argparse.Namespace, scratch: Path) -> list[Table]:
     await servers.fill(filled, servers.pending(flags.jobs, time.time()))
     for name in flags.only:
         begun = time.perf_counter()
-        tables.append(await SUBJECTS[name](flags, filled, scratch))
-        print(tables[-1].markdown(), flush=True)
+        found = await SUBJECTS[name](flags, filled, scratch)
+        for table in found if isinstance(found, list) else [found]:
+            tables.append(table)
+            print(table.markdown(), flush=True)
         print(f"{name} took {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     return tables
 
 
-SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table]]] = {
+SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table | list[Table]]]] = {
     "memory": lambda flags, filled, scratch: memory.measure(flags.jobs, filled, scratch),
     "startup": lambda flags, filled, scratch: startup.measure(
         flags.jobs, flags.rounds, filled, scratch
@@ -55,6 +57,7 @@ SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table]]
     ),
     "starts": lambda flags, _, scratch: starts.measure(flags.rounds, 1, scratch),
     "store": lambda flags, _, scratch: store.measure(flags.rounds, 1, scratch),
+    "peers": lambda flags, _, scratch: contest.measure(flags.peer_rounds, scratch),
 }
 """What can be measured, given a file with the pending jobs and a directory for more."""
 
@@ -65,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--jobs", type=int, default=100_000, help="pending jobs")
     result.add_argument("--rate", type=int, default=1000, help="ends a second")
     result.add_argument("--seconds", type=int, default=10, help="how long jobs come due")
-    result.add_argument("--rounds", type=int, default=5, help="rounds of all but the lateness")
+    result.add_argument("--rounds", type=int, default=5, help="rounds of most subjects")
     result.add_argument("--late-rounds", type=int, default=3, help="rounds of the lateness")
+    result.add_argument("--peer-rounds", type=int, default=3, help="rounds beside the peers")
     result.add_argument(
         "--only",
         nargs="+",

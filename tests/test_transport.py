@@ -8,7 +8,7 @@ import os
 import random
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -511,21 +511,19 @@ async def test_a_plain_server_can_send_a_client_away() -> None:
         assert not client.connected
 
 
-async def test_a_client_that_does_not_read_is_bounded_and_let_go(serve: Serve) -> None:
+async def test_clients_that_do_not_read_are_bounded_and_let_go(
+    serve: Serve, connect: Connect
+) -> None:
     app = await serve(rate_limit=0, max_backlog=50_000, slow_timeout=0.5)
-    url = f"{app.url}/socket.io/?EIO=4&transport=websocket"
-    async with aiohttp.ClientSession() as session:
-        socket = await session.ws_connect(url, max_msg_size=2**24)
-        await socket.receive_str()
-        await socket.send_str("40")
-        await eventually(lambda: app.rooms.clients == 1)
-        connection = socket._conn
-        assert connection is not None
-        connection.protocol.pause_reading()
+    async with AsyncExitStack() as stack:
+        for _ in range(20):
+            client = await stack.enter_async_context(wire(app, "{}"))
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        assert app.rooms.clients == 20
         await flood(app)
         await eventually(lambda: app.rooms.clients == 0, PATIENCE)
-        connection.transport.abort()
-        await socket.close()
+    reader = await connect(app.url)
+    assert (await reader.command("status"))["ok"]
 
 
 async def flood(app: App) -> None:
