@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from server.commands import Caller, Commands, Reply, refusal
+from server.commands import Caller, Commands, Reply, broken, refusal
 from server.config import Config
 from server.errors import CommandError
 from server.limits import weight
@@ -51,6 +51,11 @@ class Slot:
             future = self._coroutine.send(None)
         except StopIteration as end:
             self.reply = end.value
+            self._done(self)
+            return
+        except asyncio.CancelledError:
+            # Of a future that it waited for: there is no task that could be cancelled.
+            self.reply = Reply(refusal(broken()))
             self._done(self)
             return
         if future is None:  # asyncio.sleep(0)
@@ -110,7 +115,7 @@ class Pipeline:
         try:
             command = self._commands.parse(self._caller, name, payload)
         except CommandError as error:
-            self._refuse(tag, Reply(refusal(error)))
+            self._take(tag, Reply(refusal(error)))
         else:
             self._take(tag, command)
 
@@ -119,7 +124,7 @@ class Pipeline:
         try:
             command = self._commands.parse_json(self._caller, event)
         except CommandError as error:
-            self._refuse(tag, Reply(refusal(error)))
+            self._take(tag, Reply(refusal(error)))
             return True
         if command is None:
             return False
@@ -128,25 +133,18 @@ class Pipeline:
 
     def refuse(self, tag: Any, error: CommandError) -> None:
         """Take what is no command at all."""
-        self._refuse(tag, self._commands.refuse(self._caller.bucket, error))
+        self._take(tag, self._commands.refuse(self._caller.bucket, error))
 
     async def when_room(self) -> None:
         """Wait until more may be fed, or the client is gone."""
         while self._full() and not self._client.gone:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
 
-    def _refuse(self, tag: Any, reply: Reply) -> None:
-        """Answer with a refusal when it is its turn."""
-        if self._waiting:
-            self._waiting.append((tag, reply))
-        else:
-            self._begun.append(Slot(tag, self._done, reply))
-            self._answer()
-
     def _full(self) -> bool:
         return len(self._begun) + len(self._waiting) >= self._config.max_pipeline
 
-    def _take(self, tag: Any, command: Command) -> None:
+    def _take(self, tag: Any, command: Command | Reply) -> None:
+        """Begin a command, or answer with a refusal, when it is its turn."""
         if not self._waiting and self._may_begin(command):
             self._begin(tag, command)
         else:

@@ -23,8 +23,9 @@ from typing import Any
 import socketio
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WebSocketReader
+from aiohttp.http import WebSocketError, WebSocketReader
 from engineio.async_socket import AsyncSocket
+from engineio.exceptions import UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
 
@@ -40,6 +41,8 @@ VERSION = "13"
 """The version of WebSockets that there is: RFC 6455, section 4.1."""
 CLOSE_PATIENCE = 1.0
 """Seconds that a client has to answer a close frame before its connection is cut."""
+UPGRADE_PATIENCE = 5.0
+"""Seconds that a client has to move here from long polling; it hears nothing meanwhile."""
 MOST_WAITING = 64
 """Packets of a client that may wait for python-engineio before the client is read no more."""
 
@@ -134,6 +137,13 @@ class Outbox:
     async def join(self) -> None:
         """Nothing ever waits in here."""
 
+    def get_nowait(self) -> Any:
+        """Nothing more for the poll that was under way when its client came here."""
+        raise asyncio.QueueEmpty
+
+    def task_done(self) -> None:
+        """For the same poll."""
+
 
 class Dispatch(WebSocketDataQueue):
     """Where aiohttp's parser puts messages: hands each to its connection at once."""
@@ -156,12 +166,12 @@ class Connection(asyncio.Protocol):
         "_holds",
         "_out",
         "_parser",
-        "_receiving",
         "_size",
         "_transport",
         "_waiting",
         "on_text",
         "probing",
+        "receiving",
         "socket",
     )
 
@@ -182,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         # Packets that wait for python-engineio, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
-        self._receiving: asyncio.Task[None] | None = None
+        self.receiving: asyncio.Task[None] | None = None
         # Why the client is not read from at the moment.
         self._holds: set[str] | None = None
         # Set once a close frame is out: cuts the connection when no answer comes.
@@ -196,7 +206,11 @@ class Connection(asyncio.Protocol):
         failed, _ = self._parser.feed_data(data)
         if failed and self._closing is None:
             error = self._dispatch.exception()
-            self.close(getattr(error, "code", WSCloseCode.PROTOCOL_ERROR))
+            if isinstance(error, WebSocketError):
+                self.close(error.code)
+            else:
+                log.error("a message could not be handled", exc_info=error)
+                self.close(WSCloseCode.INTERNAL_ERROR)
 
     def eof_received(self) -> bool:
         return False
@@ -287,7 +301,7 @@ class Connection(asyncio.Protocol):
         elif self._closing is not None:
             return
         elif kind is WSMsgType.TEXT:
-            if self.on_text is None or self._receiving is not None or not self.on_text(data):
+            if self.on_text is None or self.receiving is not None or not self.on_text(data):
                 self._packet_received(data)
         elif kind is WSMsgType.BINARY:
             self._packet_received(data)
@@ -322,23 +336,26 @@ class Connection(asyncio.Protocol):
         self._waiting.append(packet)
         if len(self._waiting) >= MOST_WAITING:
             self.hold("waiting")
-        if self._receiving is None:
-            self._receiving = self._driver.spawn(self._receive_all())
+        if self.receiving is None:
+            self.receiving = self._driver.spawn(self._receive_all())
 
     async def _receive_all(self) -> None:
         """Let python-engineio have the packets, one after the other, until none is left."""
         assert self._waiting is not None
         try:
-            while self._waiting:
+            while self._waiting and not self.socket.closing:
                 packet = self._waiting.popleft()
-                self.release("waiting")
+                if len(self._waiting) < MOST_WAITING:
+                    self.release("waiting")
                 try:
                     await self.socket.receive(packet)
+                except UnknownPacketError:
+                    pass
                 except Exception:
                     if not self.socket.closed:
                         log.exception("a packet could not be received")
         finally:
-            self._receiving = self._waiting = None
+            self.receiving = self._waiting = None
         if self.socket.closed:
             self.close(WSCloseCode.OK)
 
@@ -376,10 +393,15 @@ class Wheel:
             self._timer.cancel()
 
     def _set_timer(self) -> None:
-        if self._timer is None:
-            heads = [queue[0][0] for queue in (self._pings, self._timeouts) if queue]
-            if heads:
-                self._timer = self._driver.loop.call_at(min(heads), self._turn)
+        heads = [queue[0][0] for queue in (self._pings, self._timeouts) if queue]
+        if not heads:
+            return
+        due = min(heads)
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._driver.loop.call_at(due, self._turn)
 
     def _turn(self) -> None:
         self._timer = None
@@ -397,7 +419,7 @@ class Wheel:
         while self._timeouts and self._timeouts[0][0] <= now:
             _, sid, last_ping = self._timeouts.popleft()
             socket = sockets.get(sid)
-            if socket is not None and socket.last_ping == last_ping:
+            if socket is not None and (socket.closed or socket.last_ping == last_ping):
                 self._driver.spawn(self._driver.time_out(socket))
         self._set_timer()
 
@@ -409,7 +431,6 @@ class Driver:
         self.eio = sio.eio
         self.wheel = Wheel(self)
         self.connections: set[Connection] = set()
-        self._start_background_task = self.eio.start_background_task
         self._on_disconnect: Any = None
         self._unflushed: list[Connection] = []
         # Keeps tasks alive until they are done.
@@ -436,8 +457,10 @@ class Driver:
         Payload.max_decode_packets = 100_000
 
     async def _disconnected(self, eio_sid: str, reason: str) -> None:
-        await self._on_disconnect(eio_sid, reason)
         socket = self.eio.sockets.get(eio_sid)
+        if socket is not None:
+            socket.last_ping = None  # Who has not answered one would not be sent the CLOSE.
+        await self._on_disconnect(eio_sid, reason)
         if socket is not None and reason == self.eio.reason.CLIENT_DISCONNECT:
             # Lets go of the long poll of a client that has left: some wait for its end.
             socket.queue.put_nowait(None)
@@ -457,7 +480,7 @@ class Driver:
         """Make a request the WebSocket of an Engine.IO socket."""
         request = environ["aiohttp.request"]
         accept = handshake(request)
-        if accept is None or socket.upgrading:
+        if accept is None or socket.upgrading or request.transport is None:
             if not socket.connected:
                 await socket.close(wait=False, abort=True)
             return web.Response(status=400, text="This is not a WebSocket of version 13.")
@@ -471,6 +494,7 @@ class Driver:
         if socket.connected:
             socket.upgrading = True
             connection.probing = PING
+            self.loop.call_later(UPGRADE_PATIENCE, self._give_up, connection)
         else:
             socket.connected = True
             self._adopt(connection)
@@ -492,6 +516,11 @@ class Driver:
         else:
             connection.close(WSCloseCode.PROTOCOL_ERROR)
 
+    def _give_up(self, connection: Connection) -> None:
+        """Let a client stay with long polling that does not come over."""
+        if connection.probing is not None:
+            connection.abort()
+
     def _adopt(self, connection: Connection) -> None:
         """From now on what is sent to the socket goes out here, after what waited for a poll."""
         socket = connection.socket
@@ -501,7 +530,7 @@ class Driver:
             packet = queue.get_nowait()
             if packet is None or packet.packet_type != NOOP:
                 connection.send(packet)
-        queue.put_nowait(None)  # Lets go of a poll that is still under way.
+        queue.put_nowait(Packet(NOOP))  # Ends a poll that is still under way.
         connection.on_text = getattr(socket, "on_text", None)
 
     def listen(self, eio_sid: str, on_text: OnText | None) -> None:
@@ -525,8 +554,7 @@ class Driver:
         """Cut a client off at once; what waits for it is lost."""
         if isinstance(socket.queue, Outbox):
             socket.queue.connection.abort()
-        else:
-            self.spawn(self.time_out(socket))
+        self.spawn(self.time_out(socket))
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -534,12 +562,17 @@ class Driver:
         socket = connection.socket
         if connection.probing is not None:
             socket.upgrading = False  # It stays with long polling.
-            return
+        else:
+            self.spawn(self._leave(connection))
+
+    async def _leave(self, connection: Connection) -> None:
+        """Close the socket of a connection that is gone, after what was received from it."""
+        socket = connection.socket
+        if connection.receiving is not None:
+            await asyncio.wait([connection.receiving])
+        await socket.close(wait=False, abort=True, reason=self.eio.reason.TRANSPORT_CLOSE)
         self.eio.sockets.pop(socket.sid, None)
         socket.on_text = None
-        if not socket.closed:
-            reason = self.eio.reason.TRANSPORT_CLOSE
-            self.spawn(socket.close(wait=False, abort=True, reason=reason))
 
     async def time_out(self, socket: AsyncSocket) -> None:
         """Close the connection of a client that did not answer a ping."""

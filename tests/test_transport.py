@@ -578,3 +578,44 @@ async def test_many_commands_in_one_post_are_all_answered(app: App, connect: Con
     client = await connect(app.url, "polling", rooms=[])
     starts = (client.command("request", {"connid": str(n), "time": 60}) for n in range(100))
     assert all(answer["ok"] for answer in await asyncio.gather(*starts))
+
+
+@pytest.mark.parametrize("how", ["silence", "close", "nonsense", "twice"])
+async def test_an_upgrade_that_is_given_up_leaves_the_client_with_polling(
+    app: App, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(transport, "UPGRADE_PATIENCE", 0.3)
+    path = "/socket.io/?EIO=4&transport="
+    async with aiohttp.ClientSession(app.url) as session:
+        async with session.get(f"{path}polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        polling = f"{path}polling&sid={sid}"
+        async with session.post(polling, data="40"):
+            pass
+        async with session.ws_connect(f"{path}websocket&sid={sid}") as socket:
+            await socket.send_str("2probe")
+            assert await socket.receive_str() == "3probe"
+            if how == "nonsense":
+                await socket.send_str("4nonsense")
+            elif how == "twice":
+                with pytest.raises(aiohttp.WSServerHandshakeError):
+                    await session.ws_connect(f"{path}websocket&sid={sid}")
+            if how != "close":
+                await socket.receive()
+        await eventually(lambda: not app.sockets.driver.connections)
+        await command(app, "request", connid="after", time=60)
+        heard = ""
+        async with asyncio.timeout(PATIENCE):
+            while "after" not in heard:
+                async with session.get(polling) as response:
+                    heard += await response.text()
+        assert heard.count('"snapshot"') == heard.count('"started"') == 1
+
+
+async def test_what_was_received_before_the_end_is_carried_out(app: App) -> None:
+    for number in range(20):
+        async with wire(app) as client:
+            event = json.dumps(["request", {"connid": str(number), "time": 60}])
+            client.send(WSMsgType.TEXT, f"42{event}".encode())
+            await client.writer.drain()
+    await eventually(lambda: len(list(app.store.jobs())) == 20)
