@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import sys
 import tempfile
 import time
@@ -25,9 +26,10 @@ def main() -> None:
     flags = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="hourglass-bench-") as scratch:
         tables = asyncio.run(measure(flags, Path(scratch)))
-    text = "\n".join([INTRODUCTION.format(rooms=servers.ROOMS), *(t.markdown() for t in tables)])
     if flags.page is not None:
-        flags.page.write_text(text)
+        old = flags.page.read_text() if set(flags.only) < set(SUBJECTS) else ""
+        parts = [INTRODUCTION.format(rooms=servers.ROOMS), *sections(old, tables)]
+        flags.page.write_text("\n".join(parts))
         print(f"written to {flags.page}", file=sys.stderr)
 
 
@@ -45,6 +47,13 @@ async def measure(flags: argparse.Namespace, scratch: Path) -> list[Table]:
             print(table.markdown(), flush=True)
         print(f"{name} took {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     return tables
+
+
+def sections(old: str, tables: list[Table]) -> list[str]:
+    """The sections of a page: what was measured now, in its place among what was not."""
+    parts = re.split(r"^## ", old, flags=re.MULTILINE)[1:]
+    every = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+    return list((every | {table.title: table.markdown() for table in tables}).values())
 
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table | list[Table]]]] = {

@@ -8,7 +8,7 @@ import os
 import random
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -262,6 +262,7 @@ async def test_a_client_that_does_not_answer_pings_is_let_go(
             await alive.event("presence", watching=2)
             assert (await silent.text()).startswith('42["snapshot"')
             await alive.event("presence", watching=1)
+            await eventually(lambda: not app.sockets.driver.connections)
     else:
         async with aiohttp.ClientSession(app.url) as session:
             path = "/socket.io/?EIO=4&transport=polling"
@@ -552,6 +553,24 @@ async def test_a_polling_client_that_does_not_poll_is_bounded_and_let_go(serve: 
                           if_running="replace")  # fmt: skip
         assert queue.size < 60_000
         await eventually(lambda: app.rooms.clients == 0)
+
+
+async def test_rubbish_whose_answers_are_not_read_is_bounded_too(serve: Serve) -> None:
+    app = await serve(max_backlog=20_000, slow_timeout=0.5)
+    async with aiohttp.ClientSession(app.url) as session:
+        path = "/socket.io/?EIO=4&transport=polling"
+        async with session.get(path) as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        async with session.post(f"{path}&sid={sid}", data="40"):
+            pass
+        queue = app.sockets.eio.sockets[sid].queue
+        rubbish = "\x1e".join(["420[7]"] * 500)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                while sid in app.sockets.eio.sockets:
+                    async with session.post(f"{path}&sid={sid}", data=rubbish):
+                        assert queue.size < 60_000
+        assert sid not in app.sockets.eio.sockets
 
 
 async def test_a_long_poll_ends_when_its_client_leaves(app: App, connect: Connect) -> None:
