@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ limit, which are lifted.
 
 def main() -> None:
     flags = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that no server is left behind.
     with tempfile.TemporaryDirectory(prefix="hourglass-bench-") as scratch:
         tables = asyncio.run(measure(flags, Path(scratch)))
     if flags.page is not None:
