@@ -38,7 +38,7 @@ picture: .venv/dev node_modules/installed
 	PYTHONPATH=. $(BIN)/python scripts/picture.py docs/dashboard.png
 
 clean:
-	rm -rf .venv node_modules
+	rm -rf .venv .venv-bench node_modules bench/peers/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
