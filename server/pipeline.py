@@ -182,6 +182,10 @@ class Pipeline:
         return True
 
     def _done(self, slot: Slot) -> None:
+        self._advance()
+
+    def _advance(self) -> None:
+        """Answer and begin what is next, and read on from the client when there is room again."""
         full = self._full()
         self._answer()
         if self._waiting:
@@ -212,7 +216,4 @@ class Pipeline:
 
     def _look(self) -> None:
         self._looking = False
-        full = self._full()
-        self._go()
-        if full and not self._full():
-            self._hold(False)
+        self._advance()

@@ -59,7 +59,6 @@ def frame(payload: bytes, kind: int = WSMsgType.TEXT) -> bytes:
     return struct.pack("!BBQ", 0x80 | kind, 127, size) + payload
 
 
-PING_FRAME = frame(b"2")
 PONG_PROBE_FRAME = frame(b"3probe")
 
 
