@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from server.checks import Checker
 from server.commands import Commands
 from server.config import Config
-from server.events import Events
+from server.events import Events, SocketGroup
 from server.jobs import Jobs, Timeouts
 from server.rooms import Rooms
 from server.sockets import SocketServer
@@ -29,18 +30,18 @@ class App:
         self.config = config
         self.store = open_store(config)
         self.timeouts = Timeouts(self.store, now, config.retry_interval)
-        self.rooms = Rooms(self.store, config, now)
         self.jobs = Jobs(self.store, self.timeouts, now)
         checker = Checker(config)
-        self.commands = Commands(
-            self.store, self.jobs, self.rooms, checker, config, now, time.monotonic
-        )
         self.sockets = SocketServer(
             decode=checker.decode,
             max_http_buffer_size=config.max_frame,
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
             cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
+        )
+        self.rooms = Rooms(self.store, config, now, partial(SocketGroup, self.sockets))
+        self.commands = Commands(
+            self.store, self.jobs, self.rooms, checker, config, now, time.monotonic
         )
         Events(self.sockets, checker, self.commands, self.rooms, config)
         application = web.Application(client_max_size=config.max_message)

@@ -12,6 +12,7 @@
 The commands themselves are in `commands.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,10 @@ from server.config import Config
 from server.errors import CommandError, Invalid
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
-from server.rooms import Client, Rooms
+from server.rooms import Client, Group, Rooms
 from server.sockets import SocketServer, Undecodable
+from server.transport import Connection as WebSocket
+from server.transport import Multicast
 
 
 class SocketClient(Client):
@@ -46,6 +49,10 @@ class SocketClient(Client):
     def drop(self) -> None:
         self._server.drop(self._socket)
 
+    def websocket(self) -> WebSocket | None:
+        """The WebSocket of the connection, once it has one."""
+        return self._server.websocket(self._socket)
+
     def answer(self, id: int | None, answer: bytes) -> None:
         """Answer a command that was sent with this id of an acknowledgement."""
         self._server.answer(self._socket, id, answer)
@@ -53,6 +60,26 @@ class SocketClient(Client):
     def hold(self, on: bool) -> None:
         """Read no more from the client, or read on; a polling one is held by `when_room`."""
         self._server.hold(self._socket, on)
+
+
+class SocketGroup(Group):
+    """Socket.IO connections over WebSockets that keep up."""
+
+    def __init__(self, server: SocketServer, on_slow: Callable[[Client], None]) -> None:
+        self._server = server
+        self._multicast = Multicast(server.driver, on_slow)
+
+    def add(self, client: Client) -> bool:
+        websocket = client.websocket() if isinstance(client, SocketClient) else None
+        return websocket is not None and self._multicast.add(websocket, client)
+
+    def discard(self, client: Client) -> None:
+        websocket = client.websocket() if isinstance(client, SocketClient) else None
+        if websocket is not None:
+            self._multicast.discard(websocket)
+
+    def send(self, frame: Frame) -> None:
+        self._multicast.write(self._server.prepared(frame).frame)
 
 
 @dataclass(frozen=True, slots=True)

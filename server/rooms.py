@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 from server.board import Board
 from server.config import Config
@@ -63,12 +63,35 @@ class Client(ABC):
         """Cut the connection without a word, as a broken network would."""
 
 
+class Group(ABC):
+    """Clients that keep up, and are sent the same all at once."""
+
+    @abstractmethod
+    def add(self, client: Client) -> bool:
+        """Send a client all that comes from now on; false where it is slow, or of another door."""
+
+    @abstractmethod
+    def discard(self, client: Client) -> None:
+        """Send a client no more, whether it was in here or not."""
+
+    @abstractmethod
+    def send(self, frame: Frame) -> None:
+        """Queue an event for all; never waits."""
+
+
+NewGroup = Callable[[Callable[[Client], None]], Group]
+"""Makes an empty group that tells the function who was taken out of it for being slow."""
+
+
 class Room:
     """The part of a room that exists while somebody is in it or watches one of its jobs."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, new_group: NewGroup) -> None:
         self.board = board
         self.members: set[Client] = set()
+        # Each member is in the group, or one of the others, who are sent their events one by one.
+        self.others: set[Client] = set()
+        self.group = new_group(self.others.add)
         self.watchers: dict[str, set[Client]] = {}
         self.tail: deque[Logged] = deque()
         """The last entries, without holes up to the board's seq."""
@@ -80,6 +103,27 @@ class Room:
         self.idle = False
         self.reading = asyncio.Lock()
 
+    def enter(self, client: Client) -> None:
+        """Make a client a member."""
+        self.members.add(client)
+        self.presence_changed = True
+        self.unite(client)
+
+    def exit(self, client: Client) -> None:
+        """Make a client no member any more, if it is one."""
+        if client in self.members:
+            self.members.remove(client)
+            self.presence_changed = True
+            self.others.discard(client)
+            self.group.discard(client)
+
+    def unite(self, client: Client) -> None:
+        """Let a member into the group that has all up to now, if it can be let in."""
+        if self.board.room not in client.behind and self.group.add(client):
+            self.others.discard(client)
+        else:
+            self.others.add(client)
+
     def reaches(self, seq: int) -> bool:
         """Whether the tail holds every entry after `seq`."""
         first = self.tail[0][0] if self.tail else self.board.seq + 1
@@ -89,19 +133,23 @@ class Room:
         """The tail after `seq`, which it must reach."""
         return islice(self.tail, len(self.tail) - (self.board.seq - seq), None)
 
-    def audience(self, connid: str) -> Iterable[Client]:
-        """Who hears an event of a job: everyone in the room, and whoever watches that job."""
+    def strangers(self, connid: str) -> Iterable[Client]:
+        """Who watches a job without being in the room."""
         watchers = self.watchers.get(connid)
-        return self.members | watchers if watchers else self.members
+        return watchers - self.members if watchers else ()
 
 
 class Rooms:
     """The rooms that somebody is in, and all that is sent to them."""
 
-    def __init__(self, store: Store, config: Config, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, config: Config, now: Callable[[], float], new_group: NewGroup
+    ) -> None:
+        """`now` gives Unix time in seconds; `new_group` makes the group of each room."""
         self._store = store
         self._config = config
         self._now = now
+        self._new_group = new_group
         self._rooms: dict[str, Room] = {}
         self._clients: set[Client] = set()
         self._progress = ProgressGate(1 / config.progress_rate, self._send_progress)
@@ -128,13 +176,16 @@ class Rooms:
             self._release_idle()
             for client in [client for client in self._clients if client.behind]:
                 await self._catch_up(client)
+            for room in self._rooms.values():
+                for client in list(room.others):
+                    room.unite(client)
 
     async def prepare(self, room: str, since: Since | None) -> Room:
         """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""
         found = self._rooms.get(room)
         if found is None:
             board = await self._store.board(room)
-            found = self._rooms.setdefault(room, Room(board))
+            found = self._rooms.setdefault(room, Room(board, self._new_group))
         found.idle = False
         if since is not None and since.epoch == self._store.epoch:
             async with found.reading:
@@ -155,21 +206,19 @@ class Rooms:
             return
         name = room.board.room
         room = self._open(room)
-        room.members.add(client)
-        room.presence_changed = True
         client.rooms.add(name)
         client.behind.pop(name, None)
         self._clients.add(client)
         if client.backlog() > self._config.max_backlog:
             # It has not read the snapshots that it was granted before: one more when it has.
             self._fall_behind(client, name, room.board.seq)
-            return
-        if since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
+        elif since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
             for _, _, frame in room.after(since.seq):
                 client.grant(frame)
             self._send_reported(client, room, since.seq)
         else:
             self._send_snapshot(client, room)
+        room.enter(client)
 
     def watch(self, client: Client, room: Room, connid: str, seq: int) -> None:
         """Let a client hear one job of a prepared room, from the entries after `seq` on."""
@@ -189,9 +238,8 @@ class Rooms:
         client.rooms.discard(name)
         if not any(watched == name for watched, _ in client.watched):
             client.behind.pop(name, None)
-        if room is not None and client in room.members:
-            room.members.remove(client)
-            room.presence_changed = True
+        if room is not None:
+            room.exit(client)
 
     def unwatch(self, client: Client, name: str, connid: str) -> None:
         """Stop hearing one job."""
@@ -230,8 +278,7 @@ class Rooms:
             room.reported.pop(event.connid, None)
         frame = Frame(event.name, entry.body)
         room.tail.append((event.seq, event.connid, frame))
-        for client in room.audience(event.connid):
-            self._send(client, frame, event.room, event.seq - 1)
+        self._send_all(room, frame, event.seq - 1, room.strangers(event.connid))
 
     def report(self, progress: Progress) -> None:
         """Send the latest progress of a job, no more often than the clients are to hear it."""
@@ -244,7 +291,7 @@ class Rooms:
         """The room that is open under its name: one let go of meanwhile did not follow the log."""
         name = room.board.room
         if name not in self._rooms:
-            self._rooms[name] = Room(room.board)
+            self._rooms[name] = Room(room.board, self._new_group)
         return self._rooms[name]
 
     async def _reach_back(self, room: Room, seq: int) -> None:
@@ -295,8 +342,16 @@ class Rooms:
                 client.grant(frame)
         return True
 
+    def _send_all(
+        self, room: Room, frame: Frame, seq: int, strangers: Iterable[Client] = ()
+    ) -> None:
+        """Send a frame to a room and to the strangers; `seq` is what they have without it."""
+        room.group.send(frame)
+        for client in chain(room.others, strangers):
+            self._send(client, frame, room.board.room, seq)
+
     def _send(self, client: Client, frame: Frame, name: str, seq: int) -> None:
-        """Send a frame of a room unless the client is too slow; `seq` is what it has without it."""
+        """Send a frame of a room unless the client is too slow."""
         if name in client.behind:
             return
         if client.too_slow(self._config.max_backlog):
@@ -327,8 +382,7 @@ class Rooms:
         board = room.board
         names = sorted({client.name for client in room.members})[: self._config.presence_names]
         frame = Frame("presence", encode(Presence(board.room, len(room.members), names)))
-        for client in room.members:
-            self._send(client, frame, board.room, board.seq)
+        self._send_all(room, frame, board.seq)
 
     def _send_progress(self, progress: Progress) -> None:
         room = self._rooms.get(progress.room)
@@ -338,8 +392,7 @@ class Rooms:
         # Who leaves before this moment has not heard of it, whatever its seq was when it was made.
         room.reported[progress.connid] = room.board.seq
         frame = Frame("progress", encode(progress))
-        for client in room.audience(progress.connid):
-            self._send(client, frame, progress.room, room.board.seq)
+        self._send_all(room, frame, room.board.seq, room.strangers(progress.connid))
 
     def _send_reported(self, client: Client, room: Room, seq: int) -> None:
         """Send the progress that was reported at `seq` or later: the log does not tell it."""

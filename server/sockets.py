@@ -19,7 +19,7 @@ from engineio.async_socket import AsyncSocket
 from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, EVENT, Packet
 
 from server.protocol import Frame, encode
-from server.transport import Prepared, install
+from server.transport import Connection, Prepared, install
 
 NAMESPACE = "/"
 ID_DIGITS = 16
@@ -138,6 +138,10 @@ class SocketServer(socketio.AsyncServer):
     def socket_of(self, sid: str) -> AsyncSocket:
         """The Engine.IO socket of a client: what is put into its `queue` is sent."""
         return self.eio.sockets[self.manager.eio_sid_from_sid(sid, NAMESPACE)]
+
+    def websocket(self, socket: AsyncSocket) -> Connection | None:
+        """The WebSocket of a client; None while it has only long polling."""
+        return self.driver.connection_of(socket)
 
     def prepared(self, frame: Frame) -> Prepared:
         """An event as a message to any number of clients."""

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import struct
 import time
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -45,6 +46,14 @@ UPGRADE_PATIENCE = 5.0
 """Seconds that a client has to move here from long polling; it hears nothing meanwhile."""
 MOST_WAITING = 64
 """Packets of a client that may wait for python-engineio before the client is read no more."""
+
+MOST_UNREAD = 2**16
+"""Bytes that a client may leave unread before nothing more is done that it would have to read."""
+MOST_JOINED = 2**18
+"""Bytes that a group joins before it writes them, even though the turn of the loop is not over."""
+
+READ_AT_ONCE = 2**18
+"""Bytes that are read from a connection before it is the turn of others."""
 
 OnText = Callable[[str], bool]
 
@@ -155,22 +164,27 @@ class Dispatch(WebSocketDataQueue):
         self._take(message[0], message[1])
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A client's WebSocket, taken over from aiohttp, and its Engine.IO socket."""
 
     __slots__ = (
         "_closing",
         "_dispatch",
+        "_drained",
         "_driver",
         "_holds",
-        "_out",
+        "_late_ping",
         "_parser",
         "_size",
         "_transport",
         "_waiting",
+        "clogged",
+        "groups",
         "on_text",
+        "out",
         "probing",
         "receiving",
+        "send_bytes",
         "socket",
     )
 
@@ -187,8 +201,17 @@ class Connection(asyncio.Protocol):
             self._dispatch, driver.eio.max_http_buffer_size, compress=False, decode_text=True
         )
         # What this turn of the loop has produced, and how many bytes that is.
-        self._out: list[bytes] = []
+        self.out: list[bytes] = []
         self._size = 0
+        # The groups that it hears; never those of a connection that is clogged or closing.
+        self.groups: tuple[Multicast, ...] = ()
+        # Whether something that was written is not on its way yet.
+        self.clogged = False
+        # Set while somebody waits for that.
+        self._drained: asyncio.Future[None] | None = None
+        # The last ping that came meanwhile: the only one that has to be answered, as by RFC 6455,
+        # section 5.5.3.
+        self._late_ping: bytes | None = None
         # Packets that wait for python-engineio, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
         self.receiving: asyncio.Task[None] | None = None
@@ -200,8 +223,20 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        # Not for a clogged connection: it would overtake what waits.
+        self.send_bytes = sender(transport)
+        # What aiohttp has written may still wait; from now on every change is told.
+        self.clogged = transport.get_write_buffer_size() > 0
+        transport.set_write_buffer_limits(high=0)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._driver.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._driver.read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
+        """Take what the client has sent."""
         failed, _ = self._parser.feed_data(data)
         if failed and self._closing is None:
             error = self._dispatch.exception()
@@ -215,16 +250,24 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        # Who does not read what it is sent is not read from, so that it cannot ask for more.
-        self.hold("writing")
+        self.clogged = True
+        self._leave_groups(clogged=True)
 
     def resume_writing(self) -> None:
-        self.release("writing")
+        self.clogged = False
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+        if self._late_ping is not None:
+            ping, self._late_ping = self._late_ping, None
+            self.write(frame(ping, WSMsgType.PONG))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._leave_groups()
         self._transport = None
-        self._out.clear()
+        self.out.clear()
         self._size = 0
+        self.resume_writing()
         if self._closing is not None:
             self._closing.cancel()
         self._driver.lost(self)
@@ -254,18 +297,46 @@ class Connection(asyncio.Protocol):
         """Write whole frames with all else that this turn of the loop produces."""
         if self._transport is None or self._closing is not None:
             return
-        if not self._out:
+        for group in self.groups:
+            group.hand_over(self)
+        self.append(data)
+
+    def append(self, data: bytes) -> None:
+        """Write after what this turn has produced already, but for what its groups have."""
+        if not self.out:
             self._driver.flush_soon(self)
-        self._out.append(data)
+        self.out.append(data)
         self._size += len(data)
 
     def flush(self) -> None:
         """Write what was produced so far."""
-        out = self._out
-        if out and self._transport is not None:
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+        if not self.out:
+            return
+        data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
+        self.out.clear()
         self._size = 0
+        if self.clogged:
+            self.write_rest(data)
+            return
+        try:
+            sent = self.send_bytes(data)
+        except OSError:  # It would block, or fails again below, where it is seen to.
+            sent = 0
+        if sent != len(data):
+            self.write_rest(data[sent:])
+
+    def write_rest(self, data: bytes) -> None:
+        """Let asyncio have what could not be sent at once."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def writable(self) -> bool:
+        """Whether everything that was written is on its way, and more would be."""
+        return self._transport is not None and self._closing is None and not self.clogged
+
+    def _leave_groups(self, *, clogged: bool = False) -> None:
+        for group in self.groups:
+            group.discard(self, clogged=clogged)
 
     def send(self, packet: Packet | None) -> None:
         """Send a packet of Engine.IO; None and CLOSE close the connection."""
@@ -285,6 +356,7 @@ class Connection(asyncio.Protocol):
         if self._closing is not None or self._transport is None:
             return
         self.write(frame(struct.pack("!H", code), WSMsgType.CLOSE))
+        self._leave_groups()
         self.flush()
         self._closing = self._driver.loop.call_later(CLOSE_PATIENCE, self.abort)
 
@@ -305,12 +377,16 @@ class Connection(asyncio.Protocol):
         elif kind is WSMsgType.BINARY:
             self._packet_received(data)
         elif kind is WSMsgType.PING:
-            self.write(frame(data, WSMsgType.PONG))
+            if self._unread():
+                self._late_ping = data
+            else:
+                self.write(frame(data, WSMsgType.PONG))
 
     def _close_received(self, code: int) -> None:
         if self._closing is None:
             answer = struct.pack("!H", code) if code else b""
             self.write(frame(answer, WSMsgType.CLOSE))
+            self._leave_groups()
             self.flush()
         if self._transport is not None:
             self._transport.close()
@@ -343,6 +419,7 @@ class Connection(asyncio.Protocol):
         assert self._waiting is not None
         try:
             while self._waiting and not self.socket.closing:
+                await self._read_up()
                 packet = self._waiting.popleft()
                 if len(self._waiting) < MOST_WAITING:
                     self.release("waiting")
@@ -357,6 +434,100 @@ class Connection(asyncio.Protocol):
             self.receiving = self._waiting = None
         if self.socket.closed:
             self.close(WSCloseCode.OK)
+
+    def _unread(self) -> bool:
+        """Whether the client leaves so much unread that it may not ask for more."""
+        return self.clogged and self.backlog() > MOST_UNREAD
+
+    async def _read_up(self) -> None:
+        """Wait until the client has read what it was sent, where that is too much."""
+        while self._unread():
+            if self._drained is None:
+                self._drained = self._driver.loop.create_future()
+            await asyncio.shield(self._drained)
+
+
+class Multicast:
+    """Connections that are sent the same: what a turn of the loop produces for them is joined once.
+
+    Only those are in it that have been sent everything so far. Who cannot be sent all at once is
+    taken out, and has to be written to by itself.
+    """
+
+    __slots__ = ("_ahead", "_driver", "_frames", "_members", "_on_clogged", "_size")
+
+    def __init__(self, driver: "Driver", on_clogged: Callable[[Any], None]) -> None:
+        """`on_clogged` is told whose connection was taken out so."""
+        self._driver = driver
+        self._on_clogged = on_clogged
+        # The connections, with whose they are.
+        self._members: dict[Connection, Any] = {}
+        # What this turn of the loop has produced, and how many bytes that is.
+        self._frames: list[bytes] = []
+        self._size = 0
+        # How many of those a member has got already, so that something else could follow them.
+        self._ahead: dict[Connection, int] = {}
+
+    def add(self, connection: Connection, owner: Any) -> bool:
+        """Send a connection all that is written from now on; false where that cannot be."""
+        if connection in self._members:
+            return True
+        if not connection.writable():
+            return False
+        self.flush()
+        self._members[connection] = owner
+        connection.groups = (*connection.groups, self)
+        return True
+
+    def discard(self, connection: Connection, *, clogged: bool = False) -> None:
+        """Take a connection out, if it is in; it is sent what was written before."""
+        if connection in self._members:
+            self.hand_over(connection)
+            self._ahead.pop(connection, None)
+            owner = self._members.pop(connection)
+            connection.groups = tuple(group for group in connection.groups if group is not self)
+            if clogged:
+                self._on_clogged(owner)
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames to all."""
+        if not self._frames:
+            self._driver.flush_group_soon(self)
+        self._frames.append(data)
+        self._size += len(data)
+        if self._size > MOST_JOINED:
+            self.flush()
+
+    def hand_over(self, connection: Connection) -> None:
+        """Write to one what it has not got yet, so that something else can follow."""
+        if self._frames:
+            for data in self._frames[self._ahead.get(connection, 0) :]:
+                connection.append(data)
+            self._ahead[connection] = len(self._frames)
+
+    def flush(self) -> None:
+        """Write what was produced so far."""
+        if not self._frames:
+            return
+        frames, self._frames, self._size = self._frames, [], 0
+        ahead, self._ahead = self._ahead, {}
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        size = len(data)
+        unsent: list[tuple[Connection, int]] = []
+        # A system call for each member: whatever else is in here counts.
+        for connection in tuple(self._members):
+            if connection.out:
+                for late in frames[ahead.get(connection, 0) :]:
+                    connection.append(late)
+                continue
+            try:
+                sent = connection.send_bytes(data)
+            except OSError:  # It would block, or fails again below, where it is seen to.
+                sent = 0
+            if sent != size:
+                unsent.append((connection, sent))
+        for connection, sent in unsent:
+            connection.write_rest(data[sent:])
 
 
 class Wheel:
@@ -432,6 +603,10 @@ class Driver:
         self.connections: set[Connection] = set()
         self._on_disconnect: Any = None
         self._unflushed: list[Connection] = []
+        self._unflushed_groups: list[Multicast] = []
+        # For all connections: what is read is taken at once. Else asyncio would make room for the
+        # most that may come each time, which costs more than to read what has.
+        self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
         # Keeps tasks alive until they are done.
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -537,22 +712,27 @@ class Driver:
         socket = self.eio.sockets.get(eio_sid)
         if socket is not None:
             socket.on_text = on_text
-            if isinstance(socket.queue, Outbox):
-                socket.queue.connection.on_text = on_text
+            connection = self.connection_of(socket)
+            if connection is not None:
+                connection.on_text = on_text
+
+    def connection_of(self, socket: AsyncSocket) -> Connection | None:
+        """The WebSocket of a client; None while it has only long polling."""
+        return socket.queue.connection if isinstance(socket.queue, Outbox) else None
 
     def hold(self, socket: AsyncSocket, on: bool) -> None:
         """Read no more from a client's WebSocket, or read on; elsewhere nothing happens."""
-        if isinstance(socket.queue, Outbox):
-            connection = socket.queue.connection
-            if on:
-                connection.hold("application")
-            else:
-                connection.release("application")
+        connection = self.connection_of(socket)
+        if connection is not None and on:
+            connection.hold("application")
+        elif connection is not None:
+            connection.release("application")
 
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""
-        if isinstance(socket.queue, Outbox):
-            socket.queue.connection.abort()
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.abort()
         self.spawn(self.time_out(socket))
 
     def lost(self, connection: Connection) -> None:
@@ -580,11 +760,21 @@ class Driver:
 
     def flush_soon(self, connection: Connection) -> None:
         """Flush a connection when this turn of the loop is over."""
-        if not self._unflushed:
+        if not self._unflushed and not self._unflushed_groups:
             self.loop.call_soon(self._flush)
         self._unflushed.append(connection)
 
+    def flush_group_soon(self, group: Multicast) -> None:
+        """Flush a group when this turn of the loop is over."""
+        if not self._unflushed and not self._unflushed_groups:
+            self.loop.call_soon(self._flush)
+        self._unflushed_groups.append(group)
+
     def _flush(self) -> None:
+        # The groups first: to a member that has more to be written they only add.
+        groups, self._unflushed_groups = self._unflushed_groups, []
+        for group in groups:
+            group.flush()
         unflushed, self._unflushed = self._unflushed, []
         for connection in unflushed:
             connection.flush()
@@ -628,7 +818,7 @@ def handshake(request: web.BaseRequest) -> bytes | None:
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
 
 
-def take_over(request: web.BaseRequest, protocol: asyncio.Protocol) -> bytes:
+def take_over(request: web.BaseRequest, protocol: asyncio.BufferedProtocol) -> bytes:
     """Take a request's connection from aiohttp, for good, and let `protocol` have it.
 
     Returns what the client has sent already, after the request.
@@ -643,6 +833,20 @@ def take_over(request: web.BaseRequest, protocol: asyncio.Protocol) -> bytes:
     protocol.connection_made(transport)
     transport.resume_reading()
     return early
+
+
+def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
+    """What sends bytes while none wait in the transport, and tells how many it could send."""
+    if isinstance(transport, _SelectorSocketTransport):
+        # Straight to the kernel; may raise `OSError`.
+        send: Callable[[bytes], int] = transport.get_extra_info("socket")._sock.send
+        return send
+
+    def write(data: bytes) -> int:
+        transport.write(data)
+        return len(data)
+
+    return write
 
 
 def _size(packet: Any) -> int:
