@@ -367,6 +367,8 @@ class EmbeddedStore(Store):
             raise Unavailable("the store cannot be read") from error
 
     async def _in_thread(self, work: Callable[..., Result], *args: object) -> Result:
+        if self._config.database == ":memory:":
+            return work(*args)  # It never waits for a disk.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
