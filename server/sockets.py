@@ -106,6 +106,17 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
+class Clients(socketio.AsyncManager):
+    """Who is connected. No client has a room of its own in here: nothing is sent to such rooms, and
+    python-socketio looks through all of them for each client that leaves."""
+
+    def basic_enter_room(
+        self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None
+    ) -> None:
+        if room is None:
+            super().basic_enter_room(sid, namespace, room, eio_sid)
+
+
 class SocketServer(socketio.AsyncServer):
     """A Socket.IO server of one namespace. What happens on it is told to four functions, which must
     be set before the first client comes."""
@@ -125,6 +136,7 @@ class SocketServer(socketio.AsyncServer):
         super().__init__(
             async_mode="aiohttp",
             serializer=packet_class(Wire(decode)),
+            client_manager=Clients(),
             namespaces=[NAMESPACE],
             async_handlers=False,
             http_compression=False,

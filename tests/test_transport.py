@@ -36,6 +36,7 @@ LEANED_ON = {
     socketio.AsyncServer._handle_eio_disconnect: "(self, eio_sid, reason)",
     socketio.AsyncManager.sid_from_eio_sid: "(self, eio_sid, namespace)",
     socketio.AsyncManager.eio_sid_from_sid: "(self, sid, namespace)",
+    socketio.AsyncManager.basic_enter_room: "(self, sid, namespace, room, eio_sid=None)",
     socketio.AsyncManager.is_connected: "(self, sid, namespace)",
     socketio.packet.Packet.decode: "(self, encoded_packet)",
     engineio.AsyncServer.create_queue: "(self, *args, **kwargs)",
