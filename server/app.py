@@ -16,7 +16,7 @@ from server.events import Events, SocketGroup
 from server.jobs import Jobs, Timeouts
 from server.rooms import Rooms
 from server.sockets import SocketServer
-from server.store import Entry, open_store
+from server.store import open_store
 from server.web import Web
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ class App:
     def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
         """`now` is the server's clock, in seconds since the Unix epoch."""
         self.config = config
-        self.store = open_store(config)
-        self.timeouts = Timeouts(self.store, now, config.retry_interval)
-        self.jobs = Jobs(self.store, self.timeouts, now)
+        self.store = open_store(config, now)
+        self.timeouts = Timeouts(self.store)
+        self.jobs = Jobs(self.store)
         checker = Checker(config)
         self.sockets = SocketServer(
             decode=checker.decode,
@@ -39,10 +39,8 @@ class App:
             ping_timeout=config.ping_timeout,
             cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
         )
-        self.rooms = Rooms(self.store, config, now, partial(SocketGroup, self.sockets))
-        self.commands = Commands(
-            self.store, self.jobs, self.rooms, checker, config, now, time.monotonic
-        )
+        self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
+        self.commands = Commands(self.store, self.jobs, self.rooms, checker, config, time.monotonic)
         Events(self.sockets, checker, self.commands, self.rooms, config)
         application = web.Application(client_max_size=config.max_message)
         self.web = Web(checker, self.commands, self.rooms, config)
@@ -56,7 +54,7 @@ class App:
 
     async def start(self) -> None:
         """Read the store and listen. Raises `StoreError`, and `OSError` when the port is taken."""
-        await self.store.open(self._follow, self.rooms.report)
+        await self.store.open(self.rooms.follow, self.rooms.report)
         self._run("store", self.store.run())
         try:
             await self._runner.setup()
@@ -65,7 +63,6 @@ class App:
         except OSError:
             await self.stop()
             raise
-        self.timeouts.open()
         self._run("timeouts", self.timeouts.run())
         self._run("rooms", self.rooms.run())
 
@@ -108,10 +105,6 @@ class App:
         await self.sockets.shutdown()
         for name in list(self._tasks):
             await self._cancel(name)
-
-    def _follow(self, entry: Entry) -> None:
-        self.timeouts.follow(entry)
-        self.rooms.follow(entry)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

@@ -75,17 +75,16 @@ class Commands:
         rooms: Rooms,
         checker: Checker,
         config: Config,
-        now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`now` gives Unix time; `monotonic` a clock for rates; both in seconds."""
+        """`monotonic` is a clock for rates, in seconds."""
         self._store = store
         self._jobs = jobs
         self._rooms = rooms
         self._checker = checker
         self._authenticator = Authenticator(config.auth_secret)
         self._rate_limit = config.rate_limit
-        self._now = now
+        self._now = store.now
         self._monotonic = monotonic
         self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Answer | Reply]]] = {
             Request: self._request,

@@ -142,13 +142,11 @@ class Room:
 class Rooms:
     """The rooms that somebody is in, and all that is sent to them."""
 
-    def __init__(
-        self, store: Store, config: Config, now: Callable[[], float], new_group: NewGroup
-    ) -> None:
-        """`now` gives Unix time in seconds; `new_group` makes the group of each room."""
+    def __init__(self, store: Store, config: Config, new_group: NewGroup) -> None:
+        """`new_group` makes the group of each room."""
         self._store = store
         self._config = config
-        self._now = now
+        self._now = store.now
         self._new_group = new_group
         self._rooms: dict[str, Room] = {}
         self._clients: set[Client] = set()

@@ -120,7 +120,5 @@ def shown(dashboard: Dashboard) -> dict[str, Any]:
 async def settled(app: App) -> None:
     """Wait until no timeout is near, so that the server's state stands still."""
 
-    def near() -> bool:
-        return any(job.time < 1 for job in app.store.jobs())
-
-    await eventually(lambda: not near())
+    board = await app.store.board("main")
+    await eventually(lambda: not any(job.time < 1 for job in board.running.values()))

@@ -19,7 +19,8 @@ import pytest
 from server.app import App
 from server.config import Config
 from server.protocol import NULL, Job, Started
-from server.store import EndJob, Entry, Finish
+from server.store import EndJob, Finish
+from server.store.embedded import EmbeddedStore
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, TestClient
 from tests.support.load import (
@@ -186,11 +187,12 @@ def signals(server: Process) -> Iterator[Callable[[signal.Signals], None]]:
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_job_that_starts_as_the_server_stops_does_not_hold_it_up(turns: int) -> None:
-    timeouts = App(Config(database=":memory:")).timeouts
-    running = asyncio.create_task(timeouts.run())
+    app = App(Config(database=":memory:"))
+    assert isinstance(app.store, EmbeddedStore)
+    running = asyncio.create_task(app.timeouts.run())
     await asyncio.sleep(0.01)
     job = Job(connid="a", run="a", room="main", time=60, started_at=0, deadline=4e9, by="ana")
-    timeouts.follow(Entry(Started("main", 1, 0, job), b""))
+    app.store._schedule.follow(Started("main", 1, 0, job))
     for _ in range(turns):
         await asyncio.sleep(0)
     running.cancel()

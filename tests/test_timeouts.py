@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.jobs import ROUND, Actor
+from server.jobs import Actor
+from server.store.schedule import SLACK
 from tests.conftest import Connect, Serve
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, serving
@@ -90,14 +91,14 @@ async def test_pending_jobs_take_no_tasks(serve: Serve) -> None:
     await asyncio.gather(*starts)
     # One more may wait for the wake-up of the timeouts.
     assert len(asyncio.all_tasks()) <= before + 1
-    assert app.timeouts.pending == 2_000
+    assert app.store.scheduled == 2_000
 
 
 async def test_ended_jobs_do_not_stay_in_the_heap(app: App) -> None:
-    for _ in range(3 * ROUND):
+    for _ in range(3 * SLACK):
         await app.jobs.start("main", "a", 3600, ANA)
         await app.jobs.kill("main", "a", ANA, run=None, reason=None)
-    assert app.timeouts.pending <= ROUND + 2
+    assert app.store.scheduled <= SLACK + 2
 
 
 async def test_what_came_due_while_the_server_was_away_ends_late(

@@ -556,4 +556,5 @@ async def test_what_was_received_before_the_end_is_carried_out(app: App) -> None
             event = json.dumps(["request", {"connid": str(number), "time": 60}])
             client.send(WSMsgType.TEXT, f"42{event}".encode())
             await client.writer.drain()
-    await eventually(lambda: len(list(app.store.jobs())) == 20)
+    board = await app.store.board("main")
+    await eventually(lambda: len(board.running) == 20)

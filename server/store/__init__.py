@@ -3,9 +3,10 @@
 `Store` is what the rest of the server knows. `open_store` picks the kind that the settings ask for.
 """
 
+import time
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import UNSET, Raw, Struct
 
@@ -74,6 +75,15 @@ class ReportProgress(Struct, frozen=True):
     progress: Progress
 
 
+class Due(Struct, frozen=True):
+    """A running job whose time is up, or whose lease was not renewed."""
+
+    job: Job
+    at: float
+    missed: bool = False
+    """Whether no server was there to end it when it came due."""
+
+
 Change = StartJob | EndJob | StopJob | ReportProgress
 
 
@@ -97,6 +107,8 @@ class Store(ABC):
 
     epoch: str
     """The id of this log: another one means that the positions of the old one say nothing."""
+    now: Callable[[], float]
+    """The clock that counts, in seconds since the Unix epoch."""
 
     @abstractmethod
     async def open(
@@ -126,8 +138,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def jobs(self) -> Iterable[Job]:
-        """All running jobs, for the timeouts to begin with."""
+    async def take_due(self, limit: int) -> list[Due]:
+        """Up to `limit` jobs that are due, for the caller to end; one that it does not end is due
+        again a little later."""
+
+    @abstractmethod
+    async def until_due(self, most: float) -> None:
+        """Wait until a job may be due, at most that many seconds."""
 
     @abstractmethod
     async def running(self, room: str, connid: str) -> Job | None:
@@ -156,11 +173,16 @@ class Store(ABC):
         """Up to `limit` ended jobs, newest first; those whose end has a seq below `before`."""
 
 
-def open_store(config: Config) -> Store:
-    """The store that the settings ask for, not yet opened."""
+def open_store(config: Config, now: Callable[[], float] = time.time) -> Store:
+    """The store that the settings ask for, not yet opened; `now` is this process's clock."""
     from server.store.embedded import EmbeddedStore
 
-    return EmbeddedStore(config)
+    return EmbeddedStore(config, now)
+
+
+def due_at(job: Job, renewed_at: float) -> float:
+    """When a job ends by itself, if its lease was last renewed at `renewed_at`."""
+    return job.deadline if job.lease is None else min(job.deadline, renewed_at + job.lease)
 
 
 def ending(job: Job, seq: int, at: float, how: Kill | Finish) -> Killed | Finished:

@@ -9,8 +9,9 @@ saw it, so nothing has to be undone.
 import asyncio
 import logging
 import sqlite3
+import time
 from asyncio import Future
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import TypeVar
@@ -34,6 +35,7 @@ from server.protocol import (
 )
 from server.store import (
     Change,
+    Due,
     EndJob,
     Entry,
     ReportProgress,
@@ -43,6 +45,7 @@ from server.store import (
     Store,
     ending,
 )
+from server.store.schedule import Schedule
 from server.store.sqlite import Batch, Database
 
 log = logging.getLogger(__name__)
@@ -71,7 +74,8 @@ class Ticket(Struct, eq=False):
 class EmbeddedStore(Store):
     """SQLite behind a group commit; `DATABASE` names its file."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
+        self.now = now
         self._config = config
         self._database = Database(config.database)
         # The only thread that touches the database.
@@ -79,6 +83,7 @@ class EmbeddedStore(Store):
         # What is durable.
         self._boards: dict[str, Board] = {}
         self._oldest: dict[str, int] = {}
+        self._schedule = Schedule(config.retry_interval)
         # The boards of rooms without a log, for as long as somebody looks at them: rooms are free
         # to name, so an empty one must cost nothing.
         self._empty: WeakValueDictionary[str, Board] = WeakValueDictionary()
@@ -109,6 +114,8 @@ class EmbeddedStore(Store):
         self._boards, self._oldest = loaded.boards, loaded.oldest
         self._unanswered = loaded.unanswered
         self._recount()
+        for board in self._boards.values():
+            self._schedule.open(board.running.values(), self.now())
 
     async def run(self) -> None:
         while True:
@@ -141,8 +148,16 @@ class EmbeddedStore(Store):
             self._wake.set()
         return ticket.future
 
-    def jobs(self) -> Iterable[Job]:
-        return [job for board in self._boards.values() for job in board.running.values()]
+    async def take_due(self, limit: int) -> list[Due]:
+        return self._schedule.take(self.now(), limit)
+
+    async def until_due(self, most: float) -> None:
+        await self._schedule.wait(self.now(), most)
+
+    @property
+    def scheduled(self) -> int:
+        """Due times that are held in memory, those included that are obsolete."""
+        return len(self._schedule)
 
     async def running(self, room: str, connid: str) -> Job | None:
         if pending := self._pending.get((room, connid)):
@@ -231,6 +246,8 @@ class EmbeddedStore(Store):
 
     def _report(self, progress: Progress, ticket: Ticket) -> None:
         job = copy(self._expect(ticket.key, progress.run))
+        # Before the report is durable: the timeout must not come in between.
+        self._schedule.renew(progress.run, progress.at)
         job.progress = Reported(progress.done, progress.note)
         self._pending[ticket.key] = (job, ticket)
         self._batch.running[ticket.key] = encode(job)
@@ -311,6 +328,7 @@ class EmbeddedStore(Store):
         """Let a durable change be seen: first the board, then who listens, then who asked."""
         for entry in ticket.entries:
             self._settle(entry.event)
+            self._schedule.follow(entry.event)
             self._on_entry(entry)
         if ticket.progress is not None:
             self._boards[ticket.progress.room].report(ticket.progress)
