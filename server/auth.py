@@ -16,7 +16,7 @@ from server.errors import Forbidden, Unauthorized
 ANONYMOUS = "anonymous"
 ROLES = ("viewer", "operator")
 MOST_SUB = 64
-WATCHING = ("status", "join", "leave", "history")
+WATCHING = ("status", "join", "leave", "history", "rooms")
 """What a viewer may do."""
 
 
@@ -28,9 +28,13 @@ class Identity:
     role: str = "operator"
     rooms: tuple[str, ...] = ("*",)
 
+    def opens(self, room: str) -> bool:
+        """Whether this client may use a room."""
+        return any(fnmatchcase(room, pattern) for pattern in self.rooms)
+
     def check(self, command: str, room: str) -> None:
         """Raises `Forbidden` when this client may not give a command in a room."""
-        if not any(fnmatchcase(room, pattern) for pattern in self.rooms):
+        if not self.opens(room):
             raise Forbidden(f"the token of {self.name} does not open the room {room}")
         if self.role != "operator" and command not in WATCHING:
             raise Forbidden(f"{self.name} may watch, but {command} needs the role operator")

@@ -29,10 +29,12 @@ from server.protocol import (
     Join,
     Kill,
     Leave,
+    ListRooms,
     Problem,
     Refusal,
     Report,
     Request,
+    RoomCount,
     Status,
     Stop,
     Via,
@@ -42,6 +44,8 @@ from server.rooms import Client, Rooms
 from server.store import Store
 
 log = logging.getLogger(__name__)
+MOST_ROOMS = 500
+"""How many rooms one answer lists."""
 
 
 @dataclass(slots=True)
@@ -96,6 +100,7 @@ class Commands:
             Join: self._join,
             Leave: self._leave,
             History: self._history,
+            ListRooms: self._list_rooms,
         }
 
     def refuse(self, bucket: Bucket, error: CommandError) -> Reply:
@@ -262,6 +267,13 @@ class Commands:
         answer = await self._answer_now("history", command.room)
         answer.jobs = jobs
         answer.before = jobs[-1].seq if len(jobs) == command.limit else None
+        return answer
+
+    async def _list_rooms(self, caller: Caller, command: ListRooms) -> Answer:
+        counts = (await self._store.counts()).items()
+        rooms = [RoomCount(room, number) for room, number in counts if caller.identity.opens(room)]
+        answer = await self._answer_now("rooms", command.room)
+        answer.rooms = sorted(rooms, key=lambda count: (-count.running, count.room))[:MOST_ROOMS]
         return answer
 
     def _hearing(self, caller: Caller) -> Client:

@@ -292,10 +292,24 @@ class History(Struct, kw_only=True):
     route: str | None = None
 
 
-Command = Request | Kill | Status | Finish | Report | Stop | Join | Leave | History
+class ListRooms(Struct, kw_only=True):
+    name: ClassVar[str] = "rooms"
+    room: Default = "main"
+    route: str | None = None
+
+
+Command = Request | Kill | Status | Finish | Report | Stop | Join | Leave | History | ListRooms
 COMMANDS: dict[str, type[Command]] = {
-    kind.name: kind for kind in (Request, Kill, Status, Finish, Report, Stop, Join, Leave, History)
+    kind.name: kind
+    for kind in (Request, Kill, Status, Finish, Report, Stop, Join, Leave, History, ListRooms)
 }
+
+
+class RoomCount(Struct, frozen=True):
+    """How many jobs are running in a room."""
+
+    room: str
+    running: int
 
 
 class Answer(Struct, omit_defaults=True, kw_only=True):
@@ -310,6 +324,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     job: Job | EndedJob | Raw | None = None
     jobs: list[Any] | None = None
     events: list[Raw] | None = None
+    rooms: list[RoomCount] | None = None
     before: int | UnsetType | None = UNSET
 
 

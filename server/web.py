@@ -8,6 +8,7 @@
     POST   /api/jobs/CONNID/progress     progress               the same
     POST   /api/jobs/CONNID/stopped      stopped                the same
     GET    /api/history                  history                ?room= &connid= &before= &limit=
+    GET    /api/rooms                    rooms                  ?room=
     GET    /ws                           a plain WebSocket      ?rooms=a,b &since=a:EPOCH:SEQ,…
 
 Everywhere: `?name=` or, where tokens are needed, `?token=` or `Authorization: Bearer …`.
@@ -114,6 +115,7 @@ class Web:
         for name in ("finish", "progress", "stopped"):
             app.router.add_post(f"{job}/{name}", self._command(name))
         app.router.add_get("/api/history", self._command("history"))
+        app.router.add_get("/api/rooms", self._command("rooms"))
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
         app.router.add_static("/client", CLIENT)

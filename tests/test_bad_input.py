@@ -22,6 +22,7 @@ VALID: dict[str, dict[str, Any]] = {
     "join": {"room": "main", "connid": "a", "since": {"epoch": "e", "seq": 1}},
     "leave": {"room": "main", "connid": "a"},
     "history": {"connid": "a", "before": 1, "limit": 1},
+    "rooms": {},
 }
 REQUIRED = {
     "request": ["connid", "time"],

@@ -204,6 +204,14 @@ async def test_history_is_newest_first_and_has_pages(client: TestClient) -> None
     assert [job["connid"] for job in one["jobs"]] == ["b"]
 
 
+async def test_rooms_are_listed_with_what_runs_in_them(client: TestClient) -> None:
+    for connid, room in [("a", "one"), ("b", "two"), ("c", "two"), ("d", "three")]:
+        await start(client, connid, room=room)
+    await client.command("kill", {"connid": "d", "room": "three"})
+    answer = await client.command("rooms")
+    assert answer["rooms"] == [{"room": "two", "running": 2}, {"room": "one", "running": 1}]
+
+
 async def test_rooms_are_apart(client: TestClient) -> None:
     await start(client, "same", room="one")
     await start(client, "same", room="two")
@@ -276,6 +284,10 @@ async def test_a_token_says_who_may_do_what(serve: Serve, connect: Connect, kind
     assert job["by"] == "ana"
     answer = await operator.command("request", {"connid": "a", "time": 1, "room": "main"})
     assert code(answer) == "forbidden"
+    boss = await connect(app.url, kind, token=token(), rooms=[])
+    await start(boss, room="main")
+    listed = (await operator.command("rooms", {"room": "ops-1"}))["rooms"]
+    assert listed == [{"room": "ops-1", "running": 1}]
     viewer = await connect(
         app.url, kind, token=token(role="viewer", rooms=["ops-1"]), rooms=["ops-1"]
     )

@@ -6,7 +6,7 @@
 import time
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import UNSET, Raw, Struct
 
@@ -145,6 +145,10 @@ class Store(ABC):
     @abstractmethod
     async def until_due(self, most: float) -> None:
         """Wait until a job may be due, at most that many seconds."""
+
+    @abstractmethod
+    async def counts(self) -> Mapping[str, int]:
+        """How many jobs are running in each room that has any."""
 
     @abstractmethod
     async def running(self, room: str, connid: str) -> Job | None:

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import time
 from asyncio import Future
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import TypeVar
@@ -158,6 +158,10 @@ class EmbeddedStore(Store):
     def scheduled(self) -> int:
         """Due times that are held in memory, those included that are obsolete."""
         return len(self._schedule)
+
+    async def counts(self) -> Mapping[str, int]:
+        boards = self._boards.values()
+        return {board.room: len(board.running) for board in boards if board.running}
 
     async def running(self, room: str, connid: str) -> Job | None:
         if pending := self._pending.get((room, connid)):

@@ -248,6 +248,8 @@ class HttpClient(TestClient):
             if connid is not None:
                 fields["connid"] = str(connid)
             return await self._send("GET", "/api/history", None, fields)
+        if name == "rooms":
+            return await self._send("GET", "/api/rooms", None, fields)
         if name == "status":
             path = "/api/jobs" if connid is None else job
             return await self._send("GET", path, None, fields)
