@@ -1,86 +1,165 @@
 /**
- * The dashboard: wires connection -> state -> view, and view -> connection for commands.
+ * The dashboard: wires the connection and the state of each room to what is seen, and back.
  *
- * Loaded by index.html, which also loads the Socket.IO client (the global `io`). The room comes from
- * the address, `/?room=deploys`, and is `main` without one.
+ * Loaded by index.html, which also loads the Socket.IO client (the global `io`). What is shown comes
+ * from the address (address.js): rooms, view, search, order, and the job that is open.
  */
 
+import { read, USUAL, write } from "./address.js";
+import { Board } from "./board.js";
+import { Charts } from "./charts.js";
 import { CommandError, Connection } from "./connection.js";
+import { Detail } from "./detail.js";
+import { byId } from "./dom.js";
+import { Ended } from "./ended.js";
+import { listenToKeys } from "./keys.js";
+import { Kills } from "./kills.js";
+import { Line } from "./line.js";
+import { keep, recall } from "./memory.js";
+import { Menu } from "./menu.js";
+import { Watches } from "./notify.js";
+import { Pulse } from "./pulse.js";
+import { matcher } from "./query.js";
+import { Rooms } from "./rooms.js";
+import { SignIn } from "./signin.js";
+import { Start } from "./start.js";
 import { RoomState } from "./state.js";
-import { View } from "./view.js";
-import { instant } from "./words.js";
+import { Timeline } from "./timeline.js";
+import { say } from "./toasts.js";
+import { Toolbar } from "./toolbar.js";
+import { series, Trend } from "./trend.js";
+import { count, instant } from "./words.js";
 
-const ROOM_NAME = /^[A-Za-z0-9._-]{1,64}$/;
 const CLIENT_PATIENCE_MS = 10_000;
+const ENDED_KEPT = 1_000;
+const EVENTS_A_COUNT = 200;
 const HIDDEN_DRAW_MS = 1_000;
+/** A clock that jumped by so much, in milliseconds, means that the computer has slept. */
+const SLEPT_MS = 10_000;
 
-const room = new URLSearchParams(location.search).get("room") || "main";
-const state = new RoomState(room);
-const view = new View(document, { start, kill, rename, authorize });
-const kept = new Map(); // what the reader told this page, by key
+let view = read(location.search);
 let connection = null;
 let changed = true; // since the last draw
-let lostAt = null; // when the connection went, by the reader's clock
+let drawAfter = 0; // no draw before that, by performance.now(): drawing must leave time for the rest
+let secondAt = 0; // when what is done once a second was done last
+let heard = 0;
+let returnTo = null; // what had the focus before a job was opened
+const states = new Map(); // room -> RoomState, of the open rooms
+const trends = new Map(); // room -> Trend
 
-view.showRoom(room, remembered("name"));
-if (ROOM_NAME.test(room)) whenClientLoaded(connect, sayClientMissing);
-else sayRoomInvalid();
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const signIn = new SignIn(reopen);
+const menu = new Menu({ rename, signOut: () => signIn.out(), help: () => byId("help").showModal() });
+const line = new Line({ retry: () => connection?.open() });
+const toolbar = new Toolbar((part) => go(part, { push: "view" in part }));
+const kills = new Kills({ command, changed: touch });
+const watches = new Watches(openJob);
+const start = new Start({ command, open: openJob });
+const board = new Board({ changed: touch, open: openJob, kill: (jobs) => signIn.operator && kills.ask(jobs), find, linkOf, lookOf: (job) => kills.lookOf(job) });
+const ended = new Ended({ command, changed: touch, open: openJob, linkOf });
+const detail = new Detail({
+  command,
+  linkOf,
+  watches,
+  find: findJob,
+  open: openJob,
+  close: closeJob,
+  kill: (jobs) => kills.ask(jobs),
+  again: (job) => start.fill(job),
+});
+const timeline = new Timeline({ open: openJob });
+const charts = new Charts();
+const rooms = new Rooms({
+  command: (name) => command(name, { room: view.rooms[0] }),
+  show: (only) => go({ only }, { push: true }),
+  open: (room) => go({ rooms: [...new Set([...view.rooms, room])], only: room }, { push: true }),
+  close: (room) => go({ rooms: view.rooms.filter((other) => other !== room), only: view.only === room ? "" : view.only }, { push: true }),
+});
+const pulse = new Pulse(frame);
+
+listenToKeys({ enabled: () => menu.singleKeys, commands: keyCommands() });
+addEventListener("popstate", () => show(read(location.search)));
+byId("all-ended").addEventListener("click", () => go({ view: "ended", state: "" }, { push: true }));
+byId("curl").textContent = `curl -d '{"connid": "import", "time": 90}' ${location.origin}/api/jobs`;
+showMenu();
+show(view);
+whenClientLoaded(connect, sayClientMissing);
+pulse.in(0);
+requestIdleCallback?.(() => charts.load(), { timeout: 3_000 });
+
+// The line
 
 function connect(io) {
   connection = new Connection({
     io,
-    room,
-    auth: () => ({ name: remembered("name") || undefined, token: remembered("token") || undefined }),
-    position: () => state.position(),
-    behind: () => state.behind,
+    credentials: () => ({ name: recall("name") || undefined, token: signIn.token || undefined }),
     onEvent: receive,
-    onChange: showConnection,
+    onChange: showLine,
   });
+  for (const state of states.values()) connection.follow(state);
   connection.open();
-  requestAnimationFrame(everyFrame);
+  // A network that is back, or a reader who is back, need not wait for the next attempt.
+  addEventListener("online", () => connection.open());
+  document.addEventListener("visibilitychange", () => document.hidden || wake());
+  noticeSleep();
   // No frames come while the page is hidden, but its title still counts the jobs.
-  setInterval(() => document.hidden && drawChanges(), HIDDEN_DRAW_MS);
+  setInterval(() => document.hidden && changed && drawTitle(), HIDDEN_DRAW_MS);
 }
 
-function receive(name, data) {
-  state.apply(name, data);
-  changed = true;
-  connection.caughtUp();
+function receive(name, { run }) {
+  touch();
+  if (++heard % EVENTS_A_COUNT === 0) followTrends();
+  if (watches.has(run) && (name === "killed" || name === "finished")) watches.follow(find);
 }
 
-function everyFrame() {
-  drawChanges();
-  view.tick(connection.serverNow());
-  requestAnimationFrame(everyFrame);
+function showLine() {
+  const { status } = connection;
+  line.show(status);
+  if (status.line === "live") {
+    signIn.hide();
+    kills.forgetUnsent();
+    watches.follow(find);
+    detail.reload();
+  }
+  if (status.refusal?.code === "unauthorized") signIn.ask(whyUnauthorized(status.refusal));
+  else if (status.line === "offline") signIn.hide();
+  showMenu();
+  touch();
 }
 
-/** Many events may come between two frames; they are drawn once. */
-function drawChanges() {
-  if (changed) view.draw(state);
-  changed = false;
+function whyUnauthorized({ message }) {
+  return signIn.token ? `The server did not take your token: ${message}.` : "This server shows its jobs to those who have a token.";
 }
 
-function showConnection(change) {
-  if (change.state === "offline") state.disconnected();
-  lostAt = change.state === "live" ? null : (lostAt ?? Date.now() / 1000);
-  view.showConnection(change);
-  if (change.state === "connecting") return;
-  view.showNotice(noticeOf(change), { askToken: change.refusal?.code === "unauthorized" });
+function notice() {
+  if (!connection) return null;
+  const { status } = connection;
+  if (status.line === "refused") return signIn.asking ? "" : `The server does not let this page in: ${status.refusal.message}.`;
+  if (status.line === "offline" || (status.line === "connecting" && status.since)) return offlineNotice(status);
+  if (view.wrong.length > 0) return wrongRooms(view.wrong);
+  const closed = [...states.keys()].map((room) => [room, connection.refusalOf(room)]).filter(([, refusal]) => refusal);
+  return closed.map(([room, { message }]) => `The room ${room} is not open to you: ${message}.`).join(" ");
 }
 
-function noticeOf({ state: line, refusal }) {
-  if (line === "live") return "";
-  if (refusal) return `The server did not let this page in: ${refusal.message}`;
-  if (!state.known) return "The server does not answer. Check that it is running; this page keeps trying.";
-  return `No connection. The list is as it was at ${instant(lostAt)}. Nothing can be started or killed until it is back.`;
+function offlineNotice({ since, refusal }) {
+  const why = refusal ? ` It says: ${refusal.message}.` : "";
+  const known = [...states.values()].some((state) => state.known);
+  if (!known) return `The server does not answer. Check that it is running; this page keeps trying.${why}`;
+  return `No connection. The list is as it was at ${instant(since / 1000)}. Nothing can be started or killed until it is back.${why}`;
 }
 
-function start({ connid, time, note }) {
-  return command("request", { room, connid, time, ...(note && { note }) });
+function wake() {
+  if (connection.connected) connection.check();
+  else if (connection.status.line === "offline") connection.open();
+  touch();
 }
 
-function kill({ connid, run }) {
-  return command("kill", { room, connid, run });
+function noticeSleep() {
+  let last = Date.now();
+  setInterval(() => {
+    if (Date.now() - last > SLEPT_MS) wake();
+    last = Date.now();
+  }, SLEPT_MS / 4);
 }
 
 async function command(name, data) {
@@ -89,15 +168,231 @@ async function command(name, data) {
 }
 
 function rename(name) {
-  if (name === remembered("name")) return;
-  remember("name", name);
-  connection?.reopen();
+  if (name === recall("name")) return;
+  keep("name", name);
+  reopen();
 }
 
-function authorize(token) {
-  remember("token", token);
+function reopen() {
   connection?.reopen();
+  showMenu();
 }
+
+function showMenu() {
+  menu.show({ name: recall("name"), claims: signIn.claims });
+  document.body.dataset.role = signIn.operator ? "operator" : "viewer";
+}
+
+// The view
+
+/** Show another view, and have the address say so; `push` leaves a way back. */
+function go(part, { push = false } = {}) {
+  const next = { ...view, ...part, wrong: [] };
+  const address = location.pathname + write(next);
+  if (push) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
+  show(next);
+}
+
+function show(next) {
+  const before = view;
+  view = next;
+  followRooms();
+  toolbar.show(view);
+  start.showRooms(view.rooms, view.only || view.rooms[0]);
+  if (view.only && view.only !== before.only) start.choose(view.only);
+  if (view.job) detail.show({ room: view.only || view.rooms[0], connid: view.job, run: view.run });
+  else detail.hide();
+  document.body.classList.toggle("with-detail", Boolean(view.job));
+  touch();
+}
+
+function followRooms() {
+  for (const room of states.keys()) {
+    if (view.rooms.includes(room)) continue;
+    states.delete(room);
+    trends.delete(room);
+    connection?.unfollow(room);
+  }
+  for (const room of view.rooms) {
+    if (states.has(room)) continue;
+    states.set(room, new RoomState(room, { endedLimit: ENDED_KEPT }));
+    trends.set(room, new Trend());
+    connection?.follow(states.get(room));
+  }
+}
+
+/** The address that shows a job to whoever opens it. */
+function linkOf({ room, connid, run }) {
+  return write({ ...USUAL, rooms: [room], job: connid, run: run ?? "" });
+}
+
+function openJob({ room, connid, run }) {
+  returnTo = document.activeElement?.closest("[data-run]")?.dataset.run ?? returnTo;
+  const known = view.rooms.includes(room);
+  const place = known ? { only: view.rooms.length > 1 ? view.only : "" } : { rooms: [...view.rooms, room] };
+  go({ ...place, job: connid, run }, { push: true });
+  detail.show({ room, connid, run });
+  detail.takeFocus();
+}
+
+function closeJob() {
+  go({ job: "", run: "" }, { push: true });
+  const rows = view.view === "ended" ? ended.rows : board.rows;
+  if (returnTo) rows.focus(returnTo);
+  returnTo = null;
+}
+
+function find(run) {
+  for (const state of states.values()) {
+    const job = state.find(run);
+    if (job) return job;
+  }
+  return undefined;
+}
+
+/** The job of a name, and of a run where one is given. */
+function findJob(room, connid, run) {
+  if (run) return find(run);
+  const state = states.get(room);
+  return state?.running().find((job) => job.connid === connid) ?? state?.ended().find((job) => job.connid === connid);
+}
+
+// Drawing
+
+/** Something is different: it will be drawn with the next frame. */
+function touch() {
+  changed = true;
+  pulse.in(0);
+}
+
+/** Returns the seconds until something will look different by itself. */
+function frame() {
+  const begun = performance.now();
+  if (changed && begun >= drawAfter) {
+    changed = false;
+    draw();
+    // Many jobs take longer to draw; the page stays quick by drawing them less often.
+    drawAfter = performance.now() + 2 * (performance.now() - begun);
+  }
+  const now = connection?.serverNow() ?? Date.now() / 1000;
+  const waits = [board.tick(now, still.matches), detail.tick(now), line.tick()];
+  if (view.view === "timeline") waits.push(timeline.tick(now));
+  if (begun - secondAt >= 1000) eachSecond(begun, now);
+  waits.push((secondAt + 1000 - begun) / 1000);
+  if (changed) waits.push(0.001);
+  return Math.min(...waits);
+}
+
+function draw() {
+  const shown = shownStates();
+  const running = shown.flatMap((state) => state.running());
+  const known = shown.some((state) => state.known);
+  const filtered = view.search !== "" || view.by !== "" || view.state !== "";
+  const look = { view, several: shown.length > 1, filtered, known };
+  kills.keep((run) => find(run)?.state === "running");
+  rooms.draw([...states.values()], { only: view.only, refusalOf: (room) => connection?.refusalOf(room) });
+  if (view.view === "running") board.draw(running, { ...look, find, total: running.length });
+  ended.draw(shown, { ...look, shown: view.view === "ended" });
+  if (view.view === "timeline") showTimeline(shown, running);
+  detail.draw();
+  toolbar.showNumber(known ? running.length.toLocaleString("en") : "");
+  line.showPresence(shown.map((state) => state.presence));
+  const words = notice();
+  if (words !== null) line.notice(words);
+  showEmptiness({ running, known, filtered });
+  drawTitle();
+}
+
+function showEmptiness({ running, known, filtered }) {
+  const empty = byId("running").hidden;
+  byId("running-waiting").hidden = known || signIn.asking || (connection?.status.line === "offline" && !known);
+  byId("running-empty").hidden = !known || running.length > 0;
+  byId("running-none").hidden = !known || running.length === 0 || !empty;
+  if (filtered) byId("running-none").querySelector(".text").textContent = `${count(running.length, "job")} in all.`;
+  document.body.classList.toggle("signing-in", signIn.asking);
+}
+
+function showTimeline(shown, running) {
+  const jobs = [...running, ...shown.flatMap((state) => state.ended())].filter(matcher(view));
+  timeline.show(jobs, view);
+}
+
+function drawTitle() {
+  const shown = shownStates();
+  const running = shown.reduce((sum, state) => sum + state.size, 0);
+  const title = `${running ? `(${running}) ` : ""}Hourglass · ${shown.map(({ room }) => room).join(", ")}`;
+  if (document.title !== title) document.title = title;
+}
+
+function followTrends() {
+  const now = connection?.serverNow() ?? 0;
+  for (const [room, trend] of trends) trend.follow(states.get(room), now);
+}
+
+function eachSecond(begun, now) {
+  secondAt = begun;
+  followTrends();
+  const shown = shownStates();
+  charts.draw(series(shown.map(({ room }) => trends.get(room)), now));
+  toolbar.offer(shown.flatMap((state) => (view.view === "ended" ? state.ended() : state.running())), view);
+}
+
+function shownStates() {
+  return view.only ? [states.get(view.only)] : [...states.values()];
+}
+
+// Keys
+
+function keyCommands() {
+  const rows = () => (view.view === "ended" ? ended.rows : board.rows);
+  const walk = (by) => (press) => {
+    const inList = rows().focused || press.target === document.body || press.target.id === "detail-title";
+    if (!inList || view.view === "timeline") return false;
+    rows().move(by(rows()));
+    return true;
+  };
+  const active = () => (board.rows.focused ? board.rows.active : null);
+  return {
+    search: () => byId("search").focus(),
+    start: () => signIn.operator && start.focus(),
+    down: walk(() => 1),
+    up: walk(() => -1),
+    pageDown: walk((list) => list.page),
+    pageUp: walk((list) => -list.page),
+    first: walk(() => -Infinity),
+    last: walk(() => Infinity),
+    open: () => rows().active && openJob(rows().active),
+    select: () => signIn.operator && active() && board.toggle(active()),
+    reach: () => signIn.operator && active() && board.toggle(active(), true),
+    selectAll: () => signIn.operator && view.view === "running" && board.selectAll(),
+    kill: () => {
+      if (!signIn.operator) return;
+      if (detail.focused && detail.job) kills.ask([detail.job]);
+      else board.killSelected();
+    },
+    watch: () => watchActive(active() ?? detail.job),
+    running: () => go({ view: "running", state: "" }, { push: true }),
+    ended: () => go({ view: "ended", state: "" }, { push: true }),
+    timeline: () => go({ view: "timeline", state: "" }, { push: true }),
+    escape: (press) => {
+      if (view.job) closeJob();
+      else if (press.target.id === "search") press.target.blur();
+      else if (board.selection.size > 0) board.clearSelection();
+      else return false;
+      return true;
+    },
+    help: () => byId("help").showModal(),
+  };
+}
+
+async function watchActive(job) {
+  if (job?.state !== "running") return;
+  say(`${job.connid}: ${await watches.toggle(job)}`);
+  touch();
+}
+
+// What can be missing
 
 /** Call `loaded(io)` once the Socket.IO client is there, and `missing()` when it seems that it will not come. */
 function whenClientLoaded(loaded, missing) {
@@ -108,39 +403,22 @@ function whenClientLoaded(loaded, missing) {
   // The error may have come before this module ran, and a firewall may just swallow the request.
   setTimeout(() => globalThis.io || missing(), CLIENT_PATIENCE_MS);
   addEventListener("load", () => globalThis.io || missing());
+  return undefined;
 }
 
 function sayClientMissing() {
-  view.showConnection({ state: "offline", text: "Offline" });
-  view.showNotice(
+  line.show({ line: "offline", since: Date.now() });
+  byId("retry").hidden = true;
+  byId("running-waiting").hidden = true;
+  line.notice(
     "The Socket.IO client could not be loaded from cdn.socket.io. " +
       "Check that this network and your browser's blockers allow that address, then load this page again.",
   );
 }
 
-function sayRoomInvalid() {
-  view.showConnection({ state: "offline", text: "Offline" });
-  view.showNotice(
-    "The room in the address cannot exist: a name is made of 1 to 64 letters, digits, dots, dashes and underscores. " +
-      "Correct ?room= in the address, or leave it out for the room main.",
+function wrongRooms(names) {
+  return (
+    `There can be no room ${names.join(", ")}: a name is made of 1 to 64 letters, digits, dots, dashes and underscores. ` +
+    "Correct ?room= in the address; the other rooms are shown."
   );
-}
-
-/** What the reader told this browser; without storage (it can be forbidden) it is kept for this page only. */
-function remembered(key) {
-  if (kept.has(key)) return kept.get(key);
-  try {
-    return localStorage.getItem(`hourglass.${key}`) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function remember(key, value) {
-  kept.set(key, value);
-  try {
-    localStorage.setItem(`hourglass.${key}`, value);
-  } catch {
-    // Kept in memory, which is enough until the page is loaded again.
-  }
 }

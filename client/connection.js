@@ -1,50 +1,69 @@
 /**
- * The dashboard's line to the server, over the official Socket.IO client.
+ * A line to the server, over the official Socket.IO client: it knows no page.
  *
- *   const connection = new Connection({ io, room, auth, position, behind, onEvent, onChange });
+ *   const connection = new Connection({ io, credentials, onEvent, onChange });
+ *   connection.follow(new RoomState("main"));
  *   connection.open();
  *   const answer = await connection.command("kill", { connid, run, room });
  *
- * `auth()` gives `{name, token}` and `position()` the `since` of the room; both are asked anew at
- * each connect, so that a reconnect continues where the state stands. `onEvent(name, data)` gets
- * every event. `onChange({state, text, refusal})` tells of the line itself: `live`, `connecting` or
- * `offline`; `refusal` is the server's error, where it is the server that does not let us in.
- * `caughtUp()` is to be called after events: it joins again for as long as `behind()` says that some
- * are missing.
+ * `io` is the Socket.IO client's function and `credentials()` gives `{name, token}`, asked for at each
+ * connect. Rooms that are followed are joined at each connect from where their state stands, and
+ * again whenever their state finds a hole. `onEvent(name, data)` comes after the room's state has
+ * taken the event. `onChange()` comes when `status` is another:
+ *
+ *   { line: "connecting" }                     the first attempt, or one on demand
+ *   { line: "catching-up" }                    connected, but a room is not complete yet
+ *   { line: "live" }                           what is shown is what is
+ *   { line: "offline", since, retryAt }        with `refusal` where the server said why
+ *   { line: "refused", since, refusal }        the server will say the same again: no retry
+ *
+ * `since` and `retryAt` are milliseconds of our own clock.
  *
  * A command is sent now or not at all. While there is no connection it is refused at once, because
  * a kill that fires by itself minutes later is worse than none.
  */
 
 const ANSWER_WITHIN_MS = 10_000;
+const CHECK_WITHIN_MS = 4_000;
+const CONNECT_WITHIN_MS = 10_000;
 const JOIN_AGAIN_AFTER_MS = 2_000;
-const RETRY_REFUSED_AFTER_MS = 5_000;
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MOST_MS = 15_000;
+const FINAL = new Set(["unauthorized", "forbidden"]);
 
-/** A command that did not succeed: `code`, `field` and `job` as in the server's answer. */
+/** A command that did not succeed: `code`, `field`, `retryAfter` (seconds) and `job` as answered. */
 export class CommandError extends Error {
-  constructor({ code, message, field = null }, job = null) {
+  constructor({ code, message, field = null, retry_after: retryAfter = null }, job = null) {
     super(message);
-    this.code = code;
-    this.field = field;
-    this.job = job;
+    Object.assign(this, { code, field, retryAfter, job });
   }
 }
 
 export class Connection {
   #socket;
-  #options;
-  #clockOffset = 0; // seconds to add to our clock to get the server's
-  #retryTimer = null; // the next attempt after the server refused us or sent us away
-  #joinTimer = null; // set while an answer to a join is awaited or given its time
+  #credentials;
+  #onEvent;
+  #onChange;
+  #followed = new Map(); // room -> Followed
+  #clock = new Clock();
+  #status = { line: "connecting" };
+  #attempts = 0; // that failed since the line was last up
+  #retryTimer = null;
 
-  constructor(options) {
-    this.#options = options;
-    this.#socket = options.io({
+  constructor({ io, url, options, credentials = () => ({}), onEvent, onChange }) {
+    this.#credentials = credentials;
+    this.#onEvent = onEvent ?? (() => {});
+    this.#onChange = onChange ?? (() => {});
+    this.#socket = io(url, {
+      ...options,
       autoConnect: false,
+      // We retry by ourselves, so that the page can say when.
+      reconnection: false,
+      timeout: CONNECT_WITHIN_MS,
       // A WebSocket at once needs no sticky sessions; long polling remains for networks without it.
       transports: ["websocket", "polling"],
       tryAllTransports: true,
-      auth: (send) => send(this.#credentials()),
+      auth: (send) => send({ ...this.#credentials(), rooms: [] }),
     });
     this.#socket.on("connect", () => this.#connected());
     this.#socket.on("disconnect", (reason) => this.#disconnected(reason));
@@ -52,125 +71,246 @@ export class Connection {
     this.#socket.onAny((name, data) => this.#received(name, data));
   }
 
-  get live() {
+  get connected() {
     return this.#socket.connected;
+  }
+
+  get status() {
+    return this.#status;
   }
 
   /** Now by the server's clock, in seconds. */
   serverNow() {
-    return Date.now() / 1000 + this.#clockOffset;
+    return this.#clock.now();
   }
 
+  /** Why the server does not let us into a room, as a CommandError; null when it does. */
+  refusalOf(room) {
+    return this.#followed.get(room)?.refusal ?? null;
+  }
+
+  /** Keep a RoomState up to date from now on. */
+  follow(state) {
+    const followed = new Followed(state);
+    this.#followed.set(state.room, followed);
+    if (this.connected) this.#join(followed);
+    this.#settle();
+  }
+
+  /** Hear no more of a room. */
+  unfollow(room) {
+    const followed = this.#followed.get(room);
+    if (!followed) return;
+    clearTimeout(followed.timer);
+    this.#followed.delete(room);
+    if (this.connected) this.command("leave", { room }).catch(() => {});
+    this.#settle();
+  }
+
+  /** Connect, or try again at once instead of when the time for it has come. */
   open() {
-    this.#stopTimers();
-    this.#change("connecting", "Connecting");
+    clearTimeout(this.#retryTimer);
+    if (this.connected) return;
+    const { since } = this.#status;
+    this.#change({ line: "connecting", ...(since && { since }) });
     this.#socket.connect();
   }
 
   /** Connect anew with the present name and token. */
   reopen() {
-    this.#socket.disconnect();
+    this.close();
     this.open();
   }
 
+  close() {
+    clearTimeout(this.#retryTimer);
+    this.#socket.disconnect();
+    this.#forgetJoins();
+  }
+
+  /**
+   * Find out whether the line still carries, as after a computer has slept: one that does not is
+   * given up at once and opened again.
+   */
+  async check() {
+    if (!this.connected) return;
+    const engine = this.#socket.io.engine;
+    const [followed] = this.#followed.values();
+    if (!followed || followed.refusal) return;
+    try {
+      await this.#join(followed, CHECK_WITHIN_MS);
+    } catch {
+      if (this.#socket.io.engine === engine) engine.close();
+    }
+  }
+
   /** Send a command and return its answer; throws a CommandError, also when there is no connection. */
-  async command(name, data) {
-    if (!this.live) throw notConnected();
-    const answering = this.#socket.timeout(ANSWER_WITHIN_MS).emitWithAck(name, data);
+  async command(name, data, within = ANSWER_WITHIN_MS) {
+    if (!this.connected) throw notConnected();
+    const answering = this.#socket.timeout(within).emitWithAck(name, data);
     if (this.#socket.sendBuffer.length > 0) {
       // The line was found dead just now and the client has kept the command for the next one.
       this.#socket.sendBuffer.length = 0;
       answering.catch(() => {});
       throw notConnected();
     }
+    const sent = Date.now();
     const answer = await answering.catch(() => {
       throw noAnswer();
     });
     if (!answer?.ok) throw new CommandError(answer?.error ?? unreadable(), answer?.job);
+    this.#clock.learn(answer.now, sent, Date.now());
     return answer;
   }
 
-  /** Join again when events are missing; a second try asks for a snapshot instead of the gap. */
-  caughtUp() {
-    if (this.#joinTimer !== null || !this.live || !this.#options.behind()) return;
-    this.#join(this.#options.position());
-  }
-
-  async #join(since) {
-    const { room, behind } = this.#options;
-    this.#joinTimer = setTimeout(() => {
-      this.#joinTimer = null;
-      if (this.live && behind()) this.#join(null);
-    }, JOIN_AGAIN_AFTER_MS);
-    const sentAt = Date.now();
+  /** Join a room, at first or again; throws only where the line itself failed to answer. */
+  async #join(followed, within = ANSWER_WITHIN_MS) {
+    const { state } = followed;
+    const { room } = state;
+    // The second time in a row asks for a snapshot instead of the gap.
+    const since = followed.timer === null ? state.position() : null;
+    clearTimeout(followed.timer);
+    followed.timer = setTimeout(() => this.#joinAgain(followed), JOIN_AGAIN_AFTER_MS);
     try {
-      const answer = await this.command("join", since ? { room, since } : { room });
-      this.#setClock(answer.now, (sentAt + Date.now()) / 2);
+      const answer = await this.command("join", since ? { room, since } : { room }, within);
+      followed.joined(answer);
     } catch (error) {
-      console.warn(`Joining ${room} again did not work: ${error.message}`);
+      if (error.code === "offline" || error.code === "no_answer") throw error;
+      followed.refused(error);
     }
+    this.#settle();
   }
 
-  #credentials() {
-    const { room, auth, position } = this.#options;
-    const since = position();
-    // `room` is a checked name, and a computed key in a literal never sets a prototype.
-    return { ...auth(), rooms: [room], ...(since && { since: { [room]: since } }) };
+  #joinAgain(followed) {
+    if (!this.connected || followed.complete || FINAL.has(followed.refusal?.code)) {
+      followed.timer = null;
+    } else {
+      this.#join(followed).catch(() => {});
+    }
   }
 
   #received(name, data) {
-    if (name === "snapshot") this.#setClock(data?.now, Date.now());
-    this.#options.onEvent(name, data);
-  }
-
-  #setClock(serverNow, localMs) {
-    if (Number.isFinite(serverNow)) this.#clockOffset = serverNow - localMs / 1000;
+    const followed = this.#followed.get(data?.room);
+    if (!followed) return;
+    followed.state.apply(name, data);
+    if (followed.state.behind && followed.timer === null) this.#join(followed).catch(() => {});
+    this.#onEvent(name, data);
+    if (this.#status.line !== "live" || followed.state.behind) this.#settle();
   }
 
   #connected() {
-    this.#change("live", "Live");
+    this.#attempts = 0;
+    this.#clock.distrust();
+    for (const followed of this.#followed.values()) this.#join(followed).catch(() => {});
+    this.#settle();
+  }
+
+  /** Say whether all is complete, as long as there is a line. */
+  #settle() {
+    if (!this.connected) return;
+    const complete = [...this.#followed.values()].every(({ settled }) => settled);
+    this.#change({ line: complete ? "live" : "catching-up" });
   }
 
   #disconnected(reason) {
-    this.#stopTimers();
-    if (reason === "io client disconnect") return;
-    this.#change("offline", "Offline, retrying");
-    // The client retries by itself when the line broke, not when the server closed it on purpose.
-    if (!this.#socket.active) this.#retryAfter(RETRY_REFUSED_AFTER_MS);
+    this.#forgetJoins();
+    if (reason !== "io client disconnect") this.#retry(null);
   }
 
   #failed(error) {
-    this.#stopTimers();
-    if (this.#socket.active) {
-      this.#change("offline", "Offline, retrying");
-      return;
+    const refusal = this.#socket.active ? null : refusalOf(error);
+    if (refusal && FINAL.has(refusal.code)) {
+      this.#change({ line: "refused", since: this.#status.since ?? Date.now(), refusal });
+    } else {
+      this.#retry(refusal);
     }
-    const refusal = refusalOf(error);
-    const final = refusal.code === "unauthorized" || refusal.code === "forbidden";
-    this.#change("offline", final ? "Not let in" : "Offline, retrying", refusal);
-    if (!final) this.#retryAfter((refusal.retry_after ?? 0) * 1000 || RETRY_REFUSED_AFTER_MS);
   }
 
-  #retryAfter(ms) {
-    this.#retryTimer = setTimeout(() => this.#socket.connect(), ms);
-  }
-
-  #stopTimers() {
+  /** Try again later: ever later, and not in step with all the others that lost the same server. */
+  #retry(refusal) {
+    const patience = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#attempts);
+    const wait = Math.max(patience * (0.5 + Math.random() / 2), (refusal?.retryAfter ?? 0) * 1000);
+    this.#attempts += 1;
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#joinTimer);
-    this.#joinTimer = null;
+    this.#retryTimer = setTimeout(() => this.open(), wait);
+    const since = this.#status.since ?? Date.now();
+    this.#change({ line: "offline", since, retryAt: Date.now() + wait, refusal });
   }
 
-  #change(state, text, refusal = null) {
-    this.#options.onChange({ state, text, refusal });
+  #forgetJoins() {
+    for (const followed of this.#followed.values()) followed.lost();
+  }
+
+  #change(status) {
+    const same = status.line === this.#status.line && status.retryAt === this.#status.retryAt;
+    this.#status = status;
+    if (!same) this.#onChange();
   }
 }
 
-/** The server's own words about a refused connect: `{code, message}`. */
+/** A room that is followed: what the server said that it will send, and whether that has come. */
+class Followed {
+  constructor(state) {
+    this.state = state;
+    this.refusal = null;
+    this.timer = null; // set while a join is given its time
+    this.target = null; // the position that the last join has promised
+  }
+
+  joined({ epoch, seq }) {
+    this.target = { epoch, seq };
+    this.refusal = null;
+  }
+
+  refused(error) {
+    this.refusal = error;
+  }
+
+  lost() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.target = null;
+    this.refusal = null;
+    this.state.disconnected();
+  }
+
+  get complete() {
+    const { state, target } = this;
+    return target !== null && state.epoch === target.epoch && state.seq >= target.seq && !state.behind;
+  }
+
+  /** Whether nothing more is to be waited for. */
+  get settled() {
+    return this.complete || this.refusal !== null;
+  }
+}
+
+/** The server's clock, by the answer that was the shortest time on its way since the last connect. */
+class Clock {
+  #offset = 0; // milliseconds to add to our clock
+  #roundTrip = Infinity;
+
+  now() {
+    return (Date.now() + this.#offset) / 1000;
+  }
+
+  distrust() {
+    this.#roundTrip = Infinity;
+  }
+
+  learn(serverNow, sent, received) {
+    const roundTrip = received - sent;
+    if (!Number.isFinite(serverNow) || roundTrip > this.#roundTrip) return;
+    this.#roundTrip = roundTrip;
+    this.#offset = serverNow * 1000 - (sent + received) / 2;
+  }
+}
+
+/** The server's own words about a refused connect. */
 function refusalOf(error) {
   const told = error.data?.error ?? error.data;
   const object = told !== null && typeof told === "object" ? told : {};
-  return { code: "refused", ...object, message: object.message ?? error.message };
+  return new CommandError({ code: "refused", ...object, message: object.message ?? error.message });
 }
 
 const notConnected = () =>

@@ -7,7 +7,7 @@
  *   state.apply("snapshot", {...});   // -> "applied"
  *   state.apply("started", {...});    // -> "applied", "duplicate", "held" or "ignored"
  *   if (state.behind) ...             // something was missed: join again with state.position()
- *   state.running(); state.ended(); state.presence;
+ *   state.running(); state.ended(); state.find(run); state.presence;
  *
  * An event of the log is applied when its seq is the next one, ignored when it is not newer, and held
  * when it came too early, until the ones before it are there. Jobs are never changed in place, so
@@ -57,6 +57,16 @@ export class RoomState {
   /** The last ended jobs, the newest first. */
   ended() {
     return [...this.#ended.values()].reverse();
+  }
+
+  /** How many jobs are running. */
+  get size() {
+    return this.#running.size;
+  }
+
+  /** The job of a run, running or among the last ended ones. */
+  find(run) {
+    return this.#running.get(run) ?? this.#ended.get(run);
   }
 
   apply(name, event) {

@@ -29,10 +29,21 @@ export function timeLeft(seconds) {
   return duration(Math.ceil(seconds - 1e-3));
 }
 
-/** What a typed number of seconds amounts to ("90" -> "1:30"), or "" where there is nothing to add. */
+const UNITS = { s: 1, m: MINUTE, h: HOUR, d: DAY };
+
+/** The seconds that a typed time means: "90", "5m", "1h 30m", "2d"; null where it means nothing. */
+export function typedSeconds(text) {
+  const typed = text.trim().toLowerCase();
+  if (/^\d*\.?\d+$/.test(typed)) return Number(typed);
+  if (!/^(\d+(\.\d+)?\s*[smhd]\s*)+$/.test(typed)) return null;
+  const parts = typed.matchAll(/(\d+(?:\.\d+)?)\s*([smhd])/g);
+  return [...parts].reduce((sum, [, number, unit]) => sum + Number(number) * UNITS[unit], 0);
+}
+
+/** What a typed time amounts to ("90" -> "= 1:30"), or "" where there is nothing to add. */
 export function typedTime(text) {
-  const seconds = Number(text);
-  return text.trim() !== "" && seconds >= MINUTE && Number.isFinite(seconds) ? `= ${duration(seconds)}` : "";
+  const seconds = typedSeconds(text);
+  return seconds !== null && seconds >= MINUTE && Number.isFinite(seconds) ? `= ${duration(seconds)}` : "";
 }
 
 /** An instant in the reader's own time zone: the time, and the day too when it was not today. */
@@ -50,6 +61,11 @@ export function instant(at, now = Date.now() / 1000, locale = undefined) {
 }
 
 export const who = (name) => name || "someone";
+
+/** A number of things: "1 job", "1,200 jobs". */
+export function count(number, one, many = `${one}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
 
 const OUTCOMES = new Map([
   ["elapsed", "Time ran out"],
@@ -82,6 +98,26 @@ function killer({ by, via }) {
   if (via === "server") return by ? `by ${by} (server)` : "by the server";
   const means = via && via !== "socket" ? ` via ${via}` : "";
   return `by ${who(by)}${means}`;
+}
+
+/** What has happened to a job, in order: `{ at, what, text }`, the text being what users wrote. */
+export function life(job) {
+  const starter = who(job.started_by ?? job.by);
+  const steps = [{ at: job.started_at, what: `Started by ${starter} for ${duration(job.time)}`, text: job.note ?? "" }];
+  const { progress } = job;
+  if (progress) {
+    const share = Number.isFinite(progress.done) ? `: ${Math.round(progress.done * 100)}%` : "";
+    steps.push({ at: progress.at, what: `Last report${share}`, text: progress.note ?? "" });
+  }
+  if (job.state === "running") return steps;
+  const { label, by } = ending(job);
+  const text = job.reason ?? resultText(job.result);
+  steps.push({ at: job.ended_at, what: `${label} ${by}`.trim() + (job.late ? ", recorded late" : ""), text });
+  if (Number.isFinite(job.stopped_at)) {
+    const exit = job.exit == null ? "" : `, exit ${job.exit}`;
+    steps.push({ at: job.stopped_at, what: `Its owner says that the work has stopped${exit}`, text: "" });
+  }
+  return steps;
 }
 
 /** The result that an owner handed in, on one line; "" where there is none. */

@@ -1,5 +1,6 @@
 """A real Chromium, with the CDN answered from `node_modules`, so that `integrity` is checked."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,12 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, async_pla
 
 from tests.support.servers import ROOT
 
-SOCKETIO = ROOT / "node_modules/socket.io-client/dist/socket.io.min.js"
+MODULES = ROOT / "node_modules"
+CDN = {
+    "https://cdn.socket.io/4.8.3/": MODULES / "socket.io-client/dist",
+    "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/": MODULES / "uplot/dist",
+}
+"""The addresses that the page loads from, and where the same files are here."""
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,17 +39,25 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 async def open_page(context: BrowserContext, url: str, *, cdn: bool = True) -> Page:
-    """A page of the dashboard that fails the test when a script of its own fails."""
-
-    async def answer(route: Route) -> None:
-        if cdn:
-            await route.fulfill(path=SOCKETIO, headers={"Access-Control-Allow-Origin": "*"})
-        else:
-            await route.abort()
-
-    await context.route("https://cdn.socket.io/**", answer)
+    """A page of the dashboard, which keeps the `errors` of its own scripts."""
+    await answer_cdn(context, cdn)
+    context.set_default_timeout(10_000)
     page = await context.new_page()
     page.errors = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
     await page.goto(url)
     return page
+
+
+async def answer_cdn(context: BrowserContext, there: bool = True) -> None:
+    """Answer what the page loads from elsewhere; all else that is not on this machine fails."""
+
+    async def answer(route: Route) -> None:
+        folder, _, name = route.request.url.rpartition("/")
+        found = CDN.get(f"{folder}/") if there else None
+        if found:
+            await route.fulfill(path=found / name, headers={"Access-Control-Allow-Origin": "*"})
+        else:
+            await route.abort()
+
+    await context.route(re.compile("^https://"), answer)

@@ -1,6 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { duration, ending, instant, resultText, timeLeft, typedTime, watchers } from "../../client/words.js";
+import {
+  count,
+  duration,
+  ending,
+  instant,
+  life,
+  resultText,
+  timeLeft,
+  typedSeconds,
+  typedTime,
+  watchers,
+} from "../../client/words.js";
 
 test("a duration reads like a clock, then in hours, then in days", () => {
   const expected = [
@@ -37,6 +48,44 @@ test("a typed time is explained from a minute on", () => {
   assert.equal(typedTime("90"), "= 1:30");
   assert.equal(typedTime(" 7200 "), "= 2h 00m");
   for (const text of ["", " ", "59", "soon", "-90", "Infinity"]) assert.equal(typedTime(text), "");
+});
+
+test("a time is typed in seconds or with units", () => {
+  const expected = [
+    ["90", 90],
+    [" 1.5 ", 1.5],
+    ["90s", 90],
+    ["5m", 300],
+    ["1h 30m", 5400],
+    ["1H30M", 5400],
+    ["2d", 172_800],
+    ["0.5h", 1800],
+  ];
+  for (const [text, seconds] of expected) assert.equal(typedSeconds(text), seconds, text);
+  for (const text of ["", "soon", "-5", "5 weeks", "m", "1e9x"]) assert.equal(typedSeconds(text), null, text);
+});
+
+test("a life is told in order, with what users wrote apart", () => {
+  const told = life({
+    ...{ connid: "etl", time: 300, started_at: 1000, by: "ben", started_by: "ana", note: "weekly" },
+    ...{ state: "killed", ended_at: 1012, reason: "slow", via: "http", stopped_at: 1013, exit: 143 },
+    progress: { done: 0.25, note: "1 of 4" },
+  });
+  assert.deepEqual(
+    told.map(({ at, what, text }) => [at, what, text]),
+    [
+      [1000, "Started by ana for 5:00", "weekly"],
+      [undefined, "Last report: 25%", "1 of 4"],
+      [1012, "Killed by ben via http", "slow"],
+      [1013, "Its owner says that the work has stopped, exit 143", ""],
+    ],
+  );
+});
+
+test("numbers of things are counted as people do", () => {
+  assert.equal(count(1, "job"), "1 job");
+  assert.equal(count(1200, "job"), "1,200 jobs");
+  assert.equal(count(2, "match", "matches"), "2 matches");
 });
 
 test("an instant names the day only when it was another one", () => {

@@ -1,0 +1,155 @@
+/**
+ * The running jobs: a list that is live, and holds still under whoever aims at a row.
+ *
+ *   const board = new Board({ changed, open, kill, linkOf, lookOf });
+ *   board.draw(jobs, { view, find, several, total, known });
+ *   board.tick(serverNow, still);
+ *
+ * `changed()` asks for another draw. `open(job)` and `kill(jobs)` are what the reader asked for;
+ * `lookOf(job)` gives what is known besides the job: `{ doing, error }`.
+ */
+
+import { byId, isTyping, setText } from "./dom.js";
+import { Order } from "./order.js";
+import { matcher, ORDERS } from "./query.js";
+import { JobRow } from "./rows.js";
+import { Selection } from "./selection.js";
+import { VirtualRows } from "./virtual.js";
+import { count } from "./words.js";
+
+/** How long rows stay in place after the reader has last moved in the list, in milliseconds. */
+const HOLD_MS = 8_000;
+
+export class Board {
+  selection = new Selection();
+  #actions;
+  #order = new Order();
+  #rows;
+  #list = byId("running");
+  #matching = []; // running jobs that match, in no order
+  #query = "";
+  #heldUntil = 0;
+  #release = null;
+
+  constructor(actions) {
+    this.#actions = actions;
+    this.#rows = new VirtualRows(this.#list, () => new JobRow(), byId("tab-running"));
+    this.#listenToAim();
+    this.#list.addEventListener("click", (click) => this.#clicked(click));
+    byId("select-all").addEventListener("change", ({ target }) => this.selectAll(target.checked));
+    byId("kill-selected").addEventListener("click", () => this.killSelected());
+    byId("clear-selected").addEventListener("click", () => this.clearSelection());
+  }
+
+  get rows() {
+    return this.#rows;
+  }
+
+  draw(jobs, { view, find, several, total, known, filtered }) {
+    const wanted = jobs.filter(matcher(view));
+    const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
+    const held = query === this.#query && performance.now() < this.#heldUntil && this.#order.jobs.length > 0;
+    this.#query = query;
+    this.#matching = wanted;
+    if (held) this.#order.hold(find, wanted);
+    else this.#order.show(wanted, ORDERS[view.sort]);
+    this.selection.keep((run) => find(run)?.state === "running");
+    this.#rows.draw(this.#order.jobs, (job) => ({
+      selected: this.selection.has(job.run),
+      several,
+      link: this.#actions.linkOf(job),
+      ...this.#actions.lookOf(job),
+    }));
+    this.#showAbove({ total, filtered, known });
+    this.#showSelection();
+  }
+
+  tick(serverNow, still) {
+    return this.#rows.tick(serverNow, still);
+  }
+
+  /** Keep every row in its place for a while: somebody aims at one. */
+  hold() {
+    this.#heldUntil = performance.now() + HOLD_MS;
+    clearTimeout(this.#release);
+    this.#release = setTimeout(() => this.#actions.changed(), HOLD_MS + 20);
+  }
+
+  letGo() {
+    if (this.#heldUntil === 0) return;
+    this.#heldUntil = 0;
+    clearTimeout(this.#release);
+    this.#actions.changed();
+  }
+
+  selectAll(on = true) {
+    if (on) this.selection.add(this.#matching.map((job) => job.run));
+    else this.selection.clear();
+    this.#actions.changed();
+  }
+
+  clearSelection() {
+    this.selection.clear();
+    this.#actions.changed();
+  }
+
+  toggle(job, reach = false) {
+    if (job.state !== "running") return;
+    const order = this.#order.jobs.map(({ run }) => run);
+    if (reach) this.selection.reach(job.run, order);
+    else this.selection.toggle(job.run);
+    this.#actions.changed();
+  }
+
+  /** Kill what is selected, else the active job. */
+  killSelected() {
+    const selected = this.#order.jobs.filter((job) => this.selection.has(job.run));
+    const hidden = this.selection.runs().length - selected.length;
+    const jobs = hidden > 0 ? this.selection.runs().map(this.#actions.find) : selected;
+    const active = this.#rows.focused ? this.#rows.active : null;
+    if (jobs.length > 0) this.#actions.kill(jobs);
+    else if (active?.state === "running") this.#actions.kill([active]);
+  }
+
+  #listenToAim() {
+    const hold = () => this.hold();
+    this.#list.addEventListener("pointermove", hold, { passive: true });
+    this.#list.addEventListener("pointerdown", hold, { passive: true });
+    this.#list.addEventListener("keydown", hold, { passive: true });
+    this.#list.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.letGo());
+  }
+
+  #clicked(click) {
+    const { target } = click;
+    const job = this.#order.jobs.find(({ run }) => run === target.closest("[data-run]")?.dataset.run);
+    if (!job) return;
+    if (target.closest("input")) return this.toggle(job, click.shiftKey);
+    if (target.closest(".select")) return undefined;
+    if (target.closest(".kill")) {
+      if (target.closest(".kill").getAttribute("aria-disabled") !== "true") this.#actions.kill([job]);
+      return undefined;
+    }
+    if (click.ctrlKey || click.metaKey || getSelection().toString() !== "" || isTyping(target)) return undefined;
+    click.preventDefault();
+    return this.#actions.open(job);
+  }
+
+  #showAbove({ total, filtered, known }) {
+    const shown = this.#matching.length;
+    setText(byId("found"), filtered && known ? `${shown.toLocaleString("en")} of ${count(total, "job")}` : "");
+    const { waiting } = this.#order;
+    setText(byId("held"), waiting > 0 ? `${count(waiting, "new job")} below when you look away` : "");
+    byId("select-all").parentElement.hidden = shown === 0;
+    setText(byId("select-all-text"), filtered ? `Select all ${count(shown, "match", "matches")}` : "Select all");
+  }
+
+  #showSelection() {
+    const { size } = this.selection;
+    const all = byId("select-all");
+    all.checked = size > 0 && this.#matching.every((job) => this.selection.has(job.run));
+    all.indeterminate = size > 0 && !all.checked;
+    byId("selected-bar").hidden = size === 0;
+    setText(byId("selected-bar").querySelector(".number"), size.toLocaleString("en"));
+    setText(byId("kill-selected"), size === 1 ? "Kill it" : `Kill ${size.toLocaleString("en")}`);
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * The keyboard: everything that the page does, by keys.
+ *
+ *   listenToKeys({ enabled, commands });    // commands: name -> function
+ *
+ * Single keys do nothing while something is typed or a dialog is open, nor where `enabled()` is false;
+ * arrows, Enter and Escape always work.
+ */
+
+import { byId, isTyping, make } from "./dom.js";
+
+const KEYS = [
+  ["/", "search", "Search"],
+  ["n", "start", "Start a job"],
+  ["ArrowDown", "down", "Next job", "↓"],
+  ["ArrowUp", "up", "Previous job", "↑"],
+  ["PageDown", "pageDown", "A page down", "Page ↓"],
+  ["PageUp", "pageUp", "A page up", "Page ↑"],
+  ["Home", "first", "First job"],
+  ["End", "last", "Last job"],
+  ["Enter", "open", "Show the job's life"],
+  ["x", "select", "Select the job, or drop it"],
+  ["X", "reach", "Select all up to the job", "Shift x"],
+  ["a", "selectAll", "Select all that match"],
+  ["k", "kill", "Kill what is selected, or the job"],
+  ["w", "watch", "Tell me when the job ends"],
+  ["1", "running", "Running jobs"],
+  ["2", "ended", "Ended jobs"],
+  ["3", "timeline", "Timeline"],
+  ["Escape", "escape", "Close, or select nothing", "Esc"],
+  ["?", "help", "These keys"],
+];
+
+export function listenToKeys({ enabled, commands }) {
+  byId("key-list").replaceChildren(
+    ...KEYS.flatMap(([key, , text, name = key]) => {
+      const term = make("dt");
+      term.append(make("kbd", name));
+      return [term, make("dd", text)];
+    }),
+  );
+  document.addEventListener("keydown", (press) => {
+    if (press.defaultPrevented || press.ctrlKey || press.metaKey || press.altKey) return;
+    if (document.querySelector("dialog[open]")) return;
+    const [key, command] = KEYS.find(([known]) => known === press.key) ?? [];
+    if (!command || (isTyping(press.target) && key !== "Escape")) return;
+    if (key.length === 1 && !enabled()) return;
+    // Buttons, links and what scrolls keep the keys that are theirs.
+    if (key === "Enter" && press.target.getAttribute("role") !== "row") return;
+    if (commands[command](press) !== false) press.preventDefault();
+  });
+}

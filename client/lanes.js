@@ -1,0 +1,26 @@
+/**
+ * Puts jobs into the lanes of a timeline, so that no two bars of a lane touch. Pure.
+ *
+ *   const { bars, lanes, left } = layOut(jobs, { from, to, gap, most });
+ *   bars -> [{ job, lane, start, end }]; `left` counts jobs for which there was no lane
+ *
+ * Instants and `gap` are in seconds. A bar goes from its start to its end, or to its deadline. The
+ * longest running come first, so that a job keeps its lane while others come and go below it.
+ */
+
+export function layOut(jobs, { from, to, gap, most }) {
+  const spans = jobs
+    .map((job) => ({ job, start: job.started_at, end: job.ended_at ?? job.deadline }))
+    .filter(({ start, end }) => start < to && end > from)
+    .sort((a, b) => a.start - b.start || (a.job.run < b.job.run ? -1 : 1));
+  const ends = []; // by lane
+  const bars = [];
+  for (const span of spans) {
+    let lane = ends.findIndex((end) => end + gap <= span.start);
+    if (lane < 0) lane = ends.length;
+    if (lane >= most) continue;
+    ends[lane] = span.end;
+    bars.push({ ...span, lane });
+  }
+  return { bars, lanes: ends.length, left: spans.length - bars.length };
+}

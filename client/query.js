@@ -1,0 +1,58 @@
+/**
+ * Which jobs are wanted, and in which order. Pure.
+ *
+ *   const wanted = jobs.filter(matcher({ search: "back up", by: "ana", state: "killed" }));
+ *   wanted.sort(ORDERS.left);
+ *
+ * Every word of the search must be in the job's name, note, people, reason or report, whatever its
+ * case. `state` is one of `states(job)`. An order never calls two jobs equal, so that it is the
+ * same in every browser.
+ */
+
+const texts = new WeakMap(); // job -> what is searched in it; a job never changes
+
+export function matcher({ search = "", by = "", state = "" }) {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  return (job) =>
+    (by === "" || starter(job) === by) &&
+    (state === "" || states(job).includes(state)) &&
+    (words.length === 0 || words.every((word) => textOf(job).includes(word)));
+}
+
+/** Who started a job. */
+export const starter = (job) => job.started_by ?? job.by;
+
+/** The words that a job can be found by in the filter of states. */
+export function states(job) {
+  if (job.state === "killed") return job.stopped_at == null ? ["killed"] : ["killed", "stopped"];
+  if (job.state === "finished") return job.late ? [job.outcome, "late"] : [job.outcome];
+  return [job.progress ? "reporting" : "silent", ...(job.lease == null ? [] : ["leased"])];
+}
+
+export const STATES = {
+  running: ["reporting", "silent", "leased"],
+  ended: ["killed", "stopped", "elapsed", "done", "failed", "lost", "late"],
+};
+
+const byRun = (a, b) => (a.run < b.run ? -1 : a.run > b.run ? 1 : 0);
+const names = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+
+export const ORDERS = {
+  left: (a, b) => a.deadline - b.deadline || byRun(a, b),
+  start: (a, b) => b.started_at - a.started_at || byRun(b, a),
+  name: (a, b) => names.compare(a.connid, b.connid) || byRun(a, b),
+};
+
+/** Ended jobs, the latest end first. */
+export const byEnd = (a, b) => b.ended_at - a.ended_at || b.seq - a.seq;
+
+function textOf(job) {
+  let text = texts.get(job);
+  if (text === undefined) {
+    const { connid, note, by, started_by: startedBy, reason, progress } = job;
+    const parts = [connid, note, by, startedBy, reason, progress?.note];
+    text = parts.filter(Boolean).join("\n").toLowerCase();
+    texts.set(job, text);
+  }
+  return text;
+}

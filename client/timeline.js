@@ -1,0 +1,203 @@
+/**
+ * A timeline: a bar for each job, from its start to its deadline or its end, in lanes; and now.
+ *
+ *   const timeline = new Timeline({ open });
+ *   timeline.show(jobs, { span, several });      // span: minutes in sight, half of them to come
+ *   timeline.tick(serverNow)                     // -> seconds until it will look different
+ *
+ * It is a picture: what it shows can be read and operated in the lists.
+ */
+
+import { setText } from "./dom.js";
+import { layOut } from "./lanes.js";
+import { colour } from "./theme.js";
+import { count, duration, ending, timeLeft, who } from "./words.js";
+
+const AXIS = 26;
+const LANE = { most: 26, least: 5, gap: 3 };
+const TICKS = [10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 21_600];
+const COLOURS = { killed: "--red", failed: "--plum", done: "--green", lost: "--blue", elapsed: "--sand" };
+
+export class Timeline {
+  #open;
+  #canvas = document.querySelector("#lanes canvas");
+  #tip = document.querySelector("#lanes .tip");
+  #caption = document.querySelector("#lanes figcaption");
+  #jobs = [];
+  #span = 600;
+  #drawn = null; // { bars, laneHeight, toX }
+  #now = 0;
+  #colours = null;
+  #changed = true;
+  #hovered = null;
+
+  constructor({ open }) {
+    this.#open = open;
+    const canvas = this.#canvas;
+    canvas.addEventListener("pointermove", (move) => this.#hover(move));
+    canvas.addEventListener("pointerleave", () => this.#hover(null));
+    canvas.addEventListener("click", (click) => {
+      const bar = this.#barAt(click);
+      if (bar) this.#open(bar.job);
+    });
+    document.addEventListener("themechange", () => (this.#colours = null));
+    new ResizeObserver(() => (this.#changed = true)).observe(canvas.parentElement);
+  }
+
+  show(jobs, { span }) {
+    this.#jobs = jobs;
+    this.#span = Number(span) * 60;
+    this.#changed = true;
+  }
+
+  tick(serverNow) {
+    const width = this.#canvas.parentElement.clientWidth;
+    if (width === 0) return Infinity;
+    // No sooner than the bars would move by a pixel, unless there is something new.
+    const step = this.#span / width;
+    if (!this.#changed && serverNow - this.#now < step) return step;
+    this.#changed = false;
+    this.#now = serverNow;
+    this.#draw(width);
+    return step;
+  }
+
+  #draw(width) {
+    this.#colours ??= this.#readColours();
+    const height = this.#canvas.parentElement.clientHeight - this.#caption.offsetHeight;
+    const canvas = this.#canvas;
+    const scale = devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+      canvas.style.height = `${height}px`;
+    }
+    const pen = canvas.getContext("2d");
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    const from = this.#now - this.#span / 2;
+    const toX = (at) => ((at - from) / this.#span) * width;
+    const most = Math.max(1, Math.floor((height - AXIS) / LANE.least));
+    const gap = (2 * this.#span) / width;
+    const laid = layOut(this.#jobs, { from, to: from + this.#span, gap, most });
+    const laneHeight = Math.min(LANE.most, Math.max(LANE.least, (height - AXIS) / Math.max(1, laid.lanes)));
+    this.#drawn = { bars: laid.bars, laneHeight, toX };
+    this.#drawAxis(pen, { from, toX, width, height });
+    for (const bar of laid.bars) this.#drawBar(pen, bar, width);
+    this.#drawNow(pen, toX(this.#now), height);
+    this.#describe(laid);
+  }
+
+  #drawAxis(pen, { from, toX, width, height }) {
+    const step = TICKS.find((tick) => (tick / this.#span) * width >= 74) ?? TICKS.at(-1);
+    pen.font = "11px system-ui, sans-serif";
+    pen.textBaseline = "middle";
+    pen.textAlign = "center";
+    const zone = new Date(from * 1000).getTimezoneOffset() * 60;
+    for (let at = Math.ceil((from - zone) / step) * step + zone; at < from + this.#span; at += step) {
+      const x = Math.round(toX(at)) + 0.5;
+      pen.strokeStyle = this.#colours.line;
+      pen.beginPath();
+      pen.moveTo(x, AXIS);
+      pen.lineTo(x, height);
+      pen.stroke();
+      if (x < 24 || x > width - 24) continue;
+      pen.fillStyle = this.#colours.muted;
+      const seconds = step < 60 ? { second: "2-digit" } : {};
+      const text = new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...seconds });
+      pen.fillText(text, x, AXIS / 2);
+    }
+  }
+
+  #drawBar(pen, { job, lane, start, end }, width) {
+    const { laneHeight, toX } = this.#drawn;
+    const top = AXIS + lane * laneHeight + LANE.gap / 2;
+    const tall = Math.max(2, laneHeight - LANE.gap);
+    const left = Math.max(-8, toX(start));
+    const right = Math.min(width + 8, toX(end));
+    const now = toX(Math.min(this.#now, end));
+    const running = job.state === "running";
+    const ink = running ? this.#colours.sand : this.#colours[ending(job).tone];
+    pen.fillStyle = ink;
+    pen.globalAlpha = running ? 0.28 : 0.55;
+    rounded(pen, left, top, Math.max(2, right - left), tall);
+    if (running) {
+      pen.globalAlpha = 1;
+      rounded(pen, left, top, Math.max(2, now - left), tall);
+    }
+    pen.globalAlpha = 1;
+    if (job === this.#hovered) {
+      pen.strokeStyle = this.#colours.ink;
+      pen.lineWidth = 1.5;
+      pen.strokeRect(left, top, Math.max(2, right - left), tall);
+      pen.lineWidth = 1;
+    }
+    if (tall >= 15) this.#drawName(pen, { job, left: Math.max(4, left + 6), right, top, tall, now });
+  }
+
+  #drawName(pen, { job, left, right, top, tall, now }) {
+    const room = Math.min(right, pen.canvas.clientWidth) - left - 4;
+    if (room < 28) return;
+    pen.save();
+    pen.beginPath();
+    pen.rect(left, top, room, tall);
+    pen.clip();
+    pen.font = "600 11.5px system-ui, sans-serif";
+    pen.textAlign = "left";
+    pen.textBaseline = "middle";
+    // On the part that has passed the ground is dark, on the rest it is light.
+    const onPast = job.state === "running" && now - left > room / 2;
+    pen.fillStyle = onPast ? this.#colours.onSand : this.#colours.ink;
+    pen.fillText(job.connid, left, top + tall / 2 + 0.5);
+    pen.restore();
+  }
+
+  #drawNow(pen, x, height) {
+    pen.strokeStyle = this.#colours.red;
+    pen.lineWidth = 1.5;
+    pen.beginPath();
+    pen.moveTo(x, AXIS - 6);
+    pen.lineTo(x, height);
+    pen.stroke();
+    pen.lineWidth = 1;
+  }
+
+  #describe({ bars, left }) {
+    const text = left > 0 ? `${count(bars.length, "job")} drawn, ${count(left, "more")} without room. Search or filter to see them.` : "";
+    setText(this.#caption, text);
+    this.#canvas.setAttribute("aria-label", `Timeline of ${count(bars.length, "job")}. The lists have the same jobs.`);
+  }
+
+  #barAt({ offsetX, offsetY }) {
+    if (!this.#drawn) return null;
+    const { bars, laneHeight, toX } = this.#drawn;
+    const lane = Math.floor((offsetY - AXIS) / laneHeight);
+    return bars.find((bar) => bar.lane === lane && toX(bar.start) - 2 <= offsetX && offsetX <= toX(bar.end) + 2) ?? null;
+  }
+
+  #hover(move) {
+    const bar = move && this.#barAt(move);
+    this.#canvas.style.cursor = bar ? "pointer" : "";
+    this.#tip.hidden = !bar;
+    if (this.#hovered !== (bar?.job ?? null)) this.#changed = true;
+    this.#hovered = bar?.job ?? null;
+    if (!bar) return;
+    const { job } = bar;
+    const rest =
+      job.state === "running" ? `${timeLeft(job.deadline - this.#now)} left of ${duration(job.time)}` : ending(job).label;
+    setText(this.#tip, `${job.connid} · ${who(job.started_by ?? job.by)} · ${rest}`);
+    const room = this.#canvas.clientWidth - this.#tip.offsetWidth - 8;
+    this.#tip.style.transform = `translate(${Math.max(4, Math.min(room, move.offsetX + 12))}px, ${move.offsetY + 16}px)`;
+  }
+
+  #readColours() {
+    const names = { ...COLOURS, sand: "--sand", ink: "--ink", muted: "--muted", line: "--line", red: "--red", onSand: "--on-sand" };
+    return Object.fromEntries(Object.entries(names).map(([key, name]) => [key, colour(name)]));
+  }
+}
+
+function rounded(pen, x, y, width, height) {
+  pen.beginPath();
+  pen.roundRect(x, y, width, height, Math.min(4, height / 2, width / 2));
+  pen.fill();
+}

@@ -1,0 +1,40 @@
+/**
+ * Says what has become of what the reader did: seen for a moment, and heard by those who do not see.
+ *
+ *   say("Killed import.");
+ *   const toast = say("No answer came.", { keep: true, tone: "bad" });
+ *   toast.change("…"); toast.close();
+ *
+ * What is `keep`t stays until it is closed. `action` is `{ label, act }`.
+ */
+
+import { byId, make, setText } from "./dom.js";
+
+const SEEN_MS = 5_000;
+const MOST = 4;
+
+export function say(text, { keep = false, tone = "plain", action = null } = {}) {
+  setText(byId("said"), text);
+  const words = make("p", text);
+  const toast = make("div", "", { className: "toast" });
+  toast.dataset.tone = tone;
+  toast.append(words);
+  const close = () => toast.remove();
+  if (action) {
+    const button = make("button", action.label, { type: "button", className: "link" });
+    button.addEventListener("click", () => action.act(close));
+    toast.append(button);
+  }
+  if (keep) {
+    const button = make("button", "✕", { type: "button", className: "close" });
+    button.setAttribute("aria-label", "Dismiss");
+    button.addEventListener("click", close);
+    toast.append(button);
+  } else {
+    setTimeout(close, SEEN_MS);
+  }
+  const toasts = byId("toasts");
+  toasts.append(toast);
+  while (toasts.children.length > MOST) toasts.firstElementChild.remove();
+  return { close, change: (other) => setText(words, other) };
+}

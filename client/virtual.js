@@ -1,0 +1,198 @@
+/**
+ * A list of which only the rows in sight exist, however long it is.
+ *
+ *   const rows = new VirtualRows(list, () => new JobRow(), heading);
+ *   rows.draw(jobs, look);   // look(job) -> what the row's `show` takes besides
+ *   rows.tick(serverNow, still);
+ *   rows.move(+1); rows.focus(run); rows.active;
+ *
+ * All rows have the height `--row` of the list, in pixels. The list may scroll by itself, in a parent
+ * or with the page. One row is the active one: it holds the focus and takes the keys. A row with the
+ * focus stays in the page when it is scrolled out of sight, and whoever has the focus in a row that
+ * goes is left on its neighbour: on the row and not on its button, or a second Enter would kill it.
+ */
+
+const BEYOND = 6; // rows that are kept ready above and below what is in sight
+
+export class VirtualRows {
+  #list;
+  #create;
+  #heading;
+  #jobs = [];
+  #look = () => ({});
+  #rows = new Map(); // run -> row
+  #spare = [];
+  #active = null; // run
+  #height = 0;
+
+  constructor(list, create, heading) {
+    this.#list = list;
+    this.#create = create;
+    this.#heading = heading;
+    let asked = false;
+    const redraw = () => {
+      if (asked) return;
+      asked = true;
+      requestAnimationFrame(() => {
+        asked = false;
+        this.#render();
+      });
+    };
+    // Whatever scrolls: the page, or a parent that has a bar of its own.
+    document.addEventListener("scroll", redraw, { capture: true, passive: true });
+    new ResizeObserver(() => {
+      this.#height = 0;
+      redraw();
+    }).observe(list.parentElement);
+    list.addEventListener("focusin", ({ target }) => this.#activate(runOf(target)));
+  }
+
+  /** The job of the active row, null where there is none. */
+  get active() {
+    return this.#jobs.find((job) => job.run === this.#active) ?? null;
+  }
+
+  get focused() {
+    return this.#list.contains(document.activeElement);
+  }
+
+  draw(jobs, look) {
+    const place = this.#focusPlace();
+    this.#jobs = jobs;
+    this.#look = look;
+    this.#list.hidden = jobs.length === 0;
+    this.#list.setAttribute("aria-rowcount", String(jobs.length));
+    const lost = place !== null && !jobs.some((job) => job.run === this.#active);
+    if (lost) this.#active = jobs[Math.min(place, jobs.length - 1)]?.run ?? null;
+    this.#render();
+    if (lost) (this.#rows.get(this.#active)?.element ?? this.#heading).focus({ preventScroll: true });
+  }
+
+  /** Show the time that passes; returns the seconds until the next difference. */
+  tick(serverNow, still) {
+    let wait = Infinity;
+    for (const row of this.#rows.values()) wait = Math.min(wait, row.tick(serverNow, still));
+    return wait;
+  }
+
+  /** Make the row active that is so many places further, and give it the focus. */
+  move(by) {
+    if (this.#jobs.length === 0) return;
+    const at = this.#jobs.findIndex((job) => job.run === this.#active);
+    const next = at < 0 ? 0 : Math.min(this.#jobs.length - 1, Math.max(0, at + by));
+    this.focus(this.#jobs[next].run);
+  }
+
+  focus(run) {
+    this.#activate(run);
+    this.#render();
+    const row = this.#rows.get(run);
+    row?.element.focus({ preventScroll: true });
+    row?.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** How many rows are in sight at once. */
+  get page() {
+    return Math.max(1, Math.floor(this.#visible() / this.#rowHeight()));
+  }
+
+  #activate(run) {
+    if (run === null || run === this.#active) return;
+    this.#active = run;
+    for (const [other, row] of this.#rows) setStop(row.element, other === run);
+  }
+
+  /** The place of the row that holds the focus, null when none does. */
+  #focusPlace() {
+    const run = this.focused ? runOf(document.activeElement) : null;
+    const place = run === null ? -1 : this.#jobs.findIndex((job) => job.run === run);
+    return place < 0 ? null : place;
+  }
+
+  #render() {
+    if (this.#list.hidden || !this.#list.offsetParent) return this.#dropAll();
+    const height = this.#rowHeight();
+    this.#list.style.height = `${this.#jobs.length * height}px`;
+    const wanted = this.#inSight(height);
+    const gone = [...this.#rows.keys()].filter((run) => !wanted.has(run));
+    for (const run of gone) this.#drop(run);
+    const stop = this.#rows.has(this.#active) || wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
+    const elements = [];
+    for (const [run, index] of wanted) {
+      const job = this.#jobs[index];
+      const row = this.#rowOf(run);
+      row.show(job, this.#look(job));
+      row.element.style.transform = `translateY(${index * height}px)`;
+      row.element.setAttribute("aria-rowindex", String(index + 1));
+      setStop(row.element, run === stop);
+      elements.push(row.element);
+    }
+    this.#arrange(elements);
+  }
+
+  /** The rows to have, as run -> place: those in sight and the one with the focus, in order. */
+  #inSight(height) {
+    const box = this.#list.getBoundingClientRect();
+    const first = Math.max(0, Math.floor((this.#top() - box.top) / height) - BEYOND);
+    const last = Math.min(this.#jobs.length, Math.ceil((this.#top() + this.#visible() - box.top) / height) + BEYOND);
+    const focused = this.#focusPlace();
+    const wanted = new Map();
+    if (focused !== null && focused < first) wanted.set(this.#jobs[focused].run, focused);
+    for (let index = first; index < last; index++) wanted.set(this.#jobs[index].run, index);
+    if (focused !== null && focused >= last) wanted.set(this.#jobs[focused].run, focused);
+    return wanted;
+  }
+
+  #top() {
+    return Math.max(0, this.#list.parentElement.getBoundingClientRect().top);
+  }
+
+  #visible() {
+    return Math.max(0, Math.min(innerHeight, this.#list.parentElement.getBoundingClientRect().bottom) - this.#top());
+  }
+
+  #rowHeight() {
+    this.#height ||= parseFloat(getComputedStyle(this.#list).getPropertyValue("--row"));
+    return this.#height;
+  }
+
+  #rowOf(run) {
+    let row = this.#rows.get(run);
+    if (!row) {
+      row = this.#spare.pop() ?? this.#create();
+      this.#rows.set(run, row);
+    }
+    return row;
+  }
+
+  #drop(run) {
+    const row = this.#rows.get(run);
+    this.#rows.delete(run);
+    row.element.remove();
+    if (this.#spare.length < 3 * BEYOND) this.#spare.push(row);
+  }
+
+  #dropAll() {
+    for (const run of [...this.#rows.keys()]) this.#drop(run);
+  }
+
+  /** Bring the elements into the order in which they are read, without moving the one in focus. */
+  #arrange(elements) {
+    const children = this.#list.children;
+    if (children.length === elements.length && elements.every((element, at) => element === children[at])) return;
+    const fixed = elements.findIndex((element) => element.contains(document.activeElement));
+    if (fixed < 0) return this.#list.replaceChildren(...elements);
+    elements[fixed].before(...elements.slice(0, fixed));
+    elements[fixed].after(...elements.slice(fixed + 1));
+  }
+}
+
+const runOf = (element) => element.closest?.("[data-run]")?.dataset.run ?? null;
+
+/** Let the Tab key stop at a row and at what is in it, or pass it over. */
+function setStop(row, on) {
+  const index = on ? 0 : -1;
+  if (row.tabIndex === index) return;
+  row.tabIndex = index;
+  for (const inner of row.querySelectorAll("a, button, input")) inner.tabIndex = index;
+}
