@@ -19,7 +19,7 @@ check: .venv/dev node_modules/installed
 	$(BIN)/lint-imports
 	npm run --silent lint
 
-test-web: node_modules/installed
+test-web: .venv/run node_modules/installed
 	npm test --silent
 
 test-python: .venv/dev node_modules/installed

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { io } from "socket.io-client";
+import { Connection } from "../../client/connection.js";
+import { RoomState } from "../../client/state.js";
+import { eventually, serve } from "./server.mjs";
+
+function follower(t, url, rooms = ["main"], more = {}) {
+  const lines = [];
+  const states = rooms.map((room) => new RoomState(room));
+  const connection = new Connection({
+    ...{ io, url, credentials: () => ({ name: "ana" }), ...more },
+    onChange: () => lines.push(connection.status.line),
+  });
+  for (const state of states) connection.follow(state);
+  connection.open();
+  t.after(() => connection.close());
+  return { connection, states, lines, state: states[0], live: () => connection.status.line === "live" };
+}
+
+const names = (state) => state.running().map(({ connid }) => connid);
+const REQUEST = { connid: "a", time: 60, room: "main" };
+
+test("a line comes up by itself, and is live when every room is complete", async (t) => {
+  const server = await serve(t);
+  await server.ask("request", REQUEST);
+  const { states, lines, live, connection } = follower(t, server.url, ["main", "ops"]);
+  await eventually(live);
+  assert.deepEqual(lines, ["catching-up", "live"]);
+  assert.deepEqual(states.map(names), [["a"], []]);
+  assert.ok(Math.abs(connection.serverNow() - Date.now() / 1000) < 1);
+});
+
+test("a command is answered, or refused with what the server says", async (t) => {
+  const server = await serve(t);
+  const { connection, state, live } = follower(t, server.url);
+  await eventually(live);
+  const { job } = await connection.command("request", REQUEST);
+  await eventually(() => state.find(job.run));
+  assert.equal(state.find(job.run).by, "ana");
+  const conflict = await connection.command("request", REQUEST).catch((error) => error);
+  assert.deepEqual([conflict.code, conflict.job.run], ["conflict", job.run]);
+  const invalid = await connection.command("request", { ...REQUEST, time: -1 }).catch((error) => error);
+  assert.deepEqual([invalid.code, invalid.field], ["invalid", "time"]);
+});
+
+test("an outage is told with its beginning and the next attempt, and made up for", async (t) => {
+  const server = await serve(t);
+  const { connection, state, lines, live } = follower(t, server.url);
+  await eventually(live);
+  await connection.command("request", REQUEST);
+  await server.kill();
+  await eventually(() => connection.status.line === "offline");
+  const { since, retryAt } = connection.status;
+  assert.ok(Math.abs(since - Date.now()) < 2_000);
+  assert.ok(retryAt > since && retryAt < since + 1_100);
+  const refused = await connection.command("kill", { connid: "a" }).catch((error) => error);
+  assert.equal(refused.code, "offline");
+  await eventually(() => connection.status.retryAt > retryAt + 100 && connection.status.line === "offline");
+  assert.equal(connection.status.since, since, "it is offline since the first break");
+  await server.start();
+  await server.ask("request", { ...REQUEST, connid: "b" });
+  connection.open();
+  await eventually(live);
+  assert.deepEqual(names(state), ["b", "a"]);
+  assert.equal(connection.status.since, undefined);
+  assert.deepEqual(lines.slice(-2), ["catching-up", "live"]);
+});
+
+test("what was given while the line was down never comes through later", async (t) => {
+  const server = await serve(t);
+  const { connection, state, live } = follower(t, server.url);
+  await eventually(live);
+  await connection.command("request", REQUEST);
+  const killed = server.kill();
+  const tries = [];
+  while (connection.connected) {
+    tries.push(connection.command("kill", { connid: "a" }).catch((error) => error.code));
+    await new Promise(setImmediate);
+  }
+  await killed;
+  for (const code of await Promise.all(tries)) assert.ok(["offline", "no_answer"].includes(code), code);
+  await server.start();
+  connection.open();
+  await eventually(live);
+  await connection.command("request", { ...REQUEST, connid: "b" });
+  await eventually(() => names(state).includes("b"));
+});
+
+test("rooms are followed and left while the line is up", async (t) => {
+  const server = await serve(t);
+  const { connection, state, live } = follower(t, server.url);
+  await eventually(live);
+  const ops = new RoomState("ops");
+  connection.follow(ops);
+  await eventually(() => ops.known);
+  connection.unfollow("ops");
+  await connection.command("request", { ...REQUEST, room: "ops" });
+  await connection.command("request", REQUEST);
+  await eventually(() => names(state).includes("a"));
+  assert.deepEqual(names(ops), []);
+});
+
+test("a hole is closed by asking again", async (t) => {
+  const server = await serve(t);
+  const { connection, state, live } = follower(t, server.url);
+  await eventually(live);
+  const apply = state.apply.bind(state);
+  let lose = 2;
+  state.apply = (name, event) => (name === "started" && lose-- > 0 ? "ignored" : apply(name, event));
+  for (const connid of ["a", "b", "c"]) await connection.command("request", { ...REQUEST, connid });
+  await eventually(() => state.size === 3 && live());
+  assert.deepEqual(names(state), ["c", "b", "a"]);
+});
+
+test("a line that carries nothing is given up and opened again", async (t) => {
+  const server = await serve(t);
+  const { connection, live } = follower(t, server.url);
+  await eventually(live);
+  await connection.check();
+  assert.ok(live(), "a line that carries is left alone");
+  const engines = [];
+  const deaf = follower(t, server.url, ["main"], {
+    io: (...options) => {
+      const made = io(...options);
+      made.io.on("open", () => engines.push(made.io.engine));
+      return made;
+    },
+  });
+  await eventually(deaf.live);
+  engines[0].write = () => engines[0];
+  await deaf.connection.check();
+  await eventually(deaf.live);
+  assert.equal(engines.length, 2);
+});
+
+test("without the token that is needed, the refusal is told and not tried again", async (t) => {
+  const server = await serve(t, { AUTH_SECRET: "a secret of the tests that is long enough" });
+  const { connection, lines } = follower(t, server.url);
+  await eventually(() => connection.status.line === "refused");
+  assert.equal(connection.status.refusal.code, "unauthorized");
+  assert.deepEqual(lines, ["refused"]);
+});

@@ -1,0 +1,73 @@
+/**
+ * A real server for the tests of the page's modules, which can be killed and started again.
+ *
+ *   const server = await serve(t);        // stopped with the test `t`
+ *   await server.kill(); await server.start();
+ *   server.url; server.ask("request", { connid: "a", time: 60 })   // over HTTP
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+export async function serve(t, environ = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "hourglass-"));
+  const server = new Server(join(folder, "jobs.db"), environ);
+  t.after(async () => {
+    await server.kill();
+    rmSync(folder, { recursive: true });
+  });
+  await server.start();
+  return server;
+}
+
+class Server {
+  #database;
+  #environ;
+  #process = null;
+  #port = "0";
+  url = null;
+
+  constructor(database, environ) {
+    this.#database = database;
+    this.#environ = environ;
+  }
+
+  async start() {
+    const env = { ...process.env, PORT: this.#port, DATABASE: this.#database, ...this.#environ };
+    this.#process = spawn(".venv/bin/python", ["-m", "server"], { env, stdio: ["ignore", "pipe", "inherit"] });
+    for await (const line of createInterface({ input: this.#process.stdout })) {
+      const [url, port] = /http:\/\/127\.0\.0\.1:(\d+)/.exec(line) ?? [];
+      if (!url) continue;
+      this.url = url;
+      this.#port = port;
+      return;
+    }
+    throw new Error("the server did not start");
+  }
+
+  async kill() {
+    const server = this.#process;
+    if (!server || server.exitCode !== null || server.signalCode !== null) return;
+    server.kill("SIGKILL");
+    await new Promise((ended) => server.once("exit", ended));
+  }
+
+  async ask(name, body) {
+    const paths = { request: ["POST", "/api/jobs"], kill: ["DELETE", `/api/jobs/${body.connid}`] };
+    const [method, path] = paths[name];
+    const response = await fetch(this.url + path, { method, body: JSON.stringify(body) });
+    return response.json();
+  }
+}
+
+/** Wait until `check()` is true, where nothing tells when it becomes so. */
+export async function eventually(check, patience = 15_000) {
+  const end = Date.now() + patience;
+  while (!check()) {
+    if (Date.now() > end) throw new Error(`in vain: ${check}`);
+    await new Promise((resume) => setTimeout(resume, 5));
+  }
+}
