@@ -23,7 +23,7 @@ test-web: .venv/run node_modules/installed
 	npm test --silent
 
 test-python: .venv/dev node_modules/installed
-	scripts/need.sh chromium:chromium
+	scripts/need.sh chromium:chromium redis-server:redis-server
 	$(BIN)/python -m pytest
 
 bench: .venv/dev

@@ -5,12 +5,11 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from server.config import Config
 from server.jobs import new_run
 from server.protocol import Job
-from server.store import StartJob
+from server.store import Listener, StartJob
 from server.store.embedded import EmbeddedStore
 from tests.support.servers import Process
 
@@ -72,14 +71,10 @@ def uncapped(database: Path | str) -> Config:
 async def fill(database: Path, jobs: Iterable[Job]) -> None:
     """Start jobs in a file, with many in flight."""
     store = EmbeddedStore(uncapped(database))
-    await store.open(ignore, ignore)
+    await store.open(Listener())
     running = asyncio.create_task(store.run())
     jobs = iter(jobs)
     while crowd := list(islice(jobs, 5000)):
         await asyncio.gather(*(store.submit(StartJob(job)) for job in crowd))
     await store.close()
     running.cancel()
-
-
-def ignore(_: Any) -> None:
-    """Hear nothing."""

@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench.report import Table, spread
-from bench.servers import ignore, job, uncapped
-from server.store import StartJob
+from bench.servers import job, uncapped
+from server.store import Listener, StartJob
 from server.store.embedded import EmbeddedStore
 
 IN_FLIGHT = (1, 10, 100, 1000)
@@ -41,7 +41,7 @@ async def measure(rounds: int, seconds: float, scratch: Path) -> Table:
 async def _rate(path: Path, callers: int, seconds: float) -> tuple[float, float]:
     """Commands a second, and the CPU seconds for each thousand."""
     store = EmbeddedStore(uncapped(path))
-    await store.open(ignore, ignore)
+    await store.open(Listener())
     running = asyncio.create_task(store.run())
     begun, cpu, done = time.perf_counter(), time.process_time(), 0
 

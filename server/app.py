@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class App:
     """One server. `start` it, `wait` for its end, `stop` it."""
 
-    def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
-        """`now` is the server's clock, in seconds since the Unix epoch."""
+    def __init__(self, config: Config, now: Callable[[], float] | None = None) -> None:
+        """`now` is a clock to use in place of the store's, in seconds since the Unix epoch."""
         self.config = config
         self.store = open_store(config, now)
         self.timeouts = Timeouts(self.store)
@@ -37,6 +37,7 @@ class App:
             max_http_buffer_size=config.max_frame,
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
+            transports=config.transport_names,
             cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
         )
         self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
@@ -54,7 +55,7 @@ class App:
 
     async def start(self) -> None:
         """Read the store and listen. Raises `StoreError`, and `OSError` when the port is taken."""
-        await self.store.open(self.rooms.follow, self.rooms.report)
+        await self.store.open(self.rooms)
         self._run("store", self.store.run())
         try:
             await self._runner.setup()

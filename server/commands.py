@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from server.auth import Authenticator, Identity
 from server.checks import Checker
 from server.config import Config
-from server.errors import CommandError, RateLimited, UnknownRoute
+from server.errors import CommandError, RateLimited, Unavailable, UnknownRoute
 from server.jobs import Actor, Jobs
 from server.limits import Bucket
 from server.protocol import (
@@ -166,10 +166,13 @@ class Commands:
     async def admit(self, caller: Caller, hello: Hello) -> None:
         """Let a client that has been welcomed, and can hear events by now, into its rooms."""
         assert caller.client is not None, "an HTTP request is in no room"
-        for name in hello.rooms:
-            since = hello.since.get(name)
-            room = await self._rooms.prepare(name, since)
-            self._rooms.admit(caller.client, room, since)
+        try:
+            for name in hello.rooms:
+                since = hello.since.get(name)
+                room = await self._rooms.prepare(name, since)
+                self._rooms.admit(caller.client, room, since)
+        except Unavailable:
+            caller.client.drop()  # It comes back by itself, perhaps to a server that can read.
 
     async def _request(self, caller: Caller, command: Request) -> Answer:
         job, seq = await self._jobs.start(
@@ -182,8 +185,7 @@ class Commands:
             if_running=command.if_running,
         )
         if seq is None:
-            board = await self._store.board(command.room)
-            return self._answer("exists", command.room, board.seq, job)
+            return self._answer("exists", command.room, await self._store.seq(command.room), job)
         return self._answer("started", command.room, seq, job)
 
     async def _kill(self, caller: Caller, command: Kill) -> Answer:
@@ -282,8 +284,7 @@ class Commands:
         return caller.client
 
     async def _answer_now(self, result: str, room: str, job: EndedJob | None = None) -> Answer:
-        board = await self._store.board(room)
-        return self._answer(result, room, board.seq, job)
+        return self._answer(result, room, await self._store.seq(room), job)
 
     def _answer(
         self, result: str, room: str, seq: int, job: Job | EndedJob | None = None
@@ -299,7 +300,8 @@ def broken() -> CommandError:
 def refusal(error: CommandError) -> Refusal:
     """The answer to a command that was refused."""
     retry_after = error.retry_after if isinstance(error, RateLimited) else None
-    problem = Problem(error.code, error.message, error.field, retry_after)
+    unknown = isinstance(error, Unavailable) and error.unknown
+    problem = Problem(error.code, error.message, error.field, retry_after, unknown)
     return Refusal(ok=False, error=problem, job=error.job)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SWITCH = {"1": True, "yes": True, "true": True, "on": True}
+SWITCH |= {"0": False, "no": False, "false": False, "off": False}
+
 
 class ConfigError(Exception):
     """A setting has a value that cannot be used; the message names it and says what would do."""
@@ -27,8 +30,51 @@ class Config:
     database: str = setting(
         "hourglass.db", "path", "the file that keeps the jobs; `:memory:` keeps nothing"
     )
+    redis_url: str = setting(
+        "",
+        "address",
+        "`redis://`, `rediss://` or `redis+sentinel://`: many servers share one Redis; empty for"
+        " the file",
+    )
+    redis_prefix: str = setting(
+        "hourglass", "text", "what the names of all keys in Redis begin with"
+    )
+    redis_tls_verify: bool = setting(
+        True, "yes or no", "whether the certificate of a `rediss://` has to be one to trust"
+    )
+    redis_timeout: float = setting(
+        2, "seconds", "that Redis may take before a command is answered `unavailable`", least=0.05
+    )
+    redis_heartbeat: float = setting(
+        1, "seconds", "between two signs of life of a server", least=0.01
+    )
+    redis_deaf: float = setting(
+        3,
+        "seconds",
+        "after which a server that does not hear itself connects anew, and one that is not heard is"
+        " held to be gone",
+        least=0.05,
+    )
+    redis_claim: float = setting(
+        0.4,
+        "seconds",
+        "a server may take to end a job that is due before the next one does",
+        least=0.01,
+    )
+    redis_feed: int = setting(
+        100_000, "events", "that a server may miss and still catch up with", least=100
+    )
+    redis_keep: float = setting(
+        10, "seconds", "that a room is held after somebody has looked at it", least=0
+    )
     history: int = setting(
         10_000, "events", "how much of each room's log, and of its ended jobs, is kept", least=1
+    )
+    transports: str = setting(
+        "",
+        "names",
+        "`websocket`, `polling` or both with a comma; empty for both, but for `websocket` with"
+        " `REDIS_URL`",
     )
     auth_secret: str = setting(
         "", "text", "signs the tokens (HS256, at least 32 bytes); empty lets everyone in"
@@ -97,12 +143,23 @@ class Config:
                 raise ConfigError(f"{item.name.upper()} must be at least {least}, not {value}")
             if most is not None and not value <= most:
                 raise ConfigError(f"{item.name.upper()} must be at most {most}, not {value}")
+        if not set(self.transport_names) <= {"websocket", "polling"}:
+            raise ConfigError(
+                f"TRANSPORTS must be websocket, polling or both, not {self.transports!r}"
+            )
         if self.auth_secret and len(self.auth_secret.encode()) < 32:
             raise ConfigError("AUTH_SECRET must have at least 32 bytes")
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ConfigError(
                 f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}"
             )
+
+    @property
+    def transport_names(self) -> list[str]:
+        """The transports of Socket.IO that are served."""
+        # Long polling needs a balancer that brings each client to the same server every time.
+        either = "websocket" if self.redis_url else "websocket,polling"
+        return [name.strip() for name in (self.transports or either).split(",")]
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Config":
@@ -122,6 +179,10 @@ def _parse(name: str, kind: type, text: str) -> Any:
     # A default of `25` may stand for a float: the annotation, not the default, is exact.
     if Config.__annotations__[name] is float:
         kind = float
+    if kind is bool:
+        if text.lower() not in SWITCH:
+            raise ConfigError(f"{name.upper()} must be yes or no, not {text!r}")
+        return SWITCH[text.lower()]
     try:
         return kind(text)
     except ValueError:

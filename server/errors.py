@@ -75,6 +75,11 @@ class TooMany(CommandError):
 
 
 class Unavailable(CommandError):
-    """The store could not make the change durable; it has not happened."""
+    """The store could not make the change durable; it has not happened, unless it is `unknown`
+    whether it has: the store was lost after it had been asked."""
 
     code = "unavailable"
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown

@@ -335,6 +335,7 @@ class Problem(Struct, omit_defaults=True):
     message: str
     field: str | None = None
     retry_after: float | None = None
+    unknown: bool = False
 
 
 class Refusal(Struct, omit_defaults=True, kw_only=True):

@@ -16,7 +16,7 @@ from server.board import Board
 from server.config import Config
 from server.errors import TooMany, Unavailable
 from server.protocol import Finished, Frame, Killed, Presence, Progress, Reported, Since, encode
-from server.store import Entry, Store
+from server.store import Entry, Listener, Store
 
 Logged = tuple[int, str, Frame]
 """An entry of the log to be sent again: its seq, its connid and its frame."""
@@ -93,15 +93,20 @@ class Room:
         self.others: set[Client] = set()
         self.group = new_group(self.others.add)
         self.watchers: dict[str, set[Client]] = {}
+        self.presence_changed = False
+        self.idle = False
+        self.reading = asyncio.Lock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the board as it is now."""
+        board = self.board
         self.tail: deque[Logged] = deque()
         """The last entries, without holes up to the board's seq."""
         self.snapshot: bytes | None = None
         """The board in JSON but for its head, until the board changes."""
         self.reported = {connid: board.seq for connid, job in board.running.items() if job.progress}
         """The seq at which each running job last reported progress, which is not in the log."""
-        self.presence_changed = False
-        self.idle = False
-        self.reading = asyncio.Lock()
 
     def enter(self, client: Client) -> None:
         """Make a client a member."""
@@ -118,10 +123,11 @@ class Room:
             self.group.discard(client)
 
     def unite(self, client: Client) -> None:
-        """Let a member into the group that has all up to now, if it can be let in."""
+        """Let a member that has all up to now into the group, if it can be let in."""
         if self.board.room not in client.behind and self.group.add(client):
             self.others.discard(client)
         else:
+            self.group.discard(client)
             self.others.add(client)
 
     def reaches(self, seq: int) -> bool:
@@ -139,7 +145,7 @@ class Room:
         return watchers - self.members if watchers else ()
 
 
-class Rooms:
+class Rooms(Listener):
     """The rooms that somebody is in, and all that is sent to them."""
 
     def __init__(self, store: Store, config: Config, new_group: NewGroup) -> None:
@@ -150,6 +156,8 @@ class Rooms:
         self._new_group = new_group
         self._rooms: dict[str, Room] = {}
         self._clients: set[Client] = set()
+        # Whether the store can be read and written.
+        self._reachable = True
         self._progress = ProgressGate(1 / config.progress_rate, self._send_progress)
         self.snapshots_encoded = 0
 
@@ -216,6 +224,8 @@ class Rooms:
             self._send_reported(client, room, since.seq)
         else:
             self._send_snapshot(client, room)
+        if not self._reachable:
+            client.grant(self._availability(name))
         room.enter(client)
 
     def watch(self, client: Client, room: Room, connid: str, seq: int) -> None:
@@ -284,6 +294,37 @@ class Rooms:
         if room is not None:
             room.snapshot = None
             self._progress.offer(progress)
+
+    def present(self, presence: Presence) -> None:
+        """Send who is in a room to those who are in it here."""
+        room = self._rooms.get(presence.room)
+        if room is not None:
+            self._send_all(room, Frame("presence", encode(presence)), room.board.seq)
+
+    def reset(self, room: str) -> None:
+        """Send everyone in a room how it is now; who watches a job of it has to join again."""
+        found = self._rooms.get(room)
+        if found is None:
+            return
+        found.restart()
+        for client in list(found.members):
+            if client.too_slow(self._config.max_backlog):
+                self._fall_behind(client, room, found.board.seq)
+                found.unite(client)
+            else:
+                client.behind.pop(room, None)
+                self._send_snapshot(client, found)
+        for client in {client for watchers in found.watchers.values() for client in watchers}:
+            client.drop()
+
+    def reachable(self, reachable: bool) -> None:
+        """Tell everyone whether what they see is up to date, and will be."""
+        self._reachable = reachable
+        for name, room in self._rooms.items():
+            self._send_all(room, self._availability(name), room.board.seq)
+
+    def _availability(self, name: str) -> Frame:
+        return Frame("available", encode({"room": name, "available": self._reachable}))
 
     def _open(self, room: Room) -> Room:
         """The room that is open under its name: one let go of meanwhile did not follow the log."""
@@ -377,10 +418,8 @@ class Rooms:
         if not room.presence_changed:
             return
         room.presence_changed = False
-        board = room.board
         names = sorted({client.name for client in room.members})[: self._config.presence_names]
-        frame = Frame("presence", encode(Presence(board.room, len(room.members), names)))
-        self._send_all(room, frame, board.seq)
+        self._store.announce(Presence(room.board.room, len(room.members), names))
 
     def _send_progress(self, progress: Progress) -> None:
         room = self._rooms.get(progress.room)

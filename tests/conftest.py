@@ -1,12 +1,18 @@
-"""Fixtures: a server for each test that asks for one, and clients that are closed after it."""
+"""Fixtures: a server for each test that asks for one, and clients that are closed after it.
+
+The tests of the modules in `ON_EACH_STORE` run once on each kind of store, unless they are marked
+`embedded`.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.app import App
+from tests.support import redis
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.servers import serving
 
@@ -14,13 +20,45 @@ Serve = Callable[..., Awaitable[App]]
 Connect = Callable[..., Awaitable[TestClient]]
 
 
+ON_EACH_STORE = {
+    "tests.test_bad_input",
+    "tests.test_convergence",
+    "tests.test_doors",
+    "tests.test_races",
+    "tests.test_rooms",
+    "tests.test_store",
+    "tests.test_timeouts",
+}
+Settings = dict[str, Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store" in metafunc.fixturenames:
+        both = metafunc.module.__name__ in ON_EACH_STORE
+        only = metafunc.definition.get_closest_marker("embedded") or not both
+        metafunc.parametrize("store", ["sqlite"] if only else ["sqlite", "redis"], scope="module")
+
+
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Start servers with settings; they are stopped when the test ends."""
+def kept(store: str, tmp_path: Path) -> Settings:
+    """The settings of a log that outlives its server."""
+    return redis.settings() if store == "redis" else {"database": str(tmp_path / "jobs.db")}
+
+
+@pytest.fixture
+def new_log(store: str) -> Callable[[], Settings]:
+    """The settings of a new log, each time."""
+    return redis.settings if store == "redis" else dict
+
+
+@pytest.fixture
+async def serve(new_log: Callable[[], Settings]) -> AsyncIterator[Serve]:
+    """Start servers with settings, each with a log of its own; they are stopped when the test
+    ends."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> App:
-            return await stack.enter_async_context(serving(**settings))
+            return await stack.enter_async_context(serving(**new_log(), **settings))
 
         yield start
 

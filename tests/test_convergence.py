@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from server.app import App
-from tests.conftest import Connect
+from tests.conftest import Connect, Settings
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.replay import Dashboard
 from tests.support.servers import command, eventually, serving
@@ -83,9 +83,10 @@ async def snapshot_of(connect: Connect, app: App) -> Dashboard:
     return fresh
 
 
-async def test_all_converge_to_the_state_of_the_server(connect: Connect) -> None:
+async def test_all_converge_to_the_state_of_the_server(connect: Connect, kept: Settings) -> None:
     # Little is kept, so that some who come back are sent events and others a snapshot.
-    async with serving(rate_limit=0, history=100, replay=50, max_backlog=20_000) as app:
+    bounds = {"history": 100, "replay": 50, "max_backlog": 20_000}
+    async with serving(**kept, **bounds, rate_limit=0) as app:
         wanderers = [Wanderer(app, seed) for seed in range(DASHBOARDS)]
         done = asyncio.Event()
         wandering = [asyncio.create_task(wanderer.wander(done)) for wanderer in wanderers]

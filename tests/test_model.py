@@ -20,6 +20,7 @@ from server.app import App
 from server.board import Board
 from server.config import Config
 from server.protocol import LOG_EVENTS
+from tests.support import redis
 from tests.support.replay import replay_log
 from tests.support.servers import DEFAULTS, Clock, command, seen
 
@@ -32,9 +33,14 @@ TIMES = st.integers(1, 50)
 class Model(RuleBasedStateMachine):
     """The service and, beside it, what it should say."""
 
+    def log(self) -> dict[str, Any]:
+        """The settings of a new log that outlives its server."""
+        return {"database": str(Path(self.folder.name) / "jobs.db")}
+
     @initialize()
     def begin(self) -> None:
         self.folder = TemporaryDirectory()
+        self.settings = self.log()
         self.clock = Clock()
         self.runner = asyncio.Runner()
         self.running: dict[tuple[str, str], dict[str, Any]] = {}
@@ -170,8 +176,7 @@ class Model(RuleBasedStateMachine):
 
     def _start_server(self) -> None:
         async def start() -> App:
-            path = str(Path(self.folder.name) / "jobs.db")
-            app = App(config_with(database=path), now=self.clock)
+            app = App(config_with(**self.settings), now=self.clock)
             await app.start()
             return app
 
@@ -243,5 +248,14 @@ def by_run(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {job["run"]: job for job in jobs}
 
 
+class ModelOnRedis(Model):
+    """The same with the log in Redis."""
+
+    def log(self) -> dict[str, Any]:
+        return redis.settings()
+
+
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestModelOnRedis = ModelOnRedis.TestCase
+TestModelOnRedis.settings = TestModel.settings

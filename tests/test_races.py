@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from server.app import App
+from tests.conftest import Serve
+from tests.support import redis
 from tests.support.replay import replay_log
 from tests.support.servers import Clock, command, serving
 
@@ -45,12 +47,14 @@ def ends_of(events: list[dict[str, Any]]) -> Counter[str]:
     return Counter(event["run"] for event in events if event["event"] in ("killed", "finished"))
 
 
-@pytest.mark.parametrize("database", ["memory", "file"])
-async def test_one_end_for_each_run_whoever_races(tmp_path: Path, database: str) -> None:
-    path = ":memory:" if database == "memory" else str(tmp_path / "jobs.db")
-    rounds = ROUNDS if database == "memory" else ROUNDS // 10
+@pytest.mark.parametrize("place", ["memory", "file", "redis"])
+async def test_one_end_for_each_run_whoever_races(tmp_path: Path, place: str) -> None:
+    rounds = ROUNDS if place == "memory" else ROUNDS // 10
+    settings: dict[str, Any] = {"database": str(tmp_path / "jobs.db")} if place == "file" else {}
+    if place == "redis":
+        settings = redis.settings()
     clock, order = Clock(), random.Random(7)
-    async with serving(database=path, now=clock, history=100 * rounds) as app:
+    async with serving(**settings, now=clock, history=100 * rounds) as app:
         claims: list[Answer] = []
         for _ in range(rounds):
             _, answers = await race(app, clock, order)
@@ -84,22 +88,22 @@ def assert_true(claims: list[Answer], events: list[dict[str, Any]]) -> None:
             assert event.get("outcome") == job["outcome"]
 
 
-async def test_of_many_starts_of_one_connid_one_wins() -> None:
-    async with serving(rate_limit=0) as app:
-        for number in range(200):
-            starts = (command(app, "request", connid=str(number), time=60) for _ in range(20))
-            answers = await asyncio.gather(*starts)
-            (won,) = [answer for answer in answers if answer["ok"]]
-            lost = [answer for answer in answers if not answer["ok"]]
-            assert {answer["error"]["code"] for answer in lost} == {"conflict"}
-            assert {answer["job"]["run"] for answer in lost} == {won["job"]["run"]}
+async def test_of_many_starts_of_one_connid_one_wins(serve: Serve) -> None:
+    app = await serve(rate_limit=0)
+    for number in range(200):
+        starts = (command(app, "request", connid=str(number), time=60) for _ in range(20))
+        answers = await asyncio.gather(*starts)
+        (won,) = [answer for answer in answers if answer["ok"]]
+        lost = [answer for answer in answers if not answer["ok"]]
+        assert {answer["error"]["code"] for answer in lost} == {"conflict"}
+        assert {answer["job"]["run"] for answer in lost} == {won["job"]["run"]}
 
 
-async def test_a_caller_that_goes_away_leaves_the_truth_to_the_others() -> None:
-    async with serving(rate_limit=0) as app:
-        start = asyncio.create_task(command(app, "request", connid="a", time=60))
-        await asyncio.sleep(0)
-        start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
-        killed = await asyncio.wait_for(command(app, "kill", connid="a"), 5)
-        assert killed["result"] == "killed"
+async def test_a_caller_that_goes_away_leaves_the_truth_to_the_others(serve: Serve) -> None:
+    app = await serve(rate_limit=0)
+    start = asyncio.create_task(command(app, "request", connid="a", time=60))
+    await asyncio.sleep(0)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    killed = await asyncio.wait_for(command(app, "kill", connid="a"), 5)
+    assert killed["result"] == "killed"

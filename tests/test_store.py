@@ -7,6 +7,7 @@ import pytest
 from server.errors import RateLimited
 from server.limits import Bucket, weight
 from server.store.sqlite import CHUNKS, ROOMS, Batch, Database
+from tests.conftest import Settings
 from tests.support.servers import Clock, command, seen, serving
 
 
@@ -39,9 +40,9 @@ def test_rooms_are_found_by_seeks(database: Database) -> None:
     database.close()
 
 
-async def test_an_ended_job_is_the_same_after_a_restart(tmp_path: Path) -> None:
+async def test_an_ended_job_is_the_same_after_a_restart(kept: Settings) -> None:
     clock = Clock(1_700_000_000.123456)
-    settings = {"database": str(tmp_path / "jobs.db"), "now": clock}
+    settings = {**kept, "now": clock}
     async with serving(**settings) as app:
         job = (await command(app, "request", connid="a", time=60, lease=1.1))["job"]
         clock.now += 0.000001

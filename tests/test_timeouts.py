@@ -1,7 +1,6 @@
 """Timeouts and leases: a job never runs past its time, and never ends before it."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from server.app import App
 from server.jobs import Actor
 from server.store.schedule import SLACK
-from tests.conftest import Connect, Serve
+from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, serving
 
@@ -84,6 +83,7 @@ async def test_a_clock_that_is_set_forward_is_noticed(serve: Serve, connect: Con
     assert (await client.event("finished"))["outcome"] == "elapsed"
 
 
+@pytest.mark.embedded
 async def test_pending_jobs_take_no_tasks(serve: Serve) -> None:
     app = await serve(max_running_room=0)
     before = len(asyncio.all_tasks())
@@ -94,6 +94,7 @@ async def test_pending_jobs_take_no_tasks(serve: Serve) -> None:
     assert app.store.scheduled == 2_000
 
 
+@pytest.mark.embedded
 async def test_ended_jobs_do_not_stay_in_the_heap(app: App) -> None:
     for _ in range(3 * SLACK):
         await app.jobs.start("main", "a", 3600, ANA)
@@ -102,10 +103,10 @@ async def test_ended_jobs_do_not_stay_in_the_heap(app: App) -> None:
 
 
 async def test_what_came_due_while_the_server_was_away_ends_late(
-    tmp_path: Path, connect: Connect
+    kept: Settings, connect: Connect
 ) -> None:
     clock = Clock()
-    settings = {"database": str(tmp_path / "jobs.db"), "now": clock, "rate_limit": 0}
+    settings = {**kept, "now": clock, "rate_limit": 0}
     async with serving(**settings) as app:
         client = await connect(app.url)
         short = await start(client, "short", time=10)
@@ -125,10 +126,10 @@ async def test_what_came_due_while_the_server_was_away_ends_late(
 
 
 async def test_a_restart_gives_owners_time_to_renew_their_leases(
-    tmp_path: Path, connect: Connect
+    kept: Settings, connect: Connect
 ) -> None:
     clock = Clock()
-    settings = {"database": str(tmp_path / "jobs.db"), "now": clock, "rate_limit": 0}
+    settings = {**kept, "now": clock, "rate_limit": 0}
     async with serving(**settings) as app:
         client = await connect(app.url)
         job = await start(client, "a", time=1000, lease=5)

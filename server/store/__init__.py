@@ -12,7 +12,18 @@ from msgspec import UNSET, Raw, Struct
 
 from server.board import Board
 from server.config import Config
-from server.protocol import EndedJob, Finished, Job, Killed, LogEvent, Outcome, Progress, Via
+from server.errors import TooMany
+from server.protocol import (
+    EndedJob,
+    Finished,
+    Job,
+    Killed,
+    LogEvent,
+    Outcome,
+    Presence,
+    Progress,
+    Via,
+)
 
 
 class Entry(Struct, frozen=True):
@@ -99,23 +110,41 @@ class StoreError(Exception):
     """The store cannot be opened at all; the message says why, and what would help."""
 
 
+class Listener:
+    """Who hears what a store has to tell; by default nothing comes of it."""
+
+    def follow(self, entry: Entry) -> None:
+        """An entry of the log is durable, and its board shows it."""
+
+    def report(self, progress: Progress) -> None:
+        """A job has reported, and its board shows it."""
+
+    def present(self, presence: Presence) -> None:
+        """Who is in a room, of all who use the same log."""
+
+    def reset(self, room: str) -> None:
+        """A room's board was read anew, as there was no way from what it was."""
+
+    def reachable(self, reachable: bool) -> None:
+        """The log can be read and written again, or no longer."""
+
+
 class Store(ABC):
     """The durable log of every room, and the boards that it adds up to.
 
-    Every method that waits may raise `errors.Unavailable`, and has then changed nothing.
+    Every method that waits may raise `errors.Unavailable`, and has then changed nothing unless the
+    error says that this is unknown.
     """
 
     epoch: str
     """The id of this log: another one means that the positions of the old one say nothing."""
     now: Callable[[], float]
     """The clock that counts, in seconds since the Unix epoch."""
+    ready: bool = True
+    """Whether the log can be written, and what others write to it is heard."""
 
     @abstractmethod
-    async def open(
-        self,
-        on_entry: Callable[[Entry], None],
-        on_progress: Callable[[Progress], None],
-    ) -> None:
+    async def open(self, listener: Listener) -> None:
         """Read what is there; from then on tell each entry, in order, once it is durable.
 
         Raises `StoreError` when the store cannot be used.
@@ -163,6 +192,14 @@ class Store(ABC):
         """The room's board; it follows the log by itself and must not be changed."""
 
     @abstractmethod
+    async def seq(self, room: str) -> int:
+        """The seq at which a room stands. Does not fail after a change of that room."""
+
+    @abstractmethod
+    def announce(self, presence: Presence) -> None:
+        """Say who of this server's clients is in a room."""
+
+    @abstractmethod
     async def read(self, room: str, after: int) -> list[Entry] | None:
         """The entries of a room with a seq above `after`; None where not all are kept."""
 
@@ -177,11 +214,16 @@ class Store(ABC):
         """Up to `limit` ended jobs, newest first; those whose end has a seq below `before`."""
 
 
-def open_store(config: Config, now: Callable[[], float] = time.time) -> Store:
-    """The store that the settings ask for, not yet opened; `now` is this process's clock."""
+def open_store(config: Config, now: Callable[[], float] | None = None) -> Store:
+    """The store that the settings ask for, not yet opened; `now` is a clock to use in place of its
+    own."""
+    if config.redis_url:
+        from server.store.redis import RedisStore
+
+        return RedisStore(config, now)
     from server.store.embedded import EmbeddedStore
 
-    return EmbeddedStore(config, now)
+    return EmbeddedStore(config, now or time.time)
 
 
 def due_at(job: Job, renewed_at: float) -> float:
@@ -195,3 +237,12 @@ def ending(job: Job, seq: int, at: float, how: Kill | Finish) -> Killed | Finish
         return Killed(job.room, seq, at, job.connid, job.run, how.by, how.via, how.reason)
     late = True if how.late else UNSET
     return Finished(job.room, seq, at, job.connid, job.run, how.outcome, how.result, late)
+
+
+def too_many(config: Config, cap: str) -> TooMany:
+    """The refusal of a start by one of the caps: `running`, `room` or `rooms`."""
+    if cap == "running":
+        return TooMany(f"{config.max_running} jobs are running, and no more may")
+    if cap == "room":
+        return TooMany(f"{config.max_running_room} jobs run in this room, and no more may")
+    return TooMany(f"there are {config.max_rooms} rooms, and no more may be")

@@ -27,6 +27,7 @@ from server.protocol import (
     Job,
     Killed,
     LogEvent,
+    Presence,
     Progress,
     Reported,
     Started,
@@ -38,12 +39,14 @@ from server.store import (
     Due,
     EndJob,
     Entry,
+    Listener,
     ReportProgress,
     Stale,
     StartJob,
     StopJob,
     Store,
     ending,
+    too_many,
 )
 from server.store.schedule import Schedule
 from server.store.sqlite import Batch, Database
@@ -103,12 +106,8 @@ class EmbeddedStore(Store):
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def open(
-        self,
-        on_entry: Callable[[Entry], None],
-        on_progress: Callable[[Progress], None],
-    ) -> None:
-        self._on_entry, self._on_progress = on_entry, on_progress
+    async def open(self, listener: Listener) -> None:
+        self._listener = listener
         loaded = await self._in_thread(self._database.open)
         self.epoch = loaded.epoch
         self._boards, self._oldest = loaded.boards, loaded.oldest
@@ -184,6 +183,12 @@ class EmbeddedStore(Store):
         if board is None:
             board = self._empty[room] = Board(room)
         return board
+
+    async def seq(self, room: str) -> int:
+        return (await self.board(room)).seq
+
+    def announce(self, presence: Presence) -> None:
+        self._listener.present(presence)
 
     async def read(self, room: str, after: int) -> list[Entry] | None:
         if after < self._first_kept(room) - 1:
@@ -272,11 +277,11 @@ class EmbeddedStore(Store):
     def _check_caps(self, room: str) -> None:
         config = self._config
         if config.max_running and self._total >= config.max_running:
-            raise TooMany(f"{config.max_running} jobs are running, and no more may")
+            raise too_many(config, "running")
         if config.max_running_room and self._counts.get(room, 0) >= config.max_running_room:
-            raise TooMany(f"{config.max_running_room} jobs run in this room, and no more may")
+            raise too_many(config, "room")
         if config.max_rooms and room not in self._counts and len(self._counts) >= config.max_rooms:
-            raise TooMany(f"there are {config.max_rooms} rooms, and no more may be")
+            raise too_many(config, "rooms")
 
     def _count(self, room: str, change: int) -> None:
         self._counts[room] = self._counts.get(room, 0) + change
@@ -333,10 +338,10 @@ class EmbeddedStore(Store):
         for entry in ticket.entries:
             self._settle(entry.event)
             self._schedule.follow(entry.event)
-            self._on_entry(entry)
+            self._listener.follow(entry)
         if ticket.progress is not None:
             self._boards[ticket.progress.room].report(ticket.progress)
-            self._on_progress(ticket.progress)
+            self._listener.report(ticket.progress)
         if self._pending.get(ticket.key, (None, None))[1] is ticket:
             del self._pending[ticket.key]
         if ticket.future.done():

@@ -1,0 +1,17 @@
+-- The state of a room, ARGV[4], and the number of the feed at which it is that; the ARGV[5] jobs that
+-- ended last, newest first.
+local room = ARGV[4]
+local ended = {}
+for _, seq in ipairs(call('ZREVRANGE', P .. 'ends:' .. room, 0, tonumber(ARGV[5]) - 1)) do
+  local kind, run, _, body, job, report = entry(room, seq)
+  ended[#ended + 1] = {kind, body, job, report, call('HGET', P .. 'runs:' .. room, run) or ''}
+end
+return {
+  'ok',
+  tonumber(call('HGET', P .. 'meta', 'feed') or '0'),
+  tonumber(call('HGET', P .. 'rooms', room) or '0'),
+  call('HVALS', P .. 'running:' .. room),
+  call('HGETALL', P .. 'progress:' .. room),
+  ended,
+  call('HGETALL', P .. 'presence:' .. room),
+}

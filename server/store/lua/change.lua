@@ -1,0 +1,177 @@
+-- Check a change and make it, whole or not at all.
+--
+-- ARGV[4] to ARGV[6] are the node, its number for this change, and its first change that may not
+-- have been answered yet; ARGV[7] is when it is too late, ARGV[8] how many events a room keeps;
+-- ARGV[9] to ARGV[11] are what to do, the room and the connid.
+local node, id, floor = ARGV[4], ARGV[5], ARGV[6]
+local history = tonumber(ARGV[8])
+local what, room, connid = ARGV[9], ARGV[10], ARGV[11]
+local running, reports = P .. 'running:' .. room, P .. 'progress:' .. room
+local member = room .. ':' .. connid
+local SLACK = 100
+
+local done = P .. 'done:' .. node
+local known = call('HMGET', done, 'floor', id)
+if known[1] == floor and known[2] then
+  return cmsgpack.unpack(known[2])
+end
+if clock > tonumber(ARGV[7]) then
+  return {'late'}
+end
+
+local function stale(value)
+  return {'stale', value or '', value and call('HGET', reports, connid) or ''}
+end
+
+local function answer(reply)
+  if known[1] ~= floor then
+    call('DEL', done)
+    call('HSET', done, 'floor', floor)
+    call('EXPIRE', done, 60)
+  end
+  call('HSET', done, id, cmsgpack.pack(reply))
+  return reply
+end
+
+-- Cut a log back to what is kept, and with it what is known of the jobs that ended there.
+local function trim(log, surplus, seq)
+  for _, item in ipairs(call('XRANGE', log, '-', '+', 'COUNT', surplus)) do
+    local kind, run, of = string.match(item[2][2], '^(%S+) (%S+) ([^\n]*)\n')
+    if kind == 'killed' or kind == 'finished' then
+      local at = string.match(item[1], '^%d+')
+      call('ZREM', P .. 'ended:' .. room, of .. '\0' .. string.format('%016d', at))
+      call('HDEL', P .. 'runs:' .. room, run)
+    end
+  end
+  local last = seq - history
+  call('ZREMRANGEBYSCORE', P .. 'ends:' .. room, '-inf', last)
+  call('XTRIM', log, 'MINID', (last + 1) .. '-0')
+end
+
+-- Append an event to the room's log.
+local function write(kind, run, rest, job, report)
+  local log = P .. 'log:' .. room
+  local seq = call('HINCRBY', P .. 'rooms', room, 1)
+  local body = '{"room":"' .. room .. '","seq":' .. seq .. ',"at":' .. instant(now) .. ',' .. rest
+  local text = kind .. ' ' .. run .. ' ' .. connid .. '\n' .. body
+  if job then
+    call('XADD', log, seq .. '-0', 'e', text, 'j', job, 'p', report)
+  else
+    call('XADD', log, seq .. '-0', 'e', text)
+  end
+  local length = call('XLEN', log)
+  if length > history + SLACK then
+    trim(log, length - history, seq)
+  end
+  return seq, {kind, seq, body, job, report}
+end
+
+local function schedule(deadline, lease)
+  local due = deadline
+  if lease ~= '-' then
+    due = math.min(deadline, now + tonumber(lease))
+    call('HSET', P .. 'renewed', member, instant(now))
+  end
+  call('ZADD', P .. 'due', instant(due), member)
+end
+
+local function finish(value, kind, before, after)
+  local start, run, _, _, job = parts(value)
+  local report = call('HGET', reports, connid) or ''
+  local seq, event = write(kind, run, before .. '"run":"' .. run .. '"' .. after, job, report)
+  call('HDEL', running, connid)
+  call('HDEL', reports, connid)
+  call('HDEL', P .. 'renewed', member)
+  call('ZREM', P .. 'due', member)
+  call('ZADD', P .. 'ends:' .. room, seq, seq)
+  call('ZADD', P .. 'ended:' .. room, 0, connid .. '\0' .. string.format('%016d', seq))
+  call('HSET', P .. 'runs:' .. room, run, seq .. ' ' .. kind .. ' ' .. start)
+  return event
+end
+
+-- Put events into the feed: when all is done, as each says when the next job is due.
+local function tell_all(events)
+  local number
+  for _, event in ipairs(events) do
+    number = tell(event[1] .. ' ' .. room .. ' ' .. event[2], event[3])
+  end
+  return answer({'ok', number, events})
+end
+
+local function full(current)
+  local total, most, rooms = tonumber(ARGV[19]), tonumber(ARGV[20]), tonumber(ARGV[21])
+  if total > 0 and call('ZCARD', P .. 'due') >= total then
+    return 'running'
+  end
+  if most > 0 and call('HLEN', running) >= most then
+    return 'room'
+  end
+  if rooms > 0 and call('HEXISTS', P .. 'rooms', room) == 0
+      and call('HLEN', P .. 'rooms') >= rooms then
+    return 'rooms'
+  end
+end
+
+local current = call('HGET', running, connid)
+
+if what == 'start' then
+  local run, time, lease, before, after = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+  local events = {}
+  if current and ARGV[17] == '' then
+    return stale(current)
+  elseif current then
+    events[1] = finish(current, 'killed', ARGV[17], ARGV[18])
+  else
+    local cap = full()
+    if cap then
+      return {'full', cap}
+    end
+  end
+  local deadline = now + tonumber(time)
+  local times = '"started_at":' .. instant(now) .. ',"deadline":' .. instant(deadline)
+  local job = before .. times .. after
+  local seq, event = write('started', run, '"job":' .. job .. '}')
+  local head = seq .. ' ' .. run .. ' ' .. instant(deadline) .. ' ' .. lease
+  call('HSET', running, connid, head .. ' ' .. job)
+  schedule(deadline, lease)
+  events[#events + 1] = event
+  return tell_all(events)
+end
+
+if what == 'stop' then
+  local run, before, after, exit = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+  local state = call('HGET', P .. 'runs:' .. room, run)
+  if not state or not string.match(state, '^%d+ killed %d+$') then
+    return stale(current)
+  end
+  local seq, event = write('stopped', run, before .. '"run":"' .. run .. '"' .. after)
+  -- Writing may have cut the log, and the end with it.
+  if call('HEXISTS', P .. 'runs:' .. room, run) == 1 then
+    state = state .. ' ' .. seq .. ' ' .. exit .. ' ' .. instant(now)
+    call('HSET', P .. 'runs:' .. room, run, state)
+  end
+  return tell_all({event})
+end
+
+-- What remains concerns one running job: of the run that is named, if one is.
+local expected = ARGV[12]
+if not current then
+  return stale(current)
+end
+local _, run, deadline, lease = parts(current)
+if expected ~= '' and expected ~= run then
+  return stale(current)
+end
+
+if what == 'end' then
+  return tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
+end
+
+-- A report.
+call('HSET', reports, connid, ARGV[13])
+if lease ~= '-' then
+  schedule(tonumber(deadline), lease)
+end
+local seq = call('HGET', P .. 'rooms', room)
+local body = '{"room":"' .. room .. '","at":' .. instant(now) .. ',' .. ARGV[14]
+return answer({'ok', tell('progress ' .. room .. ' ' .. seq, body), {}, tonumber(seq)})

@@ -1,0 +1,711 @@
+"""The store that many servers share: Redis decides by scripts, and every node follows its feed.
+
+A change is one script: it checks, changes, takes the next seq and appends the event to the room's
+log and to the feed, whole or not at all. The feed is one stream for all rooms; its entries are
+numbered without holes, so that a node knows when it has missed any. A node holds the boards of the
+rooms that it was asked for, and brings them forward by what it hears; a command is answered when
+the node has heard what came of it.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+
+from server.board import ENDED_SHOWN, Board
+from server.config import Config
+from server.errors import CommandError, Unavailable
+from server.protocol import (
+    EndedJob,
+    Finished,
+    Job,
+    Killed,
+    LogEvent,
+    Presence,
+    Progress,
+    encode,
+)
+from server.store import (
+    Change,
+    Due,
+    Entry,
+    Listener,
+    ReportProgress,
+    Stale,
+    StartJob,
+    Store,
+    StoreError,
+    scripts,
+)
+from server.store.feed import Feed, Item, Missed
+from server.store.link import LOST, Ask, Orders, connections, evaluate, place
+from server.store.scripts import Arg
+
+log = logging.getLogger(__name__)
+
+OLDEST = (6, 2)
+"""The first version of Redis that has all that the scripts use."""
+STEP = 0.2
+"""Seconds that a node leaves each node before it to end what is due."""
+LAST = 3
+"""Nodes before it that a node waits for at the most."""
+
+
+class SharedBoard(Board):
+    """A board that is brought forward by the feed, from a number on; and who is in the room."""
+
+    __slots__ = ("number", "parts")
+
+    def __init__(self, room: str) -> None:
+        super().__init__(room)
+        self.number = 0
+        self.parts: dict[str, Presence] = {}
+
+    def take(self, other: "SharedBoard") -> None:
+        """Become what another board of the same room is."""
+        self.seq, self.running, self.ended = other.seq, other.running, other.ended
+        self.number, self.parts = other.number, other.parts
+
+
+class Loading(Struct, eq=False):
+    """A board that is being read, and what the feed says meanwhile."""
+
+    task: "asyncio.Task[SharedBoard] | None" = None
+    heard: list[Item] = []
+    void: bool = True
+    """Whether it has to be read, or read again."""
+
+
+class Told(Struct, eq=False):
+    """A change that is made, and is answered when the feed has come to its number."""
+
+    number: int
+    future: Future[list[Entry]]
+    entries: list[Entry]
+    deadline: float
+
+
+class Clock:
+    """The time by Redis's clock, from this process's own clock and how far that is off."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset
+
+    def learn(self, told: float, asked_at: float) -> None:
+        """Redis said that it was `told` between `asked_at` and now, by the monotonic clock."""
+        least, most = told - time.monotonic(), told - asked_at
+        if not least <= self._offset <= most:
+            self._offset = (least + most) / 2
+
+
+class RedisStore(Store):
+    """Redis at `REDIS_URL`."""
+
+    def __init__(self, config: Config, now: Callable[[], float] | None = None) -> None:
+        """A test may set the clock by `now`; else Redis's own counts."""
+        self._config = config
+        self._clock = Clock()
+        self._given = now
+        self.now = now or self._clock.now
+        self.ready = False
+        # Sorts by age, so that all agree on who comes first.
+        self.node = f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
+        self._prefix = f"{{{config.redis_prefix}}}:"
+        self._pool = connections(config)
+        # Apart, so that a big answer does not hold up the changes.
+        self._orders = Orders(self._pool, config.redis_timeout)
+        self._questions = Orders(self._pool, config.redis_timeout)
+        self._lines: list[asyncio.Task[None]] = []
+        self._feed = Feed(
+            self._pool, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
+        )
+        self._boards: WeakValueDictionary[str, SharedBoard] = WeakValueDictionary()
+        # Keeps the boards that were asked for of late, and when they were.
+        self._asked: dict[str, tuple[SharedBoard, float]] = {}
+        self._loading: dict[str, Loading] = {}
+        self._seqs: dict[str, int] = {}
+        self._told: deque[Told] = deque()
+        self._changes = 0
+        self._here: dict[str, Presence] = {}
+        self._nodes: list[str] = [self.node]
+        self._due: float | None = None
+        self._due_changed = asyncio.Event()
+        # The number of the feed as of which `_due` is known.
+        self._due_number = 0
+        self._heard_at = 0.0
+        # Who waits until a board has come to a seq.
+        self._awaited: list[tuple[Board, int, Future[None]]] = []
+        self._beat_now = asyncio.Event()
+        # Set when the log may be another than before, and when some of the feed was missed.
+        self._doubtful = False
+        self._missed = False
+        # What was told of whether the log is in reach, and what is about to be.
+        self._reachable = True
+        self._telling: asyncio.TimerHandle | None = None
+        self._told_timer: asyncio.TimerHandle | None = None
+        self._unannounced = False
+        self._closed = False
+        self._stopped = False
+        self.takes = 0
+        self.takes_in_vain = 0
+
+    async def open(self, listener: Listener) -> None:
+        self._listener = listener
+        self._lines = [
+            asyncio.create_task(orders.run()) for orders in (self._orders, self._questions)
+        ]
+        try:
+            info = (await self._ask("INFO", "server")).decode()
+            version = info.partition("redis_version:")[2].split("\r")[0]
+            if tuple(map(int, version.split(".")[:2])) < OLDEST:
+                raise StoreError(f"Redis is version {version}, and 6.2 or newer is needed")
+            await self._begin()
+            await self._beat()
+        except (StoreError, Unavailable) as error:
+            await self._end()
+            if isinstance(error, StoreError):
+                raise
+            why = self._questions.trouble or error
+            raise StoreError(f"Redis at {place(self._config)} cannot be used: {why}") from error
+        self._heard_at = asyncio.get_running_loop().time()
+        self.ready = True
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self._live())
+                for line in self._lines:
+                    tasks.create_task(self._watch(line))
+        finally:
+            await self._end()
+
+    async def _watch(self, line: "asyncio.Task[None]") -> None:
+        await asyncio.shield(line)
+
+    async def _end(self) -> None:
+        """Let go of all connections and timers."""
+        for timer in (self._telling, self._told_timer):
+            if timer is not None:
+                timer.cancel()
+        for line in self._lines:
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+        await self._feed.line.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._orders.rest()
+        while self._told:
+            await asyncio.wait([self._told[-1].future])
+        with suppress(Unavailable):
+            await self._call("bye", self.node)
+        self._stopped = True
+        await self._questions.rest()
+
+    def submit(self, change: Change) -> Future[list[Entry]]:
+        loop = asyncio.get_running_loop()
+        future: Future[list[Entry]] = loop.create_future()
+        deadline = loop.time() + self._config.redis_timeout
+        if self._closed:
+            refuse(future, Unavailable("the server is stopping"))
+            return future
+        if len(self._orders) >= self._config.max_pending:
+            refuse(future, Unavailable("too many commands are waiting to be written"))
+            return future
+
+        def take(reply: Any, error: Exception | None) -> None:
+            if error is not None:
+                refuse(future, error)
+                return
+            try:
+                self._check(reply)
+                entries = scripts.changed(reply, self._config)
+            except (Stale, CommandError) as refusal:
+                refuse(future, refusal)
+                return
+            room = room_of(change)
+            self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
+            self._answer(Told(reply[1], future, entries, deadline))
+
+        self._changes += 1
+        # Later than this it is not done any more: it may have been answered `unavailable`.
+        latest = repr(self._clock.now() + 0.75 * self._config.redis_timeout)
+        args = scripts.arguments(change, self._config)
+        # The turn is filled in when it is sent.
+        fixed = (self.node, self._changes, 0, latest, self._config.history)
+        self._orders.ask(Ask(self._evaluate("change", *fixed, *args), take, deadline, change=True))
+        return future
+
+    async def take_due(self, limit: int) -> list[Due]:
+        if self._due is None or self._due + self._patience() > self.now():
+            return []
+        try:
+            reply = await self._order("take", limit, repr(self._config.redis_claim))
+        except Unavailable:
+            await asyncio.sleep(self._config.retry_interval)
+            return []
+        self._due_number = min(self._due_number, reply[4] - 1)
+        self._learn_due(reply[1], reply[4])
+        due = scripts.taken(reply)
+        self.takes += 1
+        self.takes_in_vain += not due
+        return due
+
+    async def until_due(self, most: float) -> None:
+        self._due_changed.clear()
+        delay = most
+        if self._due is not None:
+            delay = min(most, max(0.0, self._due + self._patience() - self.now()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._due_changed.wait()
+
+    async def counts(self) -> Mapping[str, int]:
+        reply = await self._call("counts")
+        return {room.decode(): number for room, number in scripts.pairs(reply[1]).items()}
+
+    async def running(self, room: str, connid: str) -> Job | None:
+        return scripts.looked(await self._order("look", room, connid))
+
+    async def ended(self, room: str, connid: str, run: str | None = None) -> EndedJob | None:
+        reply = await self._call("history", room, connid, run or "", "", 1)
+        for job in scripts.ended(reply[1]):
+            if job.connid == connid:
+                return job
+        return None
+
+    async def board(self, room: str) -> Board:
+        board = self._boards.get(room)
+        if board is None:
+            board = await self._load(room)
+        else:
+            await self._reach(board, await self._seq(room))
+        self._asked[room] = board, asyncio.get_running_loop().time()
+        return board
+
+    async def seq(self, room: str) -> int:
+        board = self._boards.get(room)
+        if board is not None:
+            return board.seq
+        return self._seqs[room] if room in self._seqs else await self._seq(room)
+
+    def announce(self, presence: Presence) -> None:
+        self._here[presence.room] = presence
+        self._announce(presence)
+
+    async def read(self, room: str, after: int) -> list[Entry] | None:
+        reply = await self._call("log", room, after, self._config.history)
+        return None if reply[0] == b"gone" else scripts.logged(reply[1])
+
+    async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
+        entries = scripts.entries((await self._call("run", room, connid, run))[1])
+        board = self._boards.get(room)
+        if board is not None and entries:
+            await self._reach(board, entries[-1].event.seq)
+        return entries
+
+    async def history(
+        self, room: str, connid: str | None, before: int | None, limit: int
+    ) -> list[EndedJob]:
+        asked = (connid or "", "", "" if before is None else before, limit)
+        return scripts.ended((await self._call("history", room, *asked))[1])
+
+    # What is asked of Redis.
+
+    def _evaluate(self, name: str, *args: Arg, epoch: str | None = None) -> list[Arg]:
+        now = "" if self._given is None else repr(self._given())
+        fixed = (epoch or self.epoch, now, self._config.redis_feed)
+        return evaluate(name, self._prefix, *fixed, *args)
+
+    async def _order(self, name: str, *args: Arg) -> Any:
+        """Run a script after all changes that were asked for before."""
+        return self._check(await self._put(self._orders, self._evaluate(name, *args)))
+
+    async def _call(self, name: str, *args: Arg, epoch: str | None = None) -> Any:
+        """Run a script that only reads."""
+        return self._check(await self._ask(*self._evaluate(name, *args, epoch=epoch)))
+
+    async def _ask(self, *command: Arg) -> Any:
+        """Give a command that only reads."""
+        if self._stopped:
+            raise Unavailable("the server is stopping")
+        return await self._put(self._questions, list(command))
+
+    def _put(self, orders: Orders, command: list[Arg]) -> Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: Future[Any] = loop.create_future()
+
+        def take(reply: Any, error: Exception | None) -> None:
+            if error is not None:
+                refuse(future, error)
+            elif not future.done():
+                future.set_result(reply)
+
+        orders.ask(Ask(command, take, loop.time() + self._config.redis_timeout))
+        return future
+
+    async def _seq(self, room: str) -> int:
+        return int(await self._ask("HGET", f"{self._prefix}rooms", room) or 0)
+
+    def _check(self, reply: Any) -> Any:
+        if reply[0] == b"epoch":
+            self._doubtful = True
+            raise Unavailable("the store has lost its data, and begins anew; nothing was changed")
+        if reply[0] == b"late":
+            raise Unavailable("the store took too long; nothing was changed")
+        return reply
+
+    # Signs of life.
+
+    async def _live(self) -> None:
+        """Say again and again that this node lives, until cancelled."""
+        while True:
+            try:
+                await self._beat()
+            except Unavailable as error:
+                log.warning("no sign of life could be given: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._config.redis_heartbeat):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
+            self._let_go()
+
+    async def _beat(self) -> None:
+        asked_at = time.monotonic()
+        reply = await self._call("beat", self.node, repr(self._config.redis_deaf))
+        self._clock.learn(float(reply[2]), asked_at)
+        self._nodes = [node.decode() for node in reply[4]]
+        self._learn_due(reply[5], reply[1])
+        if not reply[3] or self._unannounced:
+            self._unannounced = False
+            for presence in list(self._here.values()):
+                self._announce(presence)
+
+    def _announce(self, presence: Presence) -> None:
+        def take(reply: Any, error: Exception | None) -> None:
+            if error is not None or reply[0] != b"ok":
+                self._unannounced = True
+            elif not presence.watching and self._here.get(presence.room) is presence:
+                del self._here[presence.room]
+
+        what = (self.node, presence.room, presence.watching, encode(presence))
+        deadline = asyncio.get_running_loop().time() + self._config.redis_timeout
+        self._orders.ask(Ask(self._evaluate("present", *what), take, deadline))
+
+    def _patience(self) -> float:
+        """Seconds that this node leaves to others to end what is due."""
+        before = sum(node < self.node for node in self._nodes)
+        return STEP * min(before, LAST)
+
+    def _learn_due(self, due: bytes, number: int) -> None:
+        """When the next job is due, as of a number of the feed."""
+        if number > self._due_number:
+            self._due, self._due_number = float(due) if due else None, number
+            self._due_changed.set()
+
+    def _let_go(self) -> None:
+        """Hold no longer the boards that nobody has asked for of late."""
+        oldest = asyncio.get_running_loop().time() - self._config.redis_keep
+        for room, (_, at) in list(self._asked.items()):
+            if at < oldest:
+                del self._asked[room]
+
+    # What is heard.
+
+    async def _follow(self) -> None:
+        """Follow the feed, and find the way back to it, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._find_back()
+                self._heard_at = loop.time()
+                self._beat_now.set()
+                while not self._doubtful:
+                    for item in await self._feed.read():
+                        self._hear(item)
+                    self._settle()
+                    if loop.time() - self._heard_at > self._config.redis_deaf:
+                        raise TimeoutError("this server does not hear itself")
+            except (*LOST, Unavailable, Missed) as error:
+                self._missed = self._missed or isinstance(error, Missed)
+                self._lose_sight()
+                await self._feed.line.lost(error)
+
+    async def _find_back(self) -> None:
+        """Make sure that the feed goes on from where this node is, or begin anew with it."""
+        self._doubtful = False
+        feed = self._feed
+        epoch, number = await self._meta()
+        known = epoch == self.epoch
+        found = await self._entry(feed.position) if known else b""
+        if known and not self._missed and found == feed.last and number >= feed.position:
+            return
+        if known and (number < feed.position or found not in (b"", feed.last)):
+            log.warning("Redis has lost what it knew last: its log gets a new epoch")
+            await self._call("renew", secrets.token_hex(8))
+            known = False
+        await (self._mend_all() if known else self._begin_anew())
+        self._missed = False
+
+    async def _begin(self) -> None:
+        """Begin with the log that is there, at the end of its feed."""
+        self.epoch, self._feed.position = await self._meta()
+        self._feed.last = await self._entry(self._feed.position)
+
+    async def _begin_anew(self) -> None:
+        """Begin with another log, to whose boards nothing leads from the old ones."""
+        epoch, position = await self._meta()
+        last = await self._entry(position)
+        replies = {}
+        for room in list(self._boards):
+            replies[room] = await self._call("board", room, ENDED_SHOWN, epoch=epoch)
+        # From here on nothing may wait: a client must not be sent an old board with a new epoch.
+        self.epoch, self._feed.position, self._feed.last = epoch, position, last
+        self._seqs.clear()
+        self._due_number = 0
+        self._void()
+        for room, board in list(self._boards.items()):
+            if room in replies:
+                fill(board, replies[room])
+                self._listener.reset(room)
+            else:
+                del self._boards[room]
+        self._asked.clear()
+
+    async def _mend_all(self) -> None:
+        """Bring all boards forward by their logs, as the feed no longer does."""
+        log.warning("this server has missed some of the feed, and reads its rooms anew")
+        _, position = await self._meta()
+        self._feed.position, self._feed.last = position, await self._entry(position)
+        self._void()
+        for room, board in list(self._boards.items()):
+            await self._mend(room, board)
+
+    async def _mend(self, room: str, board: SharedBoard) -> None:
+        fresh = SharedBoard(room)
+        fill(fresh, await self._call("board", room, ENDED_SHOWN))
+        entries = await self.read(room, board.seq)
+        if entries is None:
+            board.take(fresh)
+            self._listener.reset(room)
+            return
+        for entry in entries:
+            if entry.event.seq <= fresh.seq:
+                self._apply(board, entry.event, entry.body)
+        for connid, job in fresh.running.items():
+            if job.progress is not None and job.progress != board.running[connid].progress:
+                what = (job.progress.done, job.progress.note)
+                self._report(board, Progress(room, self.now(), connid, job.run, *what))
+        board.take(fresh)
+        self._tell_presence(board)
+
+    def _void(self) -> None:
+        """Have boards that are being read be read again: the feed was left meanwhile."""
+        for loading in self._loading.values():
+            loading.void = True
+
+    async def _meta(self) -> tuple[str, int]:
+        """The epoch, which begins when there is none, and the last number of the feed."""
+        key = f"{self._prefix}meta"
+        await self._ask("HSETNX", key, "epoch", secrets.token_hex(8))
+        epoch, number = await self._ask("HMGET", key, "epoch", "feed")
+        return epoch.decode(), int(number or 0)
+
+    async def _entry(self, number: int) -> bytes:
+        """An entry of the feed, empty when it is not there."""
+        found = await self._ask("XRANGE", self._feed.key, f"{number}-0", f"{number}-0")
+        text: bytes = found[0][1][1] if found else b""
+        return text
+
+    async def _load(self, room: str) -> SharedBoard:
+        """Read a board, once for all who ask for it meanwhile."""
+        loading = self._loading.get(room)
+        if loading is None:
+            loading = self._loading[room] = Loading()
+            loading.task = asyncio.create_task(self._read_board(room, loading))
+            loading.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        assert loading.task is not None
+        return await asyncio.shield(loading.task)
+
+    async def _read_board(self, room: str, loading: Loading) -> SharedBoard:
+        try:
+            while loading.void:
+                loading.void = False
+                loading.heard.clear()
+                reply = await self._call("board", room, ENDED_SHOWN)
+            board = SharedBoard(room)
+            fill(board, reply)
+            self._boards[room] = board
+            for item in loading.heard:
+                self._bring(board, item)
+            return board
+        finally:
+            del self._loading[room]
+
+    async def _reach(self, board: Board, seq: int) -> None:
+        """Wait until a board has come to a seq."""
+        if board.seq >= seq:
+            return
+        loop = asyncio.get_running_loop()
+        future: Future[None] = loop.create_future()
+        late = Unavailable("the store cannot be followed")
+        timer = loop.call_later(self._config.redis_timeout, refuse, future, late)
+        self._awaited.append((board, seq, future))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    def _hear(self, item: Item) -> None:
+        self._learn_due(item.due, item.number)
+        if item.seq:
+            self._seqs[item.room] = item.seq
+        if item.kind == "beat":
+            if item.body.decode() == self.node:
+                self._hear_itself()
+        elif item.kind == "gone":
+            self._forget_node(item.body.decode())
+        elif item.room in self._loading:
+            self._loading[item.room].heard.append(item)
+        else:
+            board = self._boards.get(item.room)
+            if board is not None:
+                self._bring(board, item)
+
+    def _bring(self, board: SharedBoard, item: Item) -> None:
+        """Bring a board forward by what was heard, unless it has that already."""
+        if item.number <= board.number:
+            return
+        if item.kind == Progress.name:
+            self._report(board, scripts.decode_progress(item.body))
+        elif item.kind == Presence.name:
+            node, _, body = item.body.partition(b" ")
+            part = scripts.decode_presence(body)
+            board.parts.pop(node.decode(), None)
+            if part.watching:
+                board.parts[node.decode()] = part
+            self._tell_presence(board)
+        elif item.seq > board.seq:
+            self._apply(board, scripts.decode_event[item.kind](item.body), item.body)
+
+    def _apply(self, board: SharedBoard, event: LogEvent, body: bytes) -> None:
+        if event.seq != board.seq + 1:
+            raise Missed(f"{board.room}: event {event.seq} does not follow {board.seq}")
+        board.apply(event)
+        ended = board.ended[-1] if isinstance(event, Killed | Finished) else None
+        self._listener.follow(Entry(event, body, ended))
+
+    def _report(self, board: SharedBoard, progress: Progress) -> None:
+        board.report(progress)
+        self._listener.report(progress)
+
+    def _forget_node(self, node: str) -> None:
+        for board in list(self._boards.values()):
+            if board.parts.pop(node, None) is not None:
+                self._tell_presence(board)
+
+    def _tell_presence(self, board: SharedBoard) -> None:
+        watching = sum(part.watching for part in board.parts.values())
+        names = sorted({name for part in board.parts.values() for name in part.names})
+        shown = names[: self._config.presence_names]
+        self._listener.present(Presence(board.room, watching, shown))
+
+    def _hear_itself(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if not self.ready:
+            self.ready = True
+            if not self._reachable:
+                self._tell_reachable(True)
+
+    def _lose_sight(self) -> None:
+        """This node does not hear any more; what is mended at once is not worth telling."""
+        self.ready = False
+        if self._telling is None and self._reachable:
+            loop = asyncio.get_running_loop()
+            wait = self._config.redis_heartbeat
+            self._telling = loop.call_later(wait, self._tell_reachable, False)
+
+    def _tell_reachable(self, reachable: bool) -> None:
+        self._telling = None
+        self._reachable = reachable
+        self._listener.reachable(reachable)
+
+    def _answer(self, told: Told) -> None:
+        """Answer a change once this node has heard of it; at its deadline at the latest."""
+        if told.number <= self._feed.position:
+            give(told)
+            return
+        self._told.append(told)
+        if self._told_timer is None:
+            self._answer_late()
+
+    def _answer_late(self) -> None:
+        self._told_timer = None
+        loop = asyncio.get_running_loop()
+        while self._told and self._told[0].deadline <= loop.time():
+            give(self._told.popleft())
+        if self._told:
+            self._told_timer = loop.call_at(self._told[0].deadline, self._answer_late)
+
+    def _settle(self) -> None:
+        """Answer those who have waited for what was heard by now."""
+        while self._told and self._told[0].number <= self._feed.position:
+            give(self._told.popleft())
+        if self._awaited:
+            waiting, self._awaited = self._awaited, []
+            for board, seq, future in waiting:
+                if future.done():
+                    continue
+                if board.seq >= seq:
+                    future.set_result(None)
+                else:
+                    self._awaited.append((board, seq, future))
+
+
+def give(told: Told) -> None:
+    if not told.future.done():  # Whoever asked may have been cancelled; the change stands.
+        told.future.set_result(told.entries)
+
+
+def refuse(future: Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
+        future.exception()
+
+
+def fill(board: SharedBoard, reply: list[Any]) -> None:
+    """Bring a board to what a script has read."""
+    scripts.fill(board, reply)
+    board.number = reply[1]
+    parts = scripts.pairs(reply[6])
+    board.parts = {node.decode(): scripts.decode_presence(part) for node, part in parts.items()}
+
+
+def room_of(change: Change) -> str:
+    """The room that a change is in."""
+    if isinstance(change, StartJob):
+        return change.job.room
+    return change.progress.room if isinstance(change, ReportProgress) else change.room
+
+
+def seq_of(reply: list[Any]) -> int:
+    """The seq at which the room stands after a change."""
+    events = reply[2]
+    seq: int = events[-1][1] if events else reply[3]
+    return seq

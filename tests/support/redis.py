@@ -1,0 +1,109 @@
+"""Redis servers for the tests: one that all share, and others that can be killed and paused."""
+
+import asyncio
+import atexit
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.support.load import free_port
+
+PATIENCE = 20
+"""Seconds that a server may take to start."""
+
+
+class RedisServer:
+    """A Redis process on a port of its own; with a folder it keeps its data there."""
+
+    def __init__(self, folder: Path, *, keeps: bool = False, options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._options = (*(KEEPS if keeps else FORGETS), *options)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> "RedisServer":
+        where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        with (self.folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["redis-server", *where, *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + PATIENCE
+        while not listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise AssertionError((self.folder / "redis.log").read_text()[-500:])
+            time.sleep(0.01)
+        return self
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
+
+    async def call(self, *command: Any) -> bytes:
+        """Give it one command on a connection of its own; the answer as it comes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(" ".join(map(str, command)).encode() + b"\r\n")
+        answer = await asyncio.wait_for(reader.readline(), PATIENCE)
+        writer.close()
+        await writer.wait_closed()
+        return answer.strip()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> "RedisServer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+KEEPS = ("--appendonly", "yes", "--save", "")
+FORGETS = ("--appendonly", "no", "--save", "")
+
+
+@cache
+def shared() -> RedisServer:
+    """The server for all tests that leave it in peace, each with a prefix of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="hourglass-redis-"))
+    server = RedisServer(folder)
+
+    def end() -> None:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return server.start()
+
+
+def settings() -> dict[str, Any]:
+    """The settings for a log of its own on the shared server."""
+    place = {"redis_url": shared().url, "redis_prefix": secrets.token_hex(6)}
+    return {**place, "transports": "websocket,polling"}
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
