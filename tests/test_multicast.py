@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 from aiohttp import WSMsgType
@@ -77,9 +78,10 @@ async def test_one_that_does_not_read_misses_nothing_and_holds_up_nobody(
     serve: Serve, connect: Connect
 ) -> None:
     app = await serve(rate_limit=0, max_backlog=2**24, presence_interval=0.05)
-    async with wire(app, "{}", buffer=4096) as slow:
+    async with wire(app, "{}", buffer=16_384) as slow:
         reader = await connect(app.url)
         await reader.event("presence", watching=2)
+        narrow(app)
         room = app.rooms._rooms["main"]
         assert not room.others
         slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -98,17 +100,27 @@ async def test_one_that_does_not_read_misses_nothing_and_holds_up_nobody(
         assert (await said(slow, "started last"))[-1:] == ["started last"]
 
 
+def narrow(app: App) -> list[Connection]:
+    """The connections, with as little room in the kernel for what they are sent as there can be."""
+    connections = list(app.sockets.driver.connections)
+    for connection in connections:
+        assert connection._transport is not None
+        door = connection._transport.get_extra_info("socket")
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return connections
+
+
 async def big(app: App, connid: str) -> None:
     await command(app, "request", connid=connid, time=600, note="x" * 500)
 
 
 async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -> None:
     app = await serve(rate_limit=0, ping_interval=1, ping_timeout=1, max_running_room=0)
-    await asyncio.gather(*(big(app, str(number)) for number in range(8_000)))
-    async with wire(app, '{"rooms":[]}', buffer=4096) as client:
+    await asyncio.gather(*(big(app, str(number)) for number in range(2_000)))
+    async with wire(app, '{"rooms":[]}', buffer=16_384) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (connection,) = narrow(app)
         client.writer.write(commands(("join", {"room": "main"})))
-        (connection,) = app.sockets.driver.connections
         await eventually(lambda: connection.clogged)
         client.send(WSMsgType.PING, b"first")
         client.send(WSMsgType.PING, b"second")
@@ -125,11 +137,11 @@ async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -
 
 async def test_one_that_asks_without_reading_is_heard_no_more(serve: Serve) -> None:
     app = await serve(rate_limit=0, max_running_room=0)
-    await asyncio.gather(*(big(app, str(number)) for number in range(8_000)))
-    async with wire(app, '{"rooms":[]}', buffer=4096) as client:
+    await asyncio.gather(*(big(app, str(number)) for number in range(2_000)))
+    async with wire(app, '{"rooms":[]}', buffer=16_384) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (connection,) = narrow(app)
         client.writer.write(commands(("join", {"room": "main"})))
-        (connection,) = app.sockets.driver.connections
         await eventually(lambda: connection.clogged)
         before = connection.backlog()
         for _ in range(5000):
