@@ -1,4 +1,7 @@
-"""`python -m server`: flags and environment become a `Config`, and the server runs with it."""
+"""`python -m server`: flags and environment become a `Config`, and the server runs with it.
+
+`python -m server token` prints a token for those who are to be let in.
+"""
 
 import argparse
 import asyncio
@@ -8,24 +11,49 @@ import logging
 import os
 import signal
 import sys
+import time
 
 from server.app import App
+from server.auth import ROLES, issue
 from server.config import Config, ConfigError
+from server.errors import Unauthorized
 from server.store import StoreError
 
 log = logging.getLogger("server")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+DAY = 86_400
+MOST_DAYS = 3650
 
 
 def main() -> int:
-    """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run, 2 for a bad setting."""
+    """Do what the command line says; the exit code, 2 for a bad setting or flag."""
     flags = parser().parse_args()
     try:
-        config = Config.from_env(os.environ, **vars(flags))
+        return print_token(flags) if flags.command == "token" else run_server(flags)
     except ConfigError as error:
         print(f"hourglass: {error}", file=sys.stderr)
         return 2
+
+
+def print_token(flags: argparse.Namespace) -> int:
+    """Print a token that the first of the secrets signs."""
+    secrets = Config(auth_secret=os.environ.get("AUTH_SECRET", "")).secrets
+    if not secrets:
+        raise ConfigError("set AUTH_SECRET to what the server has: a token is signed with it")
+    if not 0 < flags.days <= MOST_DAYS:
+        raise ConfigError(f"--days must be above 0 and at most {MOST_DAYS}")
+    try:
+        until = time.time() + flags.days * DAY
+        print(issue(secrets[0], flags.name, flags.role, flags.room or ["main"], until))
+    except Unauthorized as error:
+        raise ConfigError(error.message) from None
+    return 0
+
+
+def run_server(flags: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run."""
+    config = Config.from_env(os.environ, host=flags.host, port=flags.port, database=flags.database)
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -93,6 +121,21 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--host", help="address to listen on (environment: HOST)")
     result.add_argument("--port", type=int, help="port to listen on (environment: PORT)")
     result.add_argument("--database", help="the file that keeps the jobs (environment: DATABASE)")
+    commands = result.add_subparsers(dest="command", title="commands", metavar="")
+    token = commands.add_parser(
+        "token",
+        help="print a token for a person or a program, signed with AUTH_SECRET",
+    )
+    token.add_argument("--name", required=True, help="the name that others see")
+    token.add_argument(
+        "--role", choices=ROLES, default="viewer", help="viewer watches, operator starts and kills"
+    )
+    token.add_argument(
+        "--room",
+        action="append",
+        help="a room that it opens, or a pattern such as 'ops-*'; may be repeated (default: main)",
+    )
+    token.add_argument("--days", type=float, default=30, help="until it runs out (default: 30)")
     return result
 
 

@@ -19,6 +19,9 @@ from server.sockets import SocketServer
 from server.store import open_store
 from server.web import Web
 
+DOORS_INTERVAL = 0.5
+"""Seconds between two looks for connections that may not go on."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ class App:
         )
         self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
         self.commands = Commands(self.store, self.jobs, self.rooms, checker, config, time.monotonic)
-        Events(self.sockets, checker, self.commands, self.rooms, config)
+        self.events = Events(self.sockets, checker, self.commands, self.rooms, config)
         application = web.Application(client_max_size=config.max_message)
         self.web = Web(checker, self.commands, self.rooms, config)
         self.web.add_to(application)
@@ -66,6 +69,7 @@ class App:
             raise
         self._run("timeouts", self.timeouts.run())
         self._run("rooms", self.rooms.run())
+        self._run("doors", self._watch_doors())
 
     @property
     def url(self) -> str:
@@ -106,6 +110,13 @@ class App:
         await self.sockets.shutdown()
         for name in list(self._tasks):
             await self._cancel(name)
+
+    async def _watch_doors(self) -> None:
+        """End connections whose tokens run out, until cancelled."""
+        while True:
+            await asyncio.sleep(DOORS_INTERVAL)
+            await self.events.end_expired()
+            await self.web.end_expired()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

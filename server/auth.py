@@ -5,8 +5,10 @@ a token says who they are: a JWT signed with HS256, whose claims are `sub` (the 
 (`viewer` or `operator`), `rooms` (names or patterns such as `ops-*`) and `exp`.
 """
 
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -16,8 +18,11 @@ from server.errors import Forbidden, Unauthorized
 ANONYMOUS = "anonymous"
 ROLES = ("viewer", "operator")
 MOST_SUB = 64
+MOST_PATTERNS = 100
 WATCHING = ("status", "join", "leave", "history", "rooms")
 """What a viewer may do."""
+PATTERN = re.compile(r"[A-Za-z0-9._*-]{1,64}")
+"""A room's name in which each `*` stands for any characters, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,12 @@ class Identity:
     name: str
     role: str = "operator"
     rooms: tuple[str, ...] = ("*",)
+    expires_at: float | None = None
+    """When its token runs out, in Unix time; None where no token is needed."""
 
     def opens(self, room: str) -> bool:
         """Whether this client may use a room."""
-        return any(fnmatchcase(room, pattern) for pattern in self.rooms)
+        return opens(self.rooms, room)
 
     def check(self, command: str, room: str) -> None:
         """Raises `Forbidden` when this client may not give a command in a room."""
@@ -39,31 +46,112 @@ class Identity:
         if self.role != "operator" and command not in WATCHING:
             raise Forbidden(f"{self.name} may watch, but {command} needs the role operator")
 
+    @property
+    def owner(self) -> str | None:
+        """Whose jobs this client may report of and finish; None for those of everyone.
+
+        A name that a token proves is the owner's; one that anyone may give proves nothing.
+        """
+        return None if self.expires_at is None else self.name
+
+    def expired(self, now: float) -> bool:
+        """Whether the token has run out at `now`."""
+        return self.expires_at is not None and self.expires_at <= now
+
 
 class Authenticator:
     """Turns a token, or a name where no tokens are needed, into an `Identity`."""
 
-    def __init__(self, secret: str) -> None:
-        """`secret` signs the tokens; empty when none are needed."""
-        self._secret = secret
+    def __init__(self, secrets: tuple[str, ...], max_token: int, now: Callable[[], float]) -> None:
+        """A token may be signed with any of the `secrets`; without one no tokens are needed.
+
+        `max_token` is in bytes, 0 for no bound; `now` gives Unix time.
+        """
+        self._secrets = secrets
+        self._max_token = max_token
+        self._now = now
 
     def identify(self, token: Any, name: str | None) -> Identity:
         """Who this is. Raises `Unauthorized` where the token that is needed is not valid."""
-        if not self._secret:
+        if not self._secrets:
             return Identity(name or ANONYMOUS)
         if not isinstance(token, str) or not token:
             raise Unauthorized("a token is needed")
-        try:
-            claims = jwt.decode(
-                token, self._secret, algorithms=["HS256"], options={"require": ["sub", "exp"]}
-            )
-        except jwt.ExpiredSignatureError:
-            raise Unauthorized("the token has expired") from None
-        except jwt.InvalidTokenError:
-            raise Unauthorized("the token is not valid") from None
-        role, rooms = claims.get("role", "viewer"), claims.get("rooms", [])
-        if role not in ROLES or not isinstance(rooms, list):
-            raise Unauthorized("the token's role or rooms are not valid")
-        if not 0 < len(claims["sub"]) <= MOST_SUB or not claims["sub"].isprintable():
-            raise Unauthorized(f"the token's sub must be 1 to {MOST_SUB} printable characters")
-        return Identity(claims["sub"], role, tuple(room for room in rooms if isinstance(room, str)))
+        if self._max_token and len(token) > self._max_token:
+            raise Unauthorized(f"a token may have at most {self._max_token} bytes")
+        identity = _identity(self._claims(token))
+        if identity.expired(self._now()):
+            raise expired()
+        return identity
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """What a token says that one of the secrets has signed."""
+        for secret in self._secrets:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=["HS256"],
+                    # When it expires is looked at by the server's own clock.
+                    options={"require": ["sub", "exp"], "verify_exp": False},
+                )
+                return claims
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ImmatureSignatureError:
+                raise Unauthorized("the token is not valid yet") from None
+            except (jwt.PyJWTError, ValueError):  # A surrogate is a ValueError.
+                break
+        raise Unauthorized("the token is not valid")
+
+
+def issue(secret: str, name: str, role: str, rooms: Iterable[str], expires_at: float) -> str:
+    """A token for `name`. Raises `Unauthorized` when no server would take it."""
+    claims = {"sub": name, "role": role, "rooms": list(rooms), "exp": int(expires_at)}
+    _identity(claims)
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def expired() -> Unauthorized:
+    """What is said of a token that has run out."""
+    return Unauthorized("the token has expired")
+
+
+@lru_cache(4096)
+def opens(patterns: tuple[str, ...], room: str) -> bool:
+    """Whether a room's name fits one of the patterns."""
+    return any(_fits(pattern, room) for pattern in patterns)
+
+
+def _fits(pattern: str, room: str) -> bool:
+    """Whether a name fits a pattern, in a time that is bounded by the product of their lengths."""
+    first, *parts = pattern.split("*")
+    if not parts:
+        return pattern == room
+    *middle, last = parts
+    if len(room) < len(first) + len(last) or not room.startswith(first) or not room.endswith(last):
+        return False
+    place, end = len(first), len(room) - len(last)
+    for part in middle:
+        place = room.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return True
+
+
+def _identity(claims: dict[str, Any]) -> Identity:
+    """The client that the claims of a token describe. Raises `Unauthorized`."""
+    name, role, rooms = claims["sub"], claims.get("role", "viewer"), claims.get("rooms", [])
+    if not isinstance(name, str) or not 0 < len(name) <= MOST_SUB or not name.isprintable():
+        raise Unauthorized(f"the token's sub must be 1 to {MOST_SUB} printable characters")
+    if role not in ROLES:
+        raise Unauthorized(f"the token's role must be {' or '.join(ROLES)}")
+    if not isinstance(rooms, list) or len(rooms) > MOST_PATTERNS:
+        raise Unauthorized(f"the token's rooms must be an array of at most {MOST_PATTERNS}")
+    if not all(isinstance(room, str) and PATTERN.fullmatch(room) for room in rooms):
+        raise Unauthorized("the token's rooms must be names of rooms, in which * stands for any")
+    exp = claims["exp"]
+    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp < 2**53:
+        raise Unauthorized("the token's exp must be Unix time in seconds")
+    return Identity(name, role, tuple(rooms), float(exp))

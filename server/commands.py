@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from server.auth import Authenticator, Identity
+from server.auth import Authenticator, Identity, expired
 from server.checks import Checker
 from server.config import Config
 from server.errors import CommandError, RateLimited, Unavailable, UnknownRoute
@@ -19,6 +19,7 @@ from server.jobs import Actor, Jobs
 from server.limits import Bucket
 from server.protocol import (
     Answer,
+    Closing,
     Command,
     EndedJob,
     Finish,
@@ -86,7 +87,7 @@ class Commands:
         self._jobs = jobs
         self._rooms = rooms
         self._checker = checker
-        self._authenticator = Authenticator(config.auth_secret)
+        self._authenticator = Authenticator(config.secrets, config.max_token, store.now)
         self._rate_limit = config.rate_limit
         self._now = store.now
         self._monotonic = monotonic
@@ -163,6 +164,10 @@ class Commands:
             identity.check("join", room)
         return Caller(identity, via, Bucket(self._rate_limit))
 
+    def expired(self, caller: Caller) -> bool:
+        """Whether the token with which a client came in has run out by now."""
+        return caller.identity.expired(self._now())
+
     async def admit(self, caller: Caller, hello: Hello) -> None:
         """Let a client that has been welcomed, and can hear events by now, into its rooms."""
         assert caller.client is not None, "an HTTP request is in no room"
@@ -196,18 +201,30 @@ class Commands:
 
     async def _finish(self, caller: Caller, command: Finish) -> Answer:
         job = await self._jobs.finish(
-            command.room, command.connid, command.run, command.outcome, command.result
+            command.room,
+            command.connid,
+            command.run,
+            command.outcome,
+            command.result,
+            owner=caller.identity.owner,
         )
         return self._answer("finished", command.room, job.seq, job)
 
     async def _progress(self, caller: Caller, command: Report) -> Answer:
         await self._jobs.progress(
-            command.room, command.connid, command.run, command.done, command.note
+            command.room,
+            command.connid,
+            command.run,
+            command.done,
+            command.note,
+            owner=caller.identity.owner,
         )
         return await self._answer_now("ok", command.room)
 
     async def _stopped(self, caller: Caller, command: Stop) -> Answer:
-        job = await self._jobs.stopped(command.room, command.connid, command.run, command.exit)
+        job = await self._jobs.stopped(
+            command.room, command.connid, command.run, command.exit, owner=caller.identity.owner
+        )
         return await self._answer_now("ok", command.room, job)
 
     async def _status(self, caller: Caller, command: Status) -> Answer:
@@ -295,6 +312,12 @@ class Commands:
 def broken() -> CommandError:
     """What a command is told that the server has failed."""
     return CommandError("the server failed; the cause is in its log")
+
+
+def farewell() -> Frame:
+    """The event that tells a client that its token has run out."""
+    error = expired()
+    return Frame(Closing.name, encode(Closing(error.code, error.message)))
 
 
 def refusal(error: CommandError) -> Refusal:

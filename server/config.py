@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 SWITCH = {"1": True, "yes": True, "true": True, "on": True}
@@ -77,7 +78,15 @@ class Config:
         " `REDIS_URL`",
     )
     auth_secret: str = setting(
-        "", "text", "signs the tokens (HS256, at least 32 bytes); empty lets everyone in"
+        "",
+        "text",
+        "signs the tokens (HS256): at least 32 bytes, or several such with commas between, of"
+        " which the first signs and all are taken",
+    )
+    auth: str = setting(
+        "",
+        "mode",
+        "`open` lets everyone in without a token on any address, not only on loopback",
     )
     log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
@@ -91,6 +100,7 @@ class Config:
     max_result: int = setting(4096, "bytes", "the result of a job, as JSON", least=2)
     max_depth: int = setting(32, "levels", "nesting of a result", least=1, most=200)
     max_message: int = setting(65_536, "bytes", "one command", least=256)
+    max_token: int = setting(4096, "bytes", "a token; 0 for no cap", least=0)
     max_frame: int = setting(
         1_048_576, "bytes", "one frame or body; a longer one ends its connection", least=1024
     )
@@ -147,8 +157,20 @@ class Config:
             raise ConfigError(
                 f"TRANSPORTS must be websocket, polling or both, not {self.transports!r}"
             )
-        if self.auth_secret and len(self.auth_secret.encode()) < 32:
-            raise ConfigError("AUTH_SECRET must have at least 32 bytes")
+        if any(len(secret.encode()) < 32 for secret in self.secrets):
+            raise ConfigError(
+                "AUTH_SECRET must have at least 32 bytes, and so must each part between commas"
+            )
+        if self.auth not in ("", "open"):
+            raise ConfigError(f"AUTH must be open, or be left out, not {self.auth!r}")
+        if self.auth and self.secrets:
+            raise ConfigError("AUTH=open contradicts AUTH_SECRET: leave one of them out")
+        if not (self.auth or self.secrets or is_loopback(self.host)):
+            raise ConfigError(
+                f"on {self.host} others can reach this server, and without tokens they could start"
+                " and kill: set AUTH_SECRET to at least 32 random bytes (`openssl rand -hex 32`"
+                " makes some), or AUTH=open if everyone who reaches it may"
+            )
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ConfigError(
                 f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}"
@@ -160,6 +182,12 @@ class Config:
         # Long polling needs a balancer that brings each client to the same server every time.
         either = "websocket" if self.redis_url else "websocket,polling"
         return [name.strip() for name in (self.transports or either).split(",")]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Those that sign tokens, the one for new tokens first; none where none are needed."""
+        found = (secret.strip() for secret in self.auth_secret.split(","))
+        return tuple(secret for secret in found if secret)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Config":
@@ -173,6 +201,14 @@ class Config:
             if text and item.name not in values:
                 values[item.name] = _parse(item.name, type(item.default), text)
         return cls(**values)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on an address or a name."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parse(name: str, kind: type, text: str) -> Any:

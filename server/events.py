@@ -19,7 +19,7 @@ from typing import Any
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.checks import Checker
-from server.commands import Caller, Commands, refusal
+from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
 from server.pipeline import Pipeline
@@ -52,6 +52,11 @@ class SocketClient(Client):
     def websocket(self) -> WebSocket | None:
         """The WebSocket of the connection, once it has one."""
         return self._server.websocket(self._socket)
+
+    async def end(self, why: Frame) -> None:
+        """Say why, and close the connection in the way after which the client may come back."""
+        self.send(why)
+        await self._server.cut(self._socket)
 
     def answer(self, id: int | None, answer: bytes) -> None:
         """Answer a command that was sent with this id of an acknowledgement."""
@@ -138,6 +143,12 @@ class Events:
         hello = self._hellos.pop(sid, None)
         if hello is not None:
             await self._commands.admit(self._connections[sid].caller, hello)
+
+    async def end_expired(self) -> None:
+        """End the connections whose tokens have run out."""
+        for connection in list(self._connections.values()):
+            if self._commands.expired(connection.caller):
+                await connection.client.end(farewell())
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)

@@ -17,7 +17,7 @@ from random import getrandbits
 
 from msgspec import Raw, Struct
 
-from server.errors import Conflict, NotRunning, Unavailable
+from server.errors import Conflict, Forbidden, NotRunning, Unavailable
 from server.protocol import NULL, EndedJob, Job, Outcome, Progress, Started, Via
 from server.store import (
     Due,
@@ -47,7 +47,10 @@ class Actor(Struct, frozen=True):
 
 
 class Jobs:
-    """What may happen to a job. Every method answers once the change is durable."""
+    """What may happen to a job. Every method answers once the change is durable.
+
+    Where an `owner` is given, what only owners may do raises `Forbidden` for a job of another name.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -104,27 +107,50 @@ class Jobs:
         return await self._end(room, connid, Kill(run, actor.name, actor.via, reason))
 
     async def finish(
-        self, room: str, connid: str, run: str, outcome: Outcome, result: Raw
+        self,
+        room: str,
+        connid: str,
+        run: str,
+        outcome: Outcome,
+        result: Raw,
+        *,
+        owner: str | None = None,
     ) -> EndedJob:
         """End a job because its owner says that the work is over."""
+        await self._check_owner(room, connid, run, owner)
         return await self._end(room, connid, Finish(run, outcome, result))
 
     async def progress(
-        self, room: str, connid: str, run: str, done: float | None, note: str | None
+        self,
+        room: str,
+        connid: str,
+        run: str,
+        done: float | None,
+        note: str | None,
+        *,
+        owner: str | None = None,
     ) -> None:
         """Keep the owner's latest report, and renew the job's lease."""
+        await self._check_owner(room, connid, run, owner)
         progress = Progress(room, self._now(), connid, run, done, note)
         try:
             await self._store.submit(ReportProgress(progress))
         except Stale as stale:
             raise await self._not_running(room, connid, stale.job, run) from None
 
-    async def stopped(self, room: str, connid: str, run: str, exit: int | None) -> EndedJob | None:
+    async def stopped(
+        self, room: str, connid: str, run: str, exit: int | None, *, owner: str | None = None
+    ) -> EndedJob | None:
         """Note that the work of a killed job has really stopped; a second time changes nothing.
 
         None when the job, killed long ago, leaves the history in the same moment, or when it cannot
         be read any more.
         """
+        if owner is not None:
+            killed = await self._store.ended(room, connid, run)
+            if killed is None:
+                raise await self._not_running(room, connid, None, run, "killed")
+            _check_owner(killed.connid, killed.started_by, owner)
         try:
             await self._store.submit(StopJob(room, connid, run, self._now(), exit))
         except Stale as stale:
@@ -147,6 +173,17 @@ class Jobs:
         """The job that is running under `connid`, else the last one that was."""
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
+
+    async def _check_owner(self, room: str, connid: str, run: str, owner: str | None) -> None:
+        """Look who started a running job. One that does not run is left for the store to refuse."""
+        if owner is None:
+            return
+        # The board first, which is at hand: what a client changes must keep its order.
+        job = (await self._store.board(room)).running.get(connid)
+        if job is None or job.run != run:
+            job = await self._store.running(room, connid)
+        if job is not None and job.run == run:
+            _check_owner(connid, job.by, owner)
 
     async def _end(self, room: str, connid: str, how: Kill | Finish) -> EndedJob:
         try:
@@ -205,6 +242,11 @@ def ending(due: Due, now: float) -> EndJob:
     outcome: Outcome = "elapsed" if due.at >= job.deadline else "lost"
     late = now - due.at > LATE_AFTER or due.missed
     return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
+
+
+def _check_owner(connid: str, started_by: str, owner: str) -> None:
+    if started_by != owner:
+        raise Forbidden(f"{connid} belongs to {started_by}: only its owner may report of it")
 
 
 def new_run(now: float) -> str:

@@ -157,6 +157,14 @@ class Presence(Struct, frozen=True):
     names: list[str]
 
 
+class Closing(Struct, frozen=True):
+    """Why the server is about to end the connection, with the code of an error."""
+
+    name: ClassVar[str] = "closing"
+    code: str
+    message: str
+
+
 class Frame:
     """An event encoded once, for however many clients; `framed` is the transport's to keep."""
 

@@ -19,14 +19,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.typedefs import Handler
 
 from server.checks import Checker
-from server.commands import Commands, Reply, refusal
+from server.commands import Caller, Commands, Reply, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Forbidden, Invalid, TooLarge, UnknownRoute
 from server.limits import Buckets, weight
@@ -49,6 +50,8 @@ STATUS = {
 }
 """The HTTP status of each error code."""
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+CLOSE_PATIENCE = 1
+"""Seconds that a plain WebSocket has to take in a last word, or a close frame."""
 DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 
@@ -75,7 +78,18 @@ class PlainClient(Client):
 
     def drop(self) -> None:
         if self._cutting is None:
-            self._cutting = asyncio.ensure_future(self._socket.close(code=1013, drain=False))
+            self._cutting = asyncio.ensure_future(self.close(WSCloseCode.TRY_AGAIN_LATER))
+
+    async def close(self, code: int) -> bool:
+        """Close the connection, whatever is still unsent."""
+        return await self._socket.close(code=code, drain=False)
+
+    async def end(self, why: Frame) -> None:
+        """Say why, and close the connection as one that may not go on."""
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
+        await self.close(WSCloseCode.POLICY_VIOLATION)
 
     def answer(self, id: Any, answer: bytes) -> None:
         """Answer a command that was sent with this id."""
@@ -101,7 +115,7 @@ class Web:
         self._rooms = rooms
         self._config = config
         self._buckets = Buckets(config.rate_limit)
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._clients: dict[PlainClient, Caller] = {}
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes, and the middlewares that guard all routes of the application."""
@@ -123,8 +137,12 @@ class Web:
 
     async def cut_all(self) -> None:
         """Close every plain WebSocket with the code for a server that goes away."""
-        closing = (socket.close(code=1001, drain=False) for socket in list(self._sockets))
-        await asyncio.gather(*closing)
+        await asyncio.gather(*(client.close(WSCloseCode.GOING_AWAY) for client in self._clients))
+
+    async def end_expired(self) -> None:
+        """End the connections whose tokens have run out."""
+        expired = [client for client, who in self._clients.items() if self._commands.expired(who)]
+        await asyncio.gather(*(client.end(farewell()) for client in expired))
 
     def _command(self, name: str) -> Handler:
         async def handle(http_request: web.Request) -> web.StreamResponse:
@@ -168,12 +186,12 @@ class Web:
             compress=False,
             heartbeat=self._config.ping_interval,
             max_msg_size=self._config.max_frame,
-            timeout=1,
+            timeout=CLOSE_PATIENCE,
         )
         await socket.prepare(http_request)
         client = PlainClient(socket, caller.identity.name)
         caller.client = client
-        self._sockets.add(socket)
+        self._clients[client] = caller
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
@@ -185,7 +203,7 @@ class Web:
                     self._feed(pipeline, message.data)
                     await pipeline.when_room()
         finally:
-            self._sockets.discard(socket)
+            del self._clients[client]
             self._rooms.forget(client)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

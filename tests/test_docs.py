@@ -78,7 +78,9 @@ def test_every_command_is_documented(name: str) -> None:
     assert f"`{name}`" in PROTOCOL
 
 
-@pytest.mark.parametrize("name", [*LOG_EVENTS, "snapshot", "progress", "presence", "available"])
+@pytest.mark.parametrize(
+    "name", [*LOG_EVENTS, "snapshot", "progress", "presence", "available", "closing"]
+)
 def test_every_event_is_documented(name: str) -> None:
     assert f"`{name}`" in PROTOCOL
 

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import jwt
 import pytest
-import socketio
 
 from server.app import App
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, HttpClient, TestClient
 
-SECRET = "a secret of the tests that is long enough"
 VIA = {"python": "socket", "polling": "socket", "message": "socket", "node": "socket"}
 VIA |= {"websocket": "websocket", "http": "http"}
 
@@ -23,11 +20,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def client(app: App, connect: Connect, kind: str) -> TestClient:
     return await connect(app.url, kind, name="ana")
-
-
-def token(**claims: Any) -> str:
-    everything = {"sub": "ana", "role": "operator", "rooms": ["*"], "exp": 4_000_000_000}
-    return jwt.encode({**everything, **claims}, SECRET, algorithm="HS256")
 
 
 async def start(client: TestClient, connid: Any = "backup", **fields: Any) -> dict[str, Any]:
@@ -260,50 +252,6 @@ async def test_rate_limit(serve: Serve, connect: Connect, kind: str) -> None:
     assert 0 < answers[-1]["error"]["retry_after"] <= 0.5
 
 
-async def test_a_token_is_needed_where_there_is_a_secret(
-    serve: Serve, connect: Connect, kind: str
-) -> None:
-    app = await serve(auth_secret=SECRET)
-    wrong = jwt.encode({"sub": "eve", "exp": 4_000_000_000}, "x" * 40, algorithm="HS256")
-    for bad in ({}, {"token": "nonsense"}, {"token": wrong}, {"token": token(exp=1)}):
-        if kind == "http":
-            client = await connect(app.url, kind, **bad)
-            assert code(await client.command("status")) == "unauthorized"
-            assert isinstance(client, HttpClient)
-            assert client.status == 401
-        else:
-            with pytest.raises(Exception, match=r"unauthorized|401|token"):
-                await connect(app.url, kind, **bad)
-
-
-async def test_a_token_says_who_may_do_what(serve: Serve, connect: Connect, kind: str) -> None:
-    app = await serve(auth_secret=SECRET)
-    ana = token(rooms=["ops-*"])
-    operator = await connect(app.url, kind, token=ana, name="eve", rooms=["ops-1"])
-    job = await start(operator, room="ops-1")
-    assert job["by"] == "ana"
-    answer = await operator.command("request", {"connid": "a", "time": 1, "room": "main"})
-    assert code(answer) == "forbidden"
-    boss = await connect(app.url, kind, token=token(), rooms=[])
-    await start(boss, room="main")
-    listed = (await operator.command("rooms", {"room": "ops-1"}))["rooms"]
-    assert listed == [{"room": "ops-1", "running": 1}]
-    viewer = await connect(
-        app.url, kind, token=token(role="viewer", rooms=["ops-1"]), rooms=["ops-1"]
-    )
-    assert len((await viewer.command("status", {"room": "ops-1"}))["jobs"]) == 1
-    answer = await viewer.command("kill", {"connid": "backup", "room": "ops-1"})
-    assert code(answer) == "forbidden"
-
-
-async def test_a_client_is_not_let_into_a_room_that_its_token_does_not_open(
-    serve: Serve, connect: Connect
-) -> None:
-    app = await serve(auth_secret=SECRET)
-    with pytest.raises(socketio.exceptions.ConnectionError, match="main"):
-        await connect(app.url, token=token(rooms=["other"]))
-
-
 async def test_http_statuses(app: App, connect: Connect) -> None:
     client = await connect(app.url, "http")
     assert isinstance(client, HttpClient)
@@ -335,10 +283,3 @@ async def test_addresses_may_hold_every_field(app: App, connect: Connect) -> Non
     async with client._session.put("/api/jobs") as response:
         assert response.status == 405
         assert "POST" in response.headers["Allow"]
-
-
-async def test_a_token_s_name_must_be_text_to_show(serve: Serve, connect: Connect) -> None:
-    app = await serve(auth_secret=SECRET)
-    for name in ("", "a\nb", "\ud800", "x" * 65):
-        client = await connect(app.url, "http", token=token(sub=name))
-        assert code(await client.command("status")) == "unauthorized"

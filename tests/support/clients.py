@@ -125,6 +125,7 @@ class NodeClient(TestClient):
         self._reading: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[dict[str, Any]] | None = None
         self.connections = 0
+        self.refusals: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def connect(self, url: str, **hello: Any) -> None:
         options = {**self.options, "auth": hello}
@@ -177,6 +178,8 @@ class NodeClient(TestClient):
                 self.heard(said["event"], said["args"][0])
             elif "connected" in said or "connect_error" in said:
                 self.connections += "connected" in said
+                if "connect_error" in said:
+                    self.refusals.put_nowait(said)
                 if self._connected is not None and not self._connected.done():
                     self._connected.set_result(said)
 
