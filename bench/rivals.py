@@ -100,6 +100,8 @@ class Hourglass(Rival):
     def environ(self) -> Mapping[str, str]:
         path = Path(tempfile.mkdtemp(dir=self.scratch)) / "hourglass.db"
         caps = dict.fromkeys(("RATE_LIMIT", "MAX_RUNNING", "MAX_RUNNING_ROOM"), "0")
+        caps |= dict.fromkeys(("RATE_LIMIT_ADDRESS", "CONNECT_RATE"), "0")
+        caps |= dict.fromkeys(("MAX_CONNECTIONS", "MAX_CONNECTIONS_ADDRESS"), "0")
         return {"DATABASE": str(path), **caps}
 
 

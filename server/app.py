@@ -13,16 +13,20 @@ from server.checks import Checker
 from server.commands import Commands
 from server.config import Config
 from server.events import Events, SocketGroup
+from server.guard import FaultsOfClients, Guard
 from server.jobs import Jobs, Timeouts
+from server.limits import Limits
 from server.rooms import Rooms
 from server.sockets import SocketServer
 from server.store import open_store
-from server.web import Web
+from server.web import Web, answers_in_json
 
 DOORS_INTERVAL = 0.5
 """Seconds between two looks for connections that may not go on."""
 
 log = logging.getLogger(__name__)
+http_log = logging.getLogger("server.http")
+http_log.addFilter(FaultsOfClients())
 
 
 class App:
@@ -35,22 +39,34 @@ class App:
         self.timeouts = Timeouts(self.store)
         self.jobs = Jobs(self.store)
         checker = Checker(config)
+        self.limits = Limits(config, time.monotonic)
         self.sockets = SocketServer(
             decode=checker.decode,
             max_http_buffer_size=config.max_frame,
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
             transports=config.transport_names,
-            cors_allowed_origins=[],  # `web.same_origin` guards every door alike.
+            cors_allowed_origins=[],  # `Guard` guards every door alike.
         )
         self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
-        self.commands = Commands(self.store, self.jobs, self.rooms, checker, config, time.monotonic)
-        self.events = Events(self.sockets, checker, self.commands, self.rooms, config)
+        self.commands = Commands(
+            self.store, self.jobs, self.rooms, checker, self.limits, config, time.monotonic
+        )
+        self.events = Events(self.sockets, checker, self.commands, self.rooms, self.limits, config)
         application = web.Application(client_max_size=config.max_message)
-        self.web = Web(checker, self.commands, self.rooms, config)
+        application.middlewares.append(answers_in_json)
+        self.guard = Guard(config, self.limits)
+        self.guard.add_to(application)
+        self.web = Web(checker, self.commands, self.rooms, self.limits, config)
         self.web.add_to(application)
         self.sockets.attach(application)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=1,
+            keepalive_timeout=config.keep_alive,
+            logger=http_log,
+        )
         self._site: web.TCPSite | None = None
         self._stopping: asyncio.Future[None] | None = None
         # The endless tasks; one that ends takes the server with it.
@@ -62,6 +78,8 @@ class App:
         self._run("store", self.store.run())
         try:
             await self._runner.setup()
+            assert self._runner.server is not None
+            self.guard.watch(self._runner.server)
             self._site = web.TCPSite(self._runner, self.config.host, self.config.port)
             await self._site.start()
         except OSError:
@@ -76,6 +94,12 @@ class App:
         """Where the server listens."""
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        port: int = self._runner.addresses[0][1]
+        return port
 
     async def wait(self) -> None:
         """Wait for as long as all is well. Raises `RuntimeError` when an endless task has ended."""
@@ -116,6 +140,7 @@ class App:
         while True:
             await asyncio.sleep(DOORS_INTERVAL)
             await self.events.end_expired()
+            await self.events.end_silent()
             await self.web.end_expired()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from server.auth import Authenticator, Identity, expired
+from server.auth import Authenticator, Identity
 from server.checks import Checker
 from server.config import Config
-from server.errors import CommandError, RateLimited, Unavailable, UnknownRoute
+from server.errors import CommandError, RateLimited, Unauthorized, Unavailable, UnknownRoute
 from server.jobs import Actor, Jobs
-from server.limits import Bucket
+from server.limits import Bucket, Limits
 from server.protocol import (
     Answer,
     Closing,
@@ -79,6 +79,7 @@ class Commands:
         jobs: Jobs,
         rooms: Rooms,
         checker: Checker,
+        limits: Limits,
         config: Config,
         monotonic: Callable[[], float],
     ) -> None:
@@ -88,7 +89,7 @@ class Commands:
         self._rooms = rooms
         self._checker = checker
         self._authenticator = Authenticator(config.secrets, config.max_token, store.now)
-        self._rate_limit = config.rate_limit
+        self._limits = limits
         self._now = store.now
         self._monotonic = monotonic
         self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Answer | Reply]]] = {
@@ -157,27 +158,37 @@ class Commands:
             log.exception("a command failed")
             return Reply(refusal(broken()))
 
-    def welcome(self, hello: Hello, via: Via) -> Caller:
-        """Who a client is that comes through the door `via`. Raises `Unauthorized`, `Forbidden`."""
-        identity = self._authenticator.identify(hello.token, hello.name)
+    def welcome(self, hello: Hello, via: Via, address: str, bucket: Bucket | None = None) -> Caller:
+        """Who a client is that comes through the door `via`, with a bucket of its own or this one.
+
+        Raises `Unauthorized`, `Forbidden`, and `RateLimited` when too many failed from the address:
+        only those who fail, so that nobody can lock out their neighbours.
+        """
+        try:
+            identity = self._authenticator.identify(hello.token, hello.name)
+        except Unauthorized as error:
+            self._limits.failed(address)
+            if self._limits.may_log():
+                log.warning("%s was not let in through %s: %s", address, via, error.message)
+            raise
         for room in hello.rooms:
             identity.check("join", room)
-        return Caller(identity, via, Bucket(self._rate_limit))
+        return Caller(identity, via, bucket or self._limits.bucket(address))
 
     def expired(self, caller: Caller) -> bool:
         """Whether the token with which a client came in has run out by now."""
         return caller.identity.expired(self._now())
 
     async def admit(self, caller: Caller, hello: Hello) -> None:
-        """Let a client that has been welcomed, and can hear events by now, into its rooms."""
+        """Let a client that has been welcomed, and can hear events by now, into its rooms.
+
+        Raises `Unavailable`.
+        """
         assert caller.client is not None, "an HTTP request is in no room"
-        try:
-            for name in hello.rooms:
-                since = hello.since.get(name)
-                room = await self._rooms.prepare(name, since)
-                self._rooms.admit(caller.client, room, since)
-        except Unavailable:
-            caller.client.drop()  # It comes back by itself, perhaps to a server that can read.
+        for name in hello.rooms:
+            since = hello.since.get(name)
+            room = await self._rooms.prepare(name, since)
+            self._rooms.admit(caller.client, room, since)
 
     async def _request(self, caller: Caller, command: Request) -> Answer:
         job, seq = await self._jobs.start(
@@ -314,17 +325,15 @@ def broken() -> CommandError:
     return CommandError("the server failed; the cause is in its log")
 
 
-def farewell() -> Frame:
-    """The event that tells a client that its token has run out."""
-    error = expired()
+def farewell(error: CommandError) -> Frame:
+    """The event that tells a client why its connection ends."""
     return Frame(Closing.name, encode(Closing(error.code, error.message)))
 
 
 def refusal(error: CommandError) -> Refusal:
     """The answer to a command that was refused."""
-    retry_after = error.retry_after if isinstance(error, RateLimited) else None
     unknown = isinstance(error, Unavailable) and error.unknown
-    problem = Problem(error.code, error.message, error.field, retry_after, unknown)
+    problem = Problem(error.code, error.message, error.field, error.retry_after, unknown)
     return Refusal(ok=False, error=problem, job=error.job)
 
 

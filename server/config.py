@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 SWITCH = {"1": True, "yes": True, "true": True, "on": True}
 SWITCH |= {"0": False, "no": False, "false": False, "off": False}
@@ -88,6 +91,20 @@ class Config:
         "mode",
         "`open` lets everyone in without a token on any address, not only on loopback",
     )
+    allowed_origins: str = setting(
+        "",
+        "origins",
+        "whose pages may come in beside the server's own, with commas between, such as"
+        " `https://example.org`; `*` with tokens only",
+    )
+    trusted_proxies: int = setting(
+        0,
+        "hops",
+        "proxies in front that everyone comes through: a client's address is what the outermost"
+        " of them adds to `X-Forwarded-For`",
+        least=0,
+        most=10,
+    )
     log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)
@@ -115,6 +132,26 @@ class Config:
         "commands a second",
         "from one client, with twice as many at once; 0 for no limit",
         least=0,
+    )
+    rate_limit_address: float = setting(
+        5000, "commands a second", "from one address, in the same way", least=0
+    )
+    connect_rate: float = setting(
+        200, "connects a second", "from one address, in the same way", least=0
+    )
+    failure_limit: float = setting(
+        60, "sign-ins a minute", "that may fail from one address; 0 for no limit", least=0
+    )
+    max_connections: int = setting(10_000, "connections", "in all; 0 for no cap", least=0)
+    max_connections_address: int = setting(
+        1000, "connections", "from one address; 0 for no cap", least=0
+    )
+    connect_timeout: float = setting(
+        20, "seconds", "for a client of Socket.IO to say who it is", least=0.1
+    )
+    request_timeout: float = setting(30, "seconds", "for a request of HTTP to arrive", least=0.1)
+    keep_alive: float = setting(
+        75, "seconds", "that a connection of HTTP may be idle between requests", least=0
     )
 
     max_backlog: int = setting(
@@ -165,6 +202,10 @@ class Config:
             raise ConfigError(f"AUTH must be open, or be left out, not {self.auth!r}")
         if self.auth and self.secrets:
             raise ConfigError("AUTH=open contradicts AUTH_SECRET: leave one of them out")
+        if "*" in self.origins and not self.secrets:
+            raise ConfigError(
+                "ALLOWED_ORIGINS=* would let any web page start and kill: set AUTH_SECRET"
+            )
         if not (self.auth or self.secrets or is_loopback(self.host)):
             raise ConfigError(
                 f"on {self.host} others can reach this server, and without tokens they could start"
@@ -189,6 +230,20 @@ class Config:
         found = (secret.strip() for secret in self.auth_secret.split(","))
         return tuple(secret for secret in found if secret)
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of other sites whose pages may come in, as browsers write them, or `*`."""
+        found = [origin.strip() for origin in self.allowed_origins.split(",")]
+        try:
+            return tuple(
+                origin if origin == "*" else canonical_origin(origin) for origin in found if origin
+            )
+        except ValueError:
+            raise ConfigError(
+                "ALLOWED_ORIGINS must be origins such as https://example.org or"
+                f" http://10.0.0.5:8080, with commas between, not {self.allowed_origins!r}"
+            ) from None
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Config":
         """The settings in `environ`, overridden by those `given` that are not None.
@@ -201,6 +256,20 @@ class Config:
             if text and item.name not in values:
                 values[item.name] = _parse(item.name, type(item.default), text)
         return cls(**values)
+
+
+def canonical_origin(text: str) -> str:
+    """An origin as browsers write it. Raises `ValueError` for what is none."""
+    parts = urlsplit(text.lower())
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(text)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port
+    return f"{parts.scheme}://{host}" + (
+        "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -11,11 +11,19 @@ class CommandError(Exception):
 
     code = "internal"
 
-    def __init__(self, message: str, *, field: str | None = None, job: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        job: Any = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.job = job
+        self.retry_after = retry_after
 
 
 class Invalid(CommandError):
@@ -64,12 +72,11 @@ class RateLimited(CommandError):
     code = "rate_limited"
 
     def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+        super().__init__(message, retry_after=retry_after)
 
 
 class TooMany(CommandError):
-    """A cap on running jobs, rooms or memberships is reached."""
+    """A cap on running jobs, rooms, memberships or connections is reached."""
 
     code = "too_many"
 

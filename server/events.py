@@ -12,16 +12,20 @@
 The commands themselves are in `commands.py`.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from server.auth import expired
 from server.checks import Checker
 from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
+from server.guard import ADDRESS
+from server.limits import Limits
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Client, Group, Rooms
@@ -37,6 +41,12 @@ class SocketClient(Client):
         super().__init__(name)
         self._server = server
         self._socket = server.socket_of(sid)
+
+    @property
+    def session(self) -> str:
+        """The id of the session of Engine.IO."""
+        sid: str = self._socket.sid
+        return sid
 
     def send(self, frame: Frame) -> None:
         if not self._socket.closed:
@@ -105,16 +115,24 @@ class Events:
         checker: Checker,
         commands: Commands,
         rooms: Rooms,
+        limits: Limits,
         config: Config,
     ) -> None:
         self._server = server
         self._checker = checker
         self._commands = commands
         self._rooms = rooms
+        self._limits = limits
         self._config = config
         self._connections: dict[str, Connection] = {}
         # What those said who are not told yet that they are connected.
         self._hellos: dict[str, Hello] = {}
+        # The addresses of all sessions of Engine.IO; and until when those must connect that have
+        # not, the soonest first.
+        self._sessions: dict[str, str] = {}
+        self._silent: dict[str, float] = {}
+        server.on_open = self._open
+        server.on_close = self._close
         server.on_ready = self._ready
         server.on_json = self._json
         server.on_event = self._event
@@ -122,13 +140,25 @@ class Events:
         server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
 
+    def _open(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        address = environ["REMOTE_ADDR"] = environ["aiohttp.request"][ADDRESS]
+        self._sessions[eio_sid] = address
+        self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
+        self._limits.opened(address)
+
+    def _close(self, eio_sid: str) -> None:
+        self._silent.pop(eio_sid, None)
+        address = self._sessions.pop(eio_sid, None)
+        if address is not None:
+            self._limits.closed(address)
+
     # Nothing may wait in here: python-socketio keeps a client for ever that leaves meanwhile.
     def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         try:
             if isinstance(auth, Undecodable):
                 raise Invalid("auth cannot be read", field="auth")
             hello = self._checker.hello(auth)
-            caller = self._commands.welcome(hello, "socket")
+            caller = self._commands.welcome(hello, "socket", environ["REMOTE_ADDR"])
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
@@ -142,13 +172,25 @@ class Events:
     async def _ready(self, sid: str) -> None:
         hello = self._hellos.pop(sid, None)
         if hello is not None:
-            await self._commands.admit(self._connections[sid].caller, hello)
+            connection = self._connections[sid]
+            self._silent.pop(connection.client.session, None)
+            try:
+                await self._commands.admit(connection.caller, hello)
+            except CommandError as error:
+                await connection.client.end(farewell(error))
 
     async def end_expired(self) -> None:
         """End the connections whose tokens have run out."""
         for connection in list(self._connections.values()):
             if self._commands.expired(connection.caller):
-                await connection.client.end(farewell())
+                await connection.client.end(farewell(expired()))
+
+    async def end_silent(self) -> None:
+        """Cut the sessions that have not connected in time."""
+        now = asyncio.get_running_loop().time()
+        while self._silent and (first := next(iter(self._silent.items())))[1] <= now:
+            del self._silent[first[0]]
+            await self._server.cut_session(first[0])
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)

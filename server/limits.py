@@ -1,39 +1,55 @@
-"""How much a client may ask for."""
+"""How much a client, an address and all of them together may ask for."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 
-from server.errors import RateLimited
+from server.config import Config
+from server.errors import RateLimited, TooMany
+
+RETRY_AFTER = 5.0
+"""Seconds after which a client that found no room may look again."""
 
 
 class Bucket:
-    """A token bucket: `rate` commands a second in the long run, and `2 * rate` at once."""
+    """A token bucket: `rate` commands a second in the long run, and `burst` at once."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_burst", "_left", "_parent", "_rate", "_what")
 
-    def __init__(self, rate: float) -> None:
-        """`rate` is in commands a second; 0 lets everything through."""
+    def __init__(
+        self,
+        rate: float,
+        *,
+        burst: float | None = None,
+        what: str = "commands a second",
+        parent: "Bucket | None" = None,
+    ) -> None:
+        """`rate` is in commands a second; 0 lets everything through. `burst` is twice that unless
+        given. `what` is counted, and is counted by the `parent` too.
+        """
         self._rate = rate
+        self._burst = max(1.0, 2 * rate if burst is None else burst)
         self._left = self._burst
         self._at: float | None = None
-
-    @property
-    def _burst(self) -> float:
-        return max(1.0, 2 * self._rate)
+        self._what = what
+        self._parent = parent
 
     def take(self, now: float) -> None:
         """Count one command at `now`, in seconds of any clock that only goes forward.
 
         Raises `RateLimited` when there have been too many.
         """
-        if not self._rate:
-            return
-        if self._at is not None:
-            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            wait = (1 - self._left) / self._rate
-            raise RateLimited(f"at most {self._rate:g} commands a second", round(wait, 3))
-        self._left -= 1
+        if self._rate:
+            if self._at is not None:
+                self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
+            if self._left < 1:
+                wait = (1 - self._left) / self._rate
+                raise RateLimited(f"at most {self._rate:g} {self._what}", round(wait, 3))
+            self._left -= 1
+        if self._parent is not None:
+            self._parent.take(now)
 
     def charge(self, cost: float) -> None:
         """Count what a command turned out to cost beside itself, in commands."""
@@ -49,16 +65,117 @@ def weight(size: int) -> int:
 class Buckets:
     """A bucket for each of many addresses; those that were not seen for longest are forgotten."""
 
-    def __init__(self, rate: float, most: int = 10_000) -> None:
-        """`rate` as for a `Bucket`; `most` is how many addresses are remembered."""
-        self._rate = rate
+    def __init__(self, make: Callable[[str], Bucket], most: int = 10_000) -> None:
+        """`make` makes the bucket of an address; `most` is how many addresses are remembered."""
+        self._make = make
         self._most = most
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def of(self, address: str) -> Bucket:
         """The bucket of an address."""
-        bucket = self._buckets.pop(address, None) or Bucket(self._rate)
+        bucket = self._buckets.pop(address, None) or self._make(address)
         self._buckets[address] = bucket
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return bucket
+
+
+class Crowd:
+    """What is open at a time, by address and in all, under two caps."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        """At most `most` in all and `most_each` of one address; 0 for no cap."""
+        self._most = most
+        self._most_each = most_each
+        self._each: dict[str, int] = {}
+        self.total = 0
+
+    def has_room(self, address: str) -> bool:
+        """Whether there may be one more of this address."""
+        if self._most and self.total >= self._most:
+            return False
+        return not self._most_each or self._each.get(address, 0) < self._most_each
+
+    def enter(self, address: str) -> None:
+        """Count one more."""
+        self._each[address] = self._each.get(address, 0) + 1
+        self.total += 1
+
+    def leave(self, address: str) -> None:
+        """Count one less."""
+        self.total -= 1
+        self._each[address] -= 1
+        if not self._each[address]:
+            del self._each[address]
+
+
+class Limits:
+    """The limits of a server. What they count for an address is counted for its `neighbours`."""
+
+    def __init__(self, config: Config, monotonic: Callable[[], float]) -> None:
+        """`monotonic` is a clock that only goes forward, in seconds."""
+        self._rate = config.rate_limit
+        self._monotonic = monotonic
+        each, connects, failures = (
+            config.rate_limit_address,
+            config.connect_rate,
+            config.failure_limit,
+        )
+        from_one = "commands a second from one address"
+        self._shared = Buckets(lambda _: Bucket(each, what=from_one))
+        self._single = Buckets(lambda key: Bucket(self._rate, parent=self._shared.of(key)))
+        self._connects = Buckets(
+            lambda _: Bucket(connects, what="connects a second from one address")
+        )
+        self._failures = Buckets(
+            lambda _: Bucket(failures / 60, burst=failures, what="failed sign-ins a second")
+        )
+        self._log_lines = Bucket(1, burst=20)
+        self.clients = Crowd(config.max_connections, config.max_connections_address)
+        """Clients of Socket.IO, and plain WebSockets."""
+
+    def bucket(self, address: str) -> Bucket:
+        """A bucket for a client that connects from an address."""
+        return Bucket(self._rate, parent=self._shared.of(neighbours(address)))
+
+    def bucket_of(self, address: str) -> Bucket:
+        """The bucket of all those from an address who do not connect."""
+        return self._single.of(neighbours(address))
+
+    def connect(self, address: str) -> None:
+        """Count an attempt to connect. Raises `RateLimited` or `TooMany` when it may not go on."""
+        self._connects.of(neighbours(address)).take(self._monotonic())
+        if not self.clients.has_room(neighbours(address)):
+            raise TooMany("there are too many connections", retry_after=RETRY_AFTER)
+
+    def opened(self, address: str) -> None:
+        """A client has connected."""
+        self.clients.enter(neighbours(address))
+
+    def closed(self, address: str) -> None:
+        """A client that had connected is gone."""
+        self.clients.leave(neighbours(address))
+
+    def failed(self, address: str) -> None:
+        """Count a sign-in that failed. Raises `RateLimited` when there were too many."""
+        self._failures.of(neighbours(address)).take(self._monotonic())
+
+    def may_log(self) -> bool:
+        """Whether one more refusal may be logged: those who are refused must not fill a disk."""
+        try:
+            self._log_lines.take(self._monotonic())
+        except RateLimited:
+            return False
+        return True
+
+
+@lru_cache(4096)
+def neighbours(address: str) -> str:
+    """What stands for an address where it is counted: of IPv6 the network that one customer has."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)

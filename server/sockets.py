@@ -16,12 +16,14 @@ from typing import Any
 
 import socketio
 from engineio.async_socket import AsyncSocket
-from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, EVENT, Packet
+from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, CONNECT, DISCONNECT, EVENT, Packet
 
 from server.protocol import Frame, encode
 from server.transport import Connection, Prepared, install
 
 NAMESPACE = "/"
+MALFORMED = "-"
+"""A packet of no type: what an empty one is taken for."""
 ID_DIGITS = 16
 """The most digits that the id of an acknowledgement may have to be taken the fast way."""
 
@@ -118,8 +120,13 @@ class Clients(socketio.AsyncManager):
 
 
 class SocketServer(socketio.AsyncServer):
-    """A Socket.IO server of one namespace. What happens on it is told to four functions, which must
-    be set before the first client comes."""
+    """A Socket.IO server of one namespace. What happens on it is told to these functions, which
+    must be set before the first client comes."""
+
+    on_open: Callable[[str, dict[str, Any]], None]
+    """`on_open(session, environ)` when a session of Engine.IO begins."""
+    on_close: Callable[[str], None]
+    """`on_close(session)` when it has ended."""
 
     on_ready: Callable[[str], Awaitable[None]]
     """`await on_ready(sid)`, after a client was told that it is connected."""
@@ -185,11 +192,27 @@ class SocketServer(socketio.AsyncServer):
         await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
         socket.queue.put_nowait(None)
 
+    async def cut_session(self, session: str) -> None:
+        """Close a session of Engine.IO, if it is still there."""
+        socket = self.eio.sockets.get(session)
+        if socket is not None:
+            await self.cut(socket)
+
     async def cut_all(self) -> None:
         """Close every connection, as `cut` does, and wait for that, for half a second at most."""
         sockets = list(self.eio.sockets.values())
         await asyncio.gather(*(self.cut(socket) for socket in sockets))
         await self.driver.stop(patience=0.5)
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        self.on_open(eio_sid, environ)
+        await super()._handle_eio_connect(eio_sid, environ)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        try:
+            await super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            self.on_close(eio_sid)
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         known = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
@@ -201,8 +224,22 @@ class SocketServer(socketio.AsyncServer):
             await self.on_ready(sid)
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        if isinstance(data, str):  # Else the attachment of a packet that has been answered.
-            await super()._handle_eio_message(eio_sid, data)
+        if not isinstance(data, str):
+            return  # The attachment of a packet that has been answered.
+        try:
+            packet = self.packet_class(encoded_packet=data or MALFORMED)
+        except ValueError:
+            await self.cut_session(eio_sid)
+            return
+        kind = packet.packet_type
+        if kind == CONNECT:
+            await self._handle_connect(eio_sid, packet.namespace, packet.data)
+        elif kind == DISCONNECT:
+            await self._handle_disconnect(eio_sid, packet.namespace, self.reason.CLIENT_DISCONNECT)
+        elif kind == EVENT:
+            await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
+        elif kind != ACK:  # There is nothing that could be acknowledged.
+            await self.cut_session(eio_sid)
 
     def _text_received(self, sid: str, text: str) -> bool:
         """Take an event of a WebSocket; false leaves the message to python-socketio."""

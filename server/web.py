@@ -16,6 +16,7 @@ Everywhere: `?name=` or, where tokens are needed, `?token=` or `Authorization: B
 
 import asyncio
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -26,14 +27,18 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.typedefs import Handler
 
+from server.auth import expired
 from server.checks import Checker
-from server.commands import Caller, Commands, Reply, farewell, refusal
+from server.commands import Caller, Commands, Reply, broken, farewell, refusal
 from server.config import Config
-from server.errors import CommandError, Forbidden, Invalid, TooLarge, UnknownRoute
-from server.limits import Buckets, weight
+from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
+from server.guard import ADDRESS, PAGE_POLICY
+from server.limits import Limits, weight
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Client, Rooms
+
+log = logging.getLogger(__name__)
 
 CLIENT = Path(__file__).parent.parent / "client"
 STATUS = {
@@ -84,12 +89,12 @@ class PlainClient(Client):
         """Close the connection, whatever is still unsent."""
         return await self._socket.close(code=code, drain=False)
 
-    async def end(self, why: Frame) -> None:
-        """Say why, and close the connection as one that may not go on."""
+    async def end(self, why: Frame, code: int = WSCloseCode.POLICY_VIOLATION) -> None:
+        """Say why, and close the connection."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
-        await self.close(WSCloseCode.POLICY_VIOLATION)
+        await self.close(code)
 
     def answer(self, id: Any, answer: bytes) -> None:
         """Answer a command that was sent with this id."""
@@ -109,18 +114,23 @@ class PlainClient(Client):
 class Web:
     """The routes of the HTTP server that are not Socket.IO's."""
 
-    def __init__(self, checker: Checker, commands: Commands, rooms: Rooms, config: Config) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        commands: Commands,
+        rooms: Rooms,
+        limits: Limits,
+        config: Config,
+    ) -> None:
         self._checker = checker
         self._commands = commands
         self._rooms = rooms
         self._config = config
-        self._buckets = Buckets(config.rate_limit)
+        self._limits = limits
         self._clients: dict[PlainClient, Caller] = {}
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes, and the middlewares that guard all routes of the application."""
-        app.middlewares.append(same_origin)
-        app.middlewares.append(answers_in_json)
+        """Add the routes to an application."""
         job = "/api/jobs/{connid}"
         app.router.add_get("/api/jobs", self._command("status"))
         app.router.add_post("/api/jobs", self._command("request"))
@@ -133,7 +143,6 @@ class Web:
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
         app.router.add_static("/client", CLIENT)
-        app.on_response_prepare.append(revalidate)
 
     async def cut_all(self) -> None:
         """Close every plain WebSocket with the code for a server that goes away."""
@@ -141,21 +150,21 @@ class Web:
 
     async def end_expired(self) -> None:
         """End the connections whose tokens have run out."""
-        expired = [client for client, who in self._clients.items() if self._commands.expired(who)]
-        await asyncio.gather(*(client.end(farewell()) for client in expired))
+        done = [client for client, who in self._clients.items() if self._commands.expired(who)]
+        await asyncio.gather(*(client.end(farewell(expired())) for client in done))
 
     def _command(self, name: str) -> Handler:
         async def handle(http_request: web.Request) -> web.StreamResponse:
-            bucket = self._buckets.of(http_request.remote or "")
+            address = http_request[ADDRESS]
+            bucket = self._limits.bucket_of(address)
             try:
                 payload = await self._payload(http_request)
                 hello = self._checker.hello(credentials(http_request))
                 hello.rooms = []
-                caller = self._commands.welcome(hello, "http")
+                caller = self._commands.welcome(hello, "http", address, bucket)
             except CommandError as error:
                 reply = self._commands.refuse(bucket, error)
                 return respond(reply, too_large=isinstance(error, TooLarge))
-            caller.bucket = bucket
             response = respond(await self._commands.answer(caller, name, payload))
             bucket.charge(weight(response.content_length or 0))
             return response
@@ -181,7 +190,8 @@ class Web:
 
     async def _websocket(self, http_request: web.Request) -> web.StreamResponse:
         hello = self._checker.hello(credentials(http_request) | positions(http_request.query))
-        caller = self._commands.welcome(hello, "websocket")
+        address = http_request[ADDRESS]
+        caller = self._commands.welcome(hello, "websocket", address)
         socket = web.WebSocketResponse(
             compress=False,
             heartbeat=self._config.ping_interval,
@@ -192,18 +202,23 @@ class Web:
         client = PlainClient(socket, caller.identity.name)
         caller.client = client
         self._clients[client] = caller
+        self._limits.opened(address)
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
         writer = asyncio.create_task(client.write())
         try:
-            await self._commands.admit(caller, hello)
+            try:
+                await self._commands.admit(caller, hello)
+            except CommandError as error:
+                await client.end(farewell(error), WSCloseCode.TRY_AGAIN_LATER)
             async for message in socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     self._feed(pipeline, message.data)
                     await pipeline.when_room()
         finally:
             del self._clients[client]
+            self._limits.closed(address)
             self._rooms.forget(client)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -224,7 +239,7 @@ class Web:
 def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
     """The HTTP response that carries an answer."""
     message = reply.message
-    headers = {}
+    headers = {"Cache-Control": "no-store"}
     if isinstance(message, Refusal):
         status = STATUS[message.error.code]
         if too_large and status == 400:
@@ -293,21 +308,8 @@ def with_id(answer: bytes, id: Any) -> bytes:
 
 async def page(http_request: web.Request) -> web.StreamResponse:
     """The dashboard."""
-    return web.FileResponse(CLIENT / "index.html")
-
-
-async def revalidate(http_request: web.Request, response: web.StreamResponse) -> None:
-    """Let browsers ask whether what they have is still right, so that a new release is seen."""
-    response.headers.setdefault("Cache-Control", "no-cache")
-
-
-@web.middleware
-async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what the page of another site makes a browser send."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
-        return respond(Reply(refusal(Forbidden("pages of other sites may not come in"))))
-    return await handler(request)
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return web.FileResponse(CLIENT / "index.html", headers=headers)
 
 
 @web.middleware
@@ -326,3 +328,8 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+    except Exception:
+        if request.writer.output_size:  # An answer has begun, and cannot be taken back.
+            raise
+        log.exception("a request failed")
+        return respond(Reply(refusal(broken())))

@@ -1,5 +1,6 @@
 """Whatever a client sends, it gets an answer with the right code, and the connection stays up."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from server.app import App
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, PythonClient, TestClient
+from tests.support.servers import eventually
 
 RUN = "01a20c768339ceed9fbfb00c"
 VALID: dict[str, dict[str, Any]] = {
@@ -329,12 +331,63 @@ async def test_a_bug_is_answered_and_logged(
     assert "RuntimeError: secret" in caplog.text
 
 
-async def test_pages_of_other_sites_are_refused(app: App) -> None:
+@pytest.mark.parametrize(
+    "packet",
+    ["4", "4x", "47", "44{}", "4²", "42²[1]", "421²[1]", "42" + "1" * 200, "4[", "4-", "45²-[1]"],
+)
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_what_is_no_packet_of_socketio_ends_its_connection(
+    app: App, connect: Connect, caplog: pytest.LogCaptureFixture, packet: str, transport: str
+) -> None:
+    path = f"/socket.io/?EIO=4&transport={transport}"
+    other = await connect(app.url)
     async with aiohttp.ClientSession(app.url) as session:
-        for path in ("/api/jobs", "/ws", "/socket.io/?EIO=4&transport=polling", "/"):
-            for origin in ("https://evil.example", "null"):
-                async with session.get(path, headers={"Origin": origin}) as response:
-                    assert response.status == 403
-                    assert (await response.json())["error"]["code"] == "forbidden"
-        async with session.get("/api/jobs", headers={"Origin": app.url}) as response:
-            assert response.status == 200
+        if transport == "websocket":
+            async with session.ws_connect(path) as socket:
+                await socket.receive_str()
+                await socket.send_str('40{"rooms":[]}')
+                assert (await socket.receive_str()).startswith("40{")
+                await socket.send_str(packet)
+                assert await socket.receive_str(timeout=PATIENCE) == "1"
+        else:
+            path += f"&sid={json.loads((await (await session.get(path)).text())[1:])['sid']}"
+            await session.post(path, data='40{"rooms":[]}')
+            assert (await (await session.get(path)).text()).startswith("40{")
+            assert (await session.post(path, data=packet)).status in (200, 400)
+            await eventually(lambda: app.limits.clients.total == 1)
+    await assert_alive(other)
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_post_that_comes_in_pieces_is_taken_whole(app: App) -> None:
+    path = "/socket.io/?EIO=4&transport=polling"
+    async with aiohttp.ClientSession(app.url) as session:
+        path += f"&sid={json.loads((await (await session.get(path)).text())[1:])['sid']}"
+        hello, command = '40{"rooms":[]}', '421["request",{"connid":"ä","time":60}]'
+        body = f"{hello}\x1e{command}".encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body[:30])
+        await writer.drain()
+        await (await session.get("/api/jobs")).read()  # The first part has arrived by now.
+        writer.write(body[30:])
+        await writer.drain()
+        answers = await (await session.get(path)).text()
+        if "431[" not in answers:
+            answers += await (await session.get(path)).text()
+        writer.close()
+    assert '431[{"ok":true,"result":"started"' in answers
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"", b"9", b"4\x1e", b"b!"])
+async def test_a_post_that_is_no_payload(
+    app: App, connect: Connect, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    path = "/socket.io/?EIO=4&transport=polling"
+    other = await connect(app.url)
+    async with aiohttp.ClientSession(app.url) as session:
+        path += f"&sid={json.loads((await (await session.get(path)).text())[1:])['sid']}"
+        async with session.post(path, data=body) as response:
+            assert response.status in (200, 400, 413)
+    await assert_alive(other)
+    assert "Traceback" not in caplog.text

@@ -19,7 +19,19 @@ from server.limits import Bucket
 from server.protocol import encode
 
 ROOT = Path(__file__).parent.parent.parent
-DEFAULTS: dict[str, Any] = {"port": 0, "database": ":memory:", "presence_interval": 0.1}
+UNLIMITED: dict[str, Any] = {
+    "connect_rate": 0,
+    "rate_limit_address": 0,
+    "max_connections": 0,
+    "max_connections_address": 0,
+}
+"""A test is a whole crowd that comes from one address."""
+DEFAULTS: dict[str, Any] = {
+    "port": 0,
+    "database": ":memory:",
+    "presence_interval": 0.1,
+    **UNLIMITED,
+}
 
 
 class Clock:
@@ -137,6 +149,7 @@ class Process:
             "PORT": str(self.port),
             "DATABASE": str(self.database),
             "RATE_LIMIT": "0",
+            **{name.upper(): str(value) for name, value in UNLIMITED.items()},
             **self.environ,
         }
         self._process = await asyncio.create_subprocess_exec(

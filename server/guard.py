@@ -1,0 +1,265 @@
+"""What every HTTP request passes first: where it comes from, and how many there are of it.
+
+A browser tells with each request which site's page made it, in `Origin`; a page may only talk to
+the server that it came from, and to those that name it in `ALLOWED_ORIGINS`. Where no tokens are
+needed, a name in `Host` has to be known too: else any site could have its own name lead to this
+machine, and its page would be of the same origin. Programs send no `Origin`, and are let through.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from aiohttp import web, web_response
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from server.config import Config, canonical_origin
+from server.errors import Forbidden
+from server.limits import Crowd, Limits, neighbours
+
+log = logging.getLogger(__name__)
+
+ADDRESS = web.RequestKey("address", str)
+"""Where a request carries the address that it comes from."""
+PUBLIC = ("/healthz", "/readyz")
+"""Paths that tell nothing, and are asked for by platforms under any name."""
+CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
+"""Where the page may load scripts and styles from, beside this server."""
+PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"script-src 'self' {' '.join(CDN)}",
+        f"style-src 'self' {' '.join(CDN)}",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # So that a new release is seen at once.
+    "Cache-Control": "no-cache",
+    # In the place of the versions of Python and aiohttp.
+    "Server": "Hourglass",
+}
+"""Headers of every response that does not say otherwise; `Server` always."""
+# Answers to what is no HTTP come from deep within aiohttp, and pass nothing of ours.
+vars(web_response)["SERVER_SOFTWARE"] = HEADERS["Server"]
+
+CORS = {
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "600",
+}
+
+
+class Guard:
+    """Lets requests through to the doors, and says of each response how browsers must treat it."""
+
+    def __init__(self, config: Config, limits: Limits) -> None:
+        self._config = config
+        self._limits = limits
+        self._origins = set(config.origins)
+        self._hosts = {urlsplit(origin).netloc for origin in config.origins}
+        each = 0 if config.trusted_proxies else config.max_connections_address
+        # Twice as many as clients: one that polls has two of them at times.
+        self._sockets = Crowd(2 * config.max_connections, 2 * each)
+        # What cuts a connection that sends no request, until it has sent one.
+        self._silent: dict[Any, asyncio.TimerHandle] = {}
+
+    def add_to(self, app: web.Application) -> None:
+        """Guard all routes of an application."""
+        app.middlewares.append(self._middleware())
+        app.on_response_prepare.append(self._add_headers)
+
+    def watch(self, server: web.Server) -> None:
+        """Count the connections of a server, and cut those that are too many or say nothing."""
+        made, lost = server.connection_made, server.connection_lost
+        addresses: dict[Any, str] = {}
+
+        def connection_made(handler: Any, transport: asyncio.Transport) -> None:
+            made(handler, transport)
+            address = addresses[handler] = neighbours(peer(transport))
+            full = not self._sockets.has_room(address)
+            self._sockets.enter(address)
+            self._silent[handler] = self._cut_later(transport, 0 if full else None)
+
+        def connection_lost(handler: Any, exc: BaseException | None = None) -> None:
+            self._spoke(handler)
+            self._sockets.leave(addresses.pop(handler))
+            lost(handler, exc)
+
+        server.connection_made = connection_made  # type: ignore[method-assign]
+        server.connection_lost = connection_lost  # type: ignore[method-assign]
+
+    @property
+    def sockets(self) -> int:
+        """Connections that speak HTTP at the moment, or plain WebSocket."""
+        return self._sockets.total
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Where a request comes from: the address that the outermost trusted proxy saw."""
+        hops = self._config.trusted_proxies
+        if hops:
+            seen = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+            if len(seen) >= hops and (found := without_port(seen[-hops].strip())):
+                return found
+        return request.remote or ""
+
+    def _middleware(self) -> Any:
+        @web.middleware
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            address = request[ADDRESS] = self.address(request)
+            self._spoke(request.protocol)
+            if request.path not in PUBLIC:
+                self._check_site(request)
+            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                return web.Response(status=204)
+            if connects(request):
+                self._limits.connect(address)
+            with self._patience(request):
+                return await handler(request)
+
+        return guarded
+
+    def _spoke(self, handler: Any) -> None:
+        """A connection has sent a request."""
+        timer = self._silent.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _cut_later(
+        self, transport: asyncio.Transport, delay: float | None = None
+    ) -> asyncio.TimerHandle:
+        delay = self._config.request_timeout if delay is None else delay
+        return asyncio.get_running_loop().call_later(delay, transport.abort)
+
+    @contextmanager
+    def _patience(self, request: web.Request) -> Iterator[None]:
+        """Cut the connection of a request whose body does not come in time."""
+        body, transport = request.content, request.transport
+        if body.is_eof() or transport is None:
+            yield
+            return
+        timer = self._cut_later(transport)
+        body.on_eof(timer.cancel)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _check_site(self, request: web.Request) -> None:
+        """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
+        host = request.headers.get("Host", "").lower()
+        if host and not self._config.secrets and not self._known(host):
+            self._refuse(request, f"http://{host}", "this server goes by another name")
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            if not self._allowed(origin, host):
+                self._refuse(request, origin, "pages of other sites may not come in")
+        elif foreign(request.headers):
+            self._refuse(request, None, "pages of other sites may not come in")
+
+    def _known(self, host: str) -> bool:
+        """Whether a name cannot be one that somebody else leads here: no public name is dotless."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return "." not in name or is_address(name) or without_default_port(host) in self._hosts
+
+    def _allowed(self, origin: str, host: str) -> bool:
+        if "*" in self._origins:
+            return True
+        try:
+            found = canonical_origin(origin)
+        except ValueError:
+            return False
+        # With or without TLS: that may end at a proxy in front.
+        own = (host, without_default_port(host))
+        return found in self._origins or urlsplit(found).netloc in own
+
+    def _refuse(self, request: web.Request, origin: str | None, why: str) -> NoReturn:
+        if self._limits.may_log():
+            remedy = "" if origin is None else f": ALLOWED_ORIGINS={origin} would let it in"
+            log.warning(
+                "%s asked from %s and was refused, as %s%s",
+                request[ADDRESS],
+                ascii(origin),
+                why,
+                ascii(remedy)[1:-1],
+            )
+        raise Forbidden(why)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers["Server"] = HEADERS["Server"]
+        origin = request.headers.get("Origin")
+        if origin is not None and self._allowed(origin, ""):
+            headers["Access-Control-Allow-Origin"] = origin
+            headers.add("Vary", "Origin")
+            for name, value in CORS.items():
+                headers[name] = value
+
+
+class FaultsOfClients(logging.Filter):
+    """Keeps out of the log what aiohttp has to say, with a traceback, of requests that are none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+def connects(request: web.Request) -> bool:
+    """Whether a request wants a new connection of Socket.IO, or a plain WebSocket."""
+    if request.path == "/ws":
+        return True
+    return request.path.startswith("/socket.io") and "sid" not in request.query
+
+
+def foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that the page of another site wants this, and not in a new page."""
+    site = headers.get("Sec-Fetch-Site", "none")
+    return site not in ("same-origin", "none") and headers.get("Sec-Fetch-Mode") != "navigate"
+
+
+def peer(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end of a connection."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def without_port(text: str) -> str | None:
+    """The address in an entry of `X-Forwarded-For`; None where there is none."""
+    try:
+        host = text if is_address(text) else urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return None
+    return host if is_address(host) else None
+
+
+def without_default_port(host: str) -> str:
+    """A `Host` as an origin would have it."""
+    return host.removesuffix(":443").removesuffix(":80")
