@@ -49,6 +49,7 @@ export class Board {
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
     const held = query === this.#query && performance.now() < this.#heldUntil && this.#order.jobs.length > 0;
+    if (query !== this.#query) this.#rows.toTop();
     this.#query = query;
     this.#matching = wanted;
     if (held) this.#order.hold(find, wanted);

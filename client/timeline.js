@@ -15,7 +15,9 @@ import { count, duration, ending, timeLeft, who } from "./words.js";
 
 const AXIS = 26;
 const LANE = { most: 26, least: 5, gap: 3 };
-const TICKS = [10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 21_600];
+/** Height in pixels of a bar that has room for a name. */
+const NAME_FROM = 10;
+const TICKS = [10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 21_600];
 const COLOURS = { killed: "--red", failed: "--plum", done: "--green", lost: "--blue", elapsed: "--sand" };
 
 export class Timeline {
@@ -117,9 +119,9 @@ export class Timeline {
     const right = Math.min(width + 8, toX(end));
     const now = toX(Math.min(this.#now, end));
     const running = job.state === "running";
-    const ink = running ? this.#colours.sand : this.#colours[ending(job).tone];
+    const ink = running ? this.#colours.soft : this.#colours[ending(job).tone];
     pen.fillStyle = ink;
-    pen.globalAlpha = running ? 0.28 : 0.55;
+    pen.globalAlpha = running ? 0.25 : 0.45;
     rounded(pen, left, top, Math.max(2, right - left), tall);
     if (running) {
       pen.globalAlpha = 1;
@@ -132,24 +134,27 @@ export class Timeline {
       pen.strokeRect(left, top, Math.max(2, right - left), tall);
       pen.lineWidth = 1;
     }
-    if (tall >= 15) this.#drawName(pen, { job, left: Math.max(4, left + 6), right, top, tall, now });
+    if (tall >= NAME_FROM) this.#drawName(pen, { job, left: Math.max(4, left + 6), right, top, tall, now });
   }
 
   #drawName(pen, { job, left, right, top, tall, now }) {
     const room = Math.min(right, pen.canvas.clientWidth) - left - 4;
     if (room < 28) return;
-    pen.save();
-    pen.beginPath();
-    pen.rect(left, top, room, tall);
-    pen.clip();
-    pen.font = "600 11.5px system-ui, sans-serif";
+    pen.font = `600 ${Math.min(12, tall - 1)}px system-ui, sans-serif`;
     pen.textAlign = "left";
     pen.textBaseline = "middle";
-    // On the part that has passed the ground is dark, on the rest it is light.
-    const onPast = job.state === "running" && now - left > room / 2;
-    pen.fillStyle = onPast ? this.#colours.onSand : this.#colours.ink;
-    pen.fillText(job.connid, left, top + tall / 2 + 0.5);
-    pen.restore();
+    // The part that has passed has another ground than the rest.
+    const past = job.state === "running" ? Math.min(room, Math.max(0, now - left)) : 0;
+    for (const [from, width, ink] of [[0, past, "onSand"], [past, room - past, "ink"]]) {
+      if (width <= 0) continue;
+      pen.save();
+      pen.beginPath();
+      pen.rect(left + from, top, width, tall);
+      pen.clip();
+      pen.fillStyle = this.#colours[ink];
+      pen.fillText(job.connid, left, top + tall / 2 + 0.5);
+      pen.restore();
+    }
   }
 
   #drawNow(pen, x, height) {
@@ -191,7 +196,7 @@ export class Timeline {
   }
 
   #readColours() {
-    const names = { ...COLOURS, sand: "--sand", ink: "--ink", muted: "--muted", line: "--line", red: "--red", onSand: "--on-sand" };
+    const names = { ...COLOURS, soft: "--sand-soft", ink: "--ink", muted: "--muted", line: "--line", red: "--red", onSand: "--on-sand" };
     return Object.fromEntries(Object.entries(names).map(([key, name]) => [key, colour(name)]));
   }
 }

@@ -85,10 +85,15 @@ export class VirtualRows {
 
   focus(run) {
     this.#activate(run);
-    this.#render();
+    this.#render(this.#jobs.findIndex((job) => job.run === run));
     const row = this.#rows.get(run);
     row?.element.focus({ preventScroll: true });
     row?.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Scroll back to the first row. */
+  toTop() {
+    if (this.#list.getBoundingClientRect().top < this.#top()) this.#list.scrollIntoView({ block: "start" });
   }
 
   /** How many rows are in sight at once. */
@@ -109,11 +114,12 @@ export class VirtualRows {
     return place < 0 ? null : place;
   }
 
-  #render() {
+  /** Make the rows that are in sight, and the one at the place `also`. */
+  #render(also = this.#focusPlace()) {
     if (this.#list.hidden || !this.#list.offsetParent) return this.#dropAll();
     const height = this.#rowHeight();
     this.#list.style.height = `${this.#jobs.length * height}px`;
-    const wanted = this.#inSight(height);
+    const wanted = this.#inSight(height, also ?? -1);
     const gone = [...this.#rows.keys()].filter((run) => !wanted.has(run));
     for (const run of gone) this.#drop(run);
     const stop = this.#rows.has(this.#active) || wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
@@ -130,16 +136,15 @@ export class VirtualRows {
     this.#arrange(elements);
   }
 
-  /** The rows to have, as run -> place: those in sight and the one with the focus, in order. */
-  #inSight(height) {
+  /** The rows to have, as run -> place, in order. */
+  #inSight(height, also) {
     const box = this.#list.getBoundingClientRect();
     const first = Math.max(0, Math.floor((this.#top() - box.top) / height) - BEYOND);
     const last = Math.min(this.#jobs.length, Math.ceil((this.#top() + this.#visible() - box.top) / height) + BEYOND);
-    const focused = this.#focusPlace();
     const wanted = new Map();
-    if (focused !== null && focused < first) wanted.set(this.#jobs[focused].run, focused);
+    if (also >= 0 && also < first) wanted.set(this.#jobs[also].run, also);
     for (let index = first; index < last; index++) wanted.set(this.#jobs[index].run, index);
-    if (focused !== null && focused >= last) wanted.set(this.#jobs[focused].run, focused);
+    if (also >= last) wanted.set(this.#jobs[also].run, also);
     return wanted;
   }
 
