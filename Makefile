@@ -26,7 +26,8 @@ test-python: .venv/dev node_modules/installed
 	scripts/need.sh chromium:chromium redis-server:redis-server
 	$(BIN)/python -m pytest
 
-bench: .venv/dev
+bench: .venv/dev node_modules/installed
+	scripts/need.sh chromium:chromium
 	$(BIN)/python -m bench
 
 # The long runs: many more rounds of what `make test` does in few.

@@ -14,12 +14,14 @@ export function layOut(jobs, { from, to, gap, most }) {
     .filter(({ start, end }) => start < to && end > from)
     .sort((a, b) => a.start - b.start || (a.job.run < b.job.run ? -1 : 1));
   const ends = []; // by lane
+  let soonest = Infinity; // of the ends, once there is no lane to add
   const bars = [];
   for (const span of spans) {
-    let lane = ends.findIndex((end) => end + gap <= span.start);
-    if (lane < 0) lane = ends.length;
-    if (lane >= most) continue;
+    if (ends.length >= most && soonest + gap > span.start) continue;
+    const free = ends.findIndex((end) => end + gap <= span.start);
+    const lane = free < 0 ? ends.length : free;
     ends[lane] = span.end;
+    if (ends.length >= most) soonest = Math.min(...ends);
     bars.push({ ...span, lane });
   }
   return { bars, lanes: ends.length, left: spans.length - bars.length };

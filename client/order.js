@@ -28,7 +28,7 @@ export class Order {
       kept.push(job);
       wanted.delete(run);
     }
-    this.#place([...kept, ...[...wanted.values()].sort(compare)].sort(compare));
+    this.#place([...kept, ...wanted.values()].sort(compare));
     this.waiting = 0;
     this.#came = 0;
   }

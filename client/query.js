@@ -9,15 +9,17 @@
  * same in every browser.
  */
 
-const texts = new WeakMap(); // job -> what is searched in it; a job never changes
-
 export function matcher({ search = "", by = "", state = "" }) {
-  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = search.split(/\s+/).filter(Boolean).map(whateverItsCase);
   return (job) =>
     (by === "" || starter(job) === by) &&
     (state === "" || states(job).includes(state)) &&
-    (words.length === 0 || words.every((word) => textOf(job).includes(word)));
+    words.every((word) => textsOf(job).some((text) => text && word.test(text)));
 }
+
+const whateverItsCase = (word) => new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
+
+const textsOf = (job) => [job.connid, job.note, job.by, job.started_by, job.reason, job.progress?.note];
 
 /** Who started a job. */
 export const starter = (job) => job.started_by ?? job.by;
@@ -45,14 +47,3 @@ export const ORDERS = {
 
 /** Ended jobs, the latest end first. */
 export const byEnd = (a, b) => b.ended_at - a.ended_at || b.seq - a.seq;
-
-function textOf(job) {
-  let text = texts.get(job);
-  if (text === undefined) {
-    const { connid, note, by, started_by: startedBy, reason, progress } = job;
-    const parts = [connid, note, by, startedBy, reason, progress?.note];
-    text = parts.filter(Boolean).join("\n").toLowerCase();
-    texts.set(job, text);
-  }
-  return text;
-}

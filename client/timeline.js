@@ -17,6 +17,8 @@ const AXIS = 26;
 const LANE = { most: 26, least: 5, gap: 3 };
 /** Height in pixels of a bar that has room for a name. */
 const NAME_FROM = 10;
+/** How many times as long as a drawing took there is no other. */
+const RESTS = 10;
 const TICKS = [10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 21_600];
 const COLOURS = { killed: "--red", failed: "--plum", done: "--green", lost: "--blue", elapsed: "--sand" };
 
@@ -31,6 +33,7 @@ export class Timeline {
   #now = 0;
   #colours = null;
   #changed = true;
+  #restUntil = 0; // drawing must leave time for the rest of the page
   #hovered = null;
 
   constructor({ open }) {
@@ -57,10 +60,13 @@ export class Timeline {
     if (width === 0) return Infinity;
     // No sooner than the bars would move by a pixel, unless there is something new.
     const step = this.#span / width;
-    if (!this.#changed && serverNow - this.#now < step) return step;
+    const begun = performance.now();
+    const due = this.#changed || serverNow - this.#now >= step;
+    if (!due || begun < this.#restUntil) return step;
     this.#changed = false;
     this.#now = serverNow;
     this.#draw(width);
+    this.#restUntil = begun + RESTS * (performance.now() - begun);
     return step;
   }
 
