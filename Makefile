@@ -34,9 +34,9 @@ bench: .venv/dev node_modules/installed
 soak: .venv/dev node_modules/installed
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest tests/test_crash.py tests/test_races.py tests/test_convergence.py
 
-# The picture of the README, from the real page.
+# The pictures of the README, from the real page.
 picture: .venv/dev node_modules/installed
-	PYTHONPATH=. $(BIN)/python scripts/picture.py docs/dashboard.png
+	PYTHONPATH=. $(BIN)/python scripts/picture.py docs
 
 clean:
 	rm -rf .venv .venv-bench node_modules bench/peers/node_modules

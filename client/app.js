@@ -301,12 +301,12 @@ function draw() {
   const words = notice();
   if (words !== null) line.notice(words);
   showEmptiness({ running, known, filtered });
-  drawTitle();
 }
 
 function showEmptiness({ running, known, filtered }) {
   const empty = byId("running").hidden;
-  byId("running-waiting").hidden = known || signIn.asking || (connection?.status.line === "offline" && !known);
+  const coming = ["connecting", "catching-up"].includes(document.body.dataset.line);
+  byId("running-waiting").hidden = known || !coming;
   byId("running-empty").hidden = !known || running.length > 0;
   byId("running-none").hidden = !known || running.length === 0 || !empty;
   if (filtered) byId("running-none").querySelector(".text").textContent = `${count(running.length, "job")} in all.`;
@@ -326,12 +326,15 @@ function drawTitle() {
 }
 
 function followTrends() {
-  const now = connection?.serverNow() ?? 0;
+  // What is not known is a gap in the charts.
+  if (connection?.status.line !== "live") return;
+  const now = connection.serverNow();
   for (const [room, trend] of trends) trend.follow(states.get(room), now);
 }
 
 function eachSecond(begun, now) {
   secondAt = begun;
+  drawTitle();
   followTrends();
   const shown = shownStates();
   charts.draw(series(shown.map(({ room }) => trends.get(room)), now));
@@ -407,9 +410,7 @@ function whenClientLoaded(loaded, missing) {
 }
 
 function sayClientMissing() {
-  line.show({ line: "offline", since: Date.now() });
-  byId("retry").hidden = true;
-  byId("running-waiting").hidden = true;
+  line.show({ line: "missing" });
   line.notice(
     "The Socket.IO client could not be loaded from cdn.socket.io. " +
       "Check that this network and your browser's blockers allow that address, then load this page again.",

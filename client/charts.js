@@ -112,7 +112,7 @@ function plot(place, width, series) {
   const options = {
     width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { show: false },
     scales: { y: { range: (_, __, most) => [0, Math.max(2, most * 1.1)] } },

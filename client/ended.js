@@ -36,7 +36,7 @@ export class Ended {
   }
 
   draw(states, { view, several, filtered, known, shown }) {
-    this.#drawRecent(states, several);
+    this.#drawRecent(states, several, known);
     if (shown) this.#drawAll(states, { view, several, filtered, known });
   }
 
@@ -102,7 +102,7 @@ export class Ended {
     this.#actions.open(job);
   }
 
-  #drawRecent(states, several) {
+  #drawRecent(states, several, known) {
     const jobs = states.flatMap((state) => state.ended().slice(0, LAST)).sort(byEnd).slice(0, LAST);
     const wanted = new Set(jobs.map(({ run }) => run));
     for (const [run, { element }] of this.#recent) {
@@ -121,7 +121,7 @@ export class Ended {
       showRecent(shown.element, job, several, this.#actions.linkOf(job));
     }
     list.hidden = jobs.length === 0;
-    byId("ended-empty").hidden = jobs.length > 0;
+    byId("ended-empty").hidden = jobs.length > 0 || !known;
     byId("all-ended").hidden = jobs.length === 0;
   }
 

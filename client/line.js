@@ -3,6 +3,7 @@
  *
  *   const line = new Line({ retry });
  *   line.show(status);                  // of the Connection
+ *   line.show({ line: "missing" });     // there is nothing to connect with
  *   line.tick();                        // the retry counts down; returns seconds until the next change
  *   line.showPresence(presences);       // of the rooms that are shown
  *   line.notice("…");                   // a sentence above the lists; "" for none
@@ -11,7 +12,7 @@
 import { byId, setText } from "./dom.js";
 import { instant, watchers } from "./words.js";
 
-const TEXTS = { connecting: "Connecting", "catching-up": "Catching up", live: "Live", refused: "Not let in" };
+const TEXTS = { connecting: "Connecting", "catching-up": "Catching up", live: "Live", refused: "Not let in", missing: "Not connected" };
 
 export class Line {
   #retryAt = null;

@@ -50,14 +50,21 @@ export function typedTime(text) {
 export function instant(at, now = Date.now() / 1000, locale = undefined) {
   if (!Number.isFinite(at)) return "";
   const date = new Date(at * 1000);
-  const time = date.toLocaleTimeString(locale, {
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    hourCycle: "h23",
-  });
-  if (date.toDateString() === new Date(now * 1000).toDateString()) return time;
-  return `${date.toLocaleDateString(locale, { day: "numeric", month: "short" })}, ${time}`;
+  const { time, day } = formats(locale);
+  if (date.toDateString() === new Date(now * 1000).toDateString()) return time.format(date);
+  return `${day.format(date)}, ${time.format(date)}`;
+}
+
+const made = new Map(); // locale -> its formats, which are slow to make
+
+function formats(locale) {
+  if (!made.has(locale)) {
+    const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+    const time = new Intl.DateTimeFormat(locale, clock);
+    const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
+    made.set(locale, { time, day });
+  }
+  return made.get(locale);
 }
 
 export const who = (name) => name || "someone";
