@@ -19,7 +19,7 @@ from server.limits import Limits
 from server.rooms import Rooms
 from server.sockets import SocketServer
 from server.store import open_store
-from server.web import Web, answers_in_json
+from server.web import Web, answers_in_json, websocket_alone
 
 DOORS_INTERVAL = 0.5
 """Seconds between two looks for connections that may not go on."""
@@ -59,6 +59,8 @@ class App:
         self.guard.add_to(application)
         self.web = Web(checker, self.commands, self.rooms, self.limits, config)
         self.web.add_to(application)
+        if config.transport_names == ["websocket"]:
+            application.middlewares.append(websocket_alone)
         self.sockets.attach(application)
         self._runner = web.AppRunner(
             application,

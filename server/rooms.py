@@ -175,16 +175,19 @@ class Rooms(Listener):
         """Send presence, and let slow clients catch up or go, until cancelled."""
         while True:
             await asyncio.sleep(self._config.presence_interval)
-            for room in self._rooms.values():
-                self._send_presence(room)
-                while len(room.tail) > self._config.replay:
-                    room.tail.popleft()
-            self._release_idle()
+            self._refresh()
             for client in [client for client in self._clients if client.behind]:
                 await self._catch_up(client)
             for room in self._rooms.values():
                 for client in list(room.others):
                     room.unite(client)
+
+    def _refresh(self) -> None:
+        for room in self._rooms.values():
+            self._send_presence(room)
+            while len(room.tail) > self._config.replay:
+                room.tail.popleft()
+        self._release_idle()
 
     async def prepare(self, room: str, since: Since | None) -> Room:
         """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""

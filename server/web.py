@@ -313,6 +313,18 @@ async def page(http_request: web.Request) -> web.StreamResponse:
 
 
 @web.middleware
+async def websocket_alone(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell who polls that this is not served here, in the way of Engine.IO."""
+    if request.path == "/socket.io/" and request.query.get("transport") == "polling":
+        message = (
+            "only WebSocket is served here, as long polling would need the same server each time:"
+            ' connect with transports: ["websocket"]'
+        )
+        return web.json_response({"code": 0, "message": message}, status=400)
+    return await handler(request)
+
+
+@web.middleware
 async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer what goes wrong outside of a command in the form of the protocol."""
     try:

@@ -113,6 +113,8 @@ class Line:
 
     async def open(self) -> AbstractConnection:
         """The connection, with the scripts loaded. Raises one of `LOST`."""
+        if self._ready and self._hung_up():
+            await self.close()  # Found now, nothing is sent of which nobody knows what became.
         if not self._ready:
             async with asyncio.timeout(self._timeout):
                 await self._connection.connect()
@@ -121,6 +123,10 @@ class Line:
                     await self._connection.read_response()
             self._ready = True
         return self._connection
+
+    def _hung_up(self) -> bool:
+        reader = self._connection._reader
+        return reader is None or reader.at_eof()
 
     async def send(self, commands: Iterable[Iterable[Arg]]) -> None:
         """Send commands, whose answers are to be read in their order."""

@@ -147,6 +147,8 @@ class RedisStore(Store):
         # Who waits until a board has come to a seq.
         self._awaited: list[tuple[Board, int, Future[None]]] = []
         self._beat_now = asyncio.Event()
+        # Signs of life so far; those before it had found back to the feed say nothing of it.
+        self._beats = self._beats_before = 0
         # Set when the log may be another than before, and when some of the feed was missed.
         self._doubtful = False
         self._missed = False
@@ -384,7 +386,8 @@ class RedisStore(Store):
 
     async def _beat(self) -> None:
         asked_at = time.monotonic()
-        reply = await self._call("beat", self.node, repr(self._config.redis_deaf))
+        self._beats += 1
+        reply = await self._call("beat", self.node, repr(self._config.redis_deaf), self._beats)
         self._clock.learn(float(reply[2]), asked_at)
         self._nodes = [node.decode() for node in reply[4]]
         self._learn_due(reply[5], reply[1])
@@ -431,6 +434,7 @@ class RedisStore(Store):
             try:
                 await self._find_back()
                 self._heard_at = loop.time()
+                self._beats_before = self._beats
                 self._beat_now.set()
                 while not self._doubtful:
                     for item in await self._feed.read():
@@ -573,7 +577,8 @@ class RedisStore(Store):
         if item.seq:
             self._seqs[item.room] = item.seq
         if item.kind == "beat":
-            if item.body.decode() == self.node:
+            node, _, count = item.body.partition(b" ")
+            if node.decode() == self.node and int(count) > self._beats_before:
                 self._hear_itself()
         elif item.kind == "gone":
             self._forget_node(item.body.decode())

@@ -67,6 +67,31 @@ class RedisServer:
         await writer.wait_closed()
         return answer.strip()
 
+    async def clients(self) -> int:
+        """How many connections it has, besides the one that asks."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"INFO clients\r\n")
+        text = b""
+        while b"connected_clients:" not in text:
+            text += await asyncio.wait_for(reader.readline(), PATIENCE)
+        writer.close()
+        await writer.wait_closed()
+        return int(text.rpartition(b":")[2]) - 1
+
+    def read_log(self) -> bytes:
+        """All that it has written to its append-only file."""
+        files = (self.folder / "appendonlydir").glob("*.aof")
+        return b"".join(file.read_bytes() for file in files)
+
+    def copy(self) -> dict[Path, bytes]:
+        """Its files as they are now."""
+        return {file: file.read_bytes() for file in (self.folder / "appendonlydir").iterdir()}
+
+    def restore(self, files: dict[Path, bytes]) -> None:
+        """Give it back its files as they were."""
+        for file, content in files.items():
+            file.write_bytes(content)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)

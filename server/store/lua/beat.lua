@@ -1,4 +1,4 @@
--- A node, ARGV[4], says that it lives, for ARGV[5] seconds.
+-- A node, ARGV[4], says that it lives, for ARGV[5] seconds; ARGV[6] counts how often it has.
 for _, node in ipairs(call('ZRANGEBYSCORE', P .. 'nodes', '-inf', instant(clock))) do
   if node ~= ARGV[4] then
     forget(node)
@@ -18,7 +18,7 @@ if not lived and call('ZCARD', P .. 'nodes') == (score and 1 or 0) then
   end
 end
 call('ZADD', P .. 'nodes', instant(clock + tonumber(ARGV[5])), ARGV[4])
-local number = tell('beat - 0', ARGV[4])
+local number = tell('beat - 0', ARGV[4] .. ' ' .. ARGV[6])
 return {
   'ok',
   number,

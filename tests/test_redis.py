@@ -1,0 +1,392 @@
+"""Many servers on one Redis: they serve the same rooms as one, and survive what befalls them."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import server.store.redis as module
+from server.app import App
+from server.store.redis import RedisStore
+from tests.conftest import Connect
+from tests.support import redis
+from tests.support.clients import HttpClient
+from tests.support.proxy import Proxy
+from tests.support.redis import RedisServer
+from tests.support.replay import replay_log
+from tests.support.servers import command, eventually, serving
+
+QUICK = {"redis_timeout": 0.5, "redis_heartbeat": 0.1, "redis_deaf": 0.5, "rate_limit": 0}
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[Any]:
+    """Start servers that share a log: `await nodes(3)`."""
+    async with AsyncExitStack() as stack:
+        shared = redis.settings()
+
+        async def start(number: int = 1, **settings: Any) -> list[App]:
+            settings = {**shared, **QUICK, **settings}
+            return [await stack.enter_async_context(serving(**settings)) for _ in range(number)]
+
+        yield start
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that keeps its data, to be killed and paused."""
+    with RedisServer(tmp_path, keeps=True) as server:
+        yield server
+
+
+def store_of(app: App) -> RedisStore:
+    assert isinstance(app.store, RedisStore)
+    return app.store
+
+
+async def log_of(app: App, room: str = "main") -> list[dict[str, Any]]:
+    since = {"epoch": app.store.epoch, "seq": 0}
+    return (await command(app, "status", room=room, since=since))["events"]
+
+
+async def test_what_starts_on_one_node_is_killed_on_another(nodes: Any, connect: Connect) -> None:
+    one, two, three = await nodes(3)
+    watcher = await connect(two.url)
+    job = (await command(one, "request", connid="a", time=60))["job"]
+    assert (await watcher.event("started"))["job"] == job
+    assert (await command(three, "status"))["jobs"][0]["run"] == job["run"]
+    killed = await command(three, "kill", connid="a", reason="enough")
+    assert (await watcher.event("killed"))["seq"] == killed["seq"] == 2
+    assert (await command(one, "history"))["jobs"] == [killed["job"]]
+
+
+async def test_a_node_sees_at_once_what_was_answered_on_another(nodes: Any) -> None:
+    one, two = await nodes(2)
+    await command(two, "status")  # So that it holds the room.
+    for number in range(200):
+        await command(one, "request", connid=str(number), time=60)
+        assert len((await command(two, "status"))["jobs"]) == number + 1
+
+
+async def test_of_two_starts_on_two_nodes_one_wins(nodes: Any) -> None:
+    pair = await nodes(2, redis_timeout=10)
+
+    async def duel(connid: str) -> tuple[str, ...]:
+        starts = (command(node, "request", connid=connid, time=60) for node in pair)
+        answers = await asyncio.gather(*starts)
+        (won,) = [answer["job"]["run"] for answer in answers if answer["ok"]]
+        (lost,) = [answer for answer in answers if not answer["ok"]]
+        assert lost["job"]["run"] == won
+        return lost["error"]["code"], "started"
+
+    outcomes: Counter[tuple[str, ...]] = Counter()
+    for hundred in range(100):
+        duels = (duel(f"{hundred}-{number}") for number in range(100))
+        outcomes.update(await asyncio.gather(*duels))
+    assert outcomes == {("conflict", "started"): 10_000}
+
+
+async def test_all_nodes_tell_the_same_in_the_same_order(nodes: Any, connect: Connect) -> None:
+    three = await nodes(3, redis_timeout=10)
+    clients = [await connect(node.url, "websocket") for node in three]
+    for number in range(100):
+        starts = (
+            command(node, "request", connid=f"{number} {node.url}", time=60) for node in three
+        )
+        await asyncio.gather(*starts)
+    for client in clients:
+        await client.event("started", seq=300)
+    heard = [
+        [body["job"]["run"] for name, body in client.events if name == "started"]
+        for client in clients
+    ]
+    assert heard[0] == heard[1] == heard[2]
+    assert len(heard[0]) == 300
+
+
+async def test_timeouts_are_shared_and_little_is_done_in_vain(nodes: Any, connect: Connect) -> None:
+    three = await nodes(3)
+    client = await connect(three[0].url, "websocket")
+    for number in range(60):
+        node = three[number % 3]
+        await command(node, "request", connid=str(number), time=0.1 + number / 100)
+    for _ in range(60):
+        assert "late" not in await client.event("finished")
+    stores = [store_of(node) for node in three]
+    assert sum(store.takes_in_vain for store in stores) <= sum(store.takes for store in stores) / 2
+    ends = Counter(e["run"] for e in await log_of(three[1]) if e["event"] == "finished")
+    assert set(ends.values()) == {1} and len(ends) == 60
+
+
+async def test_nodes_whose_clocks_are_minutes_off_agree(
+    nodes: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (right,) = await nodes(1)
+    real = module.time.time
+    monkeypatch.setattr(module.time, "time", lambda: real() + 300)
+    (ahead,) = await nodes(1)
+    assert abs(ahead.store.now() - right.store.now()) < 5
+    client = await connect(ahead.url)
+    job = (await command(ahead, "request", connid="a", time=0.3))["job"]
+    finished = await client.event("finished")
+    assert "late" not in finished
+    assert finished["at"] >= job["deadline"]
+    status = await command(ahead, "status")
+    assert abs(status["now"] - right.store.now()) < 5
+
+
+async def test_presence_is_counted_over_all_nodes(nodes: Any, connect: Connect) -> None:
+    one, two = await nodes(2)
+    ana = await connect(one.url, name="ana")
+    await connect(two.url, name="bo")
+    assert (await ana.event("presence", watching=2))["names"] == ["ana", "bo"]
+    eve = await connect(two.url, name="eve")
+    await ana.event("presence", watching=3)
+    await eve.close()
+    assert (await ana.event("presence", watching=2))["names"] == ["ana", "bo"]
+    await two.stop()
+    assert (await ana.event("presence", watching=1))["names"] == ["ana"]
+
+
+async def test_a_dead_node_is_forgotten(own_redis: RedisServer, connect: Connect) -> None:
+    settings = {**QUICK, "redis_url": own_redis.url}
+    async with Proxy(own_redis.port) as proxy, serving(**settings) as one:
+        ana = await connect(one.url, name="ana")
+        async with serving(**{**settings, "redis_url": proxy.url}) as two:
+            bo = await connect(two.url, name="bo")
+            await ana.event("presence", watching=2)
+            await command(two, "request", connid="a", time=0.2)
+            proxy.cut()
+            assert "late" not in await ana.event("finished")
+            await ana.event("presence", watching=1)
+            assert (await bo.event("available"))["available"] is False
+            proxy.mend()
+            assert (await bo.event("finished"))["connid"] == "a"
+            assert (await bo.event("available"))["available"] is True
+            await ana.event("presence", watching=2)
+            await eventually(lambda: two.store.ready)
+
+
+async def test_without_redis_commands_are_answered_and_all_comes_back(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        client = await connect(app.url)
+        await command(app, "request", connid="before", time=60)
+        epoch = app.store.epoch
+        own_redis.signal(signal.SIGSTOP)
+        async with asyncio.timeout(10):
+            names = ("request", "kill", "status", "history", "join")
+            for name in names:
+                fields = {"time": 60} if name == "request" else {}
+                answer = await client.command(name, {"connid": "lost", "room": "main", **fields})
+                assert answer["error"]["code"] == "unavailable"
+        assert (await client.event("available"))["available"] is False
+        assert not app.store.ready
+        own_redis.signal(signal.SIGCONT)
+        assert (await client.event("available"))["available"] is True
+        assert app.store.ready
+        answer = await client.command("request", {"connid": "after", "time": 60})
+        assert answer["ok"]
+        assert app.store.epoch == epoch
+        # What was answered `unavailable` was not done afterwards.
+        connids = [event["job"]["connid"] for event in await log_of(app)]
+        assert connids == ["before", "after"]
+
+
+async def test_a_redis_that_comes_back_with_its_data_goes_on(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        client = await connect(app.url)
+        await command(app, "request", connid="a", time=60)
+        epoch = app.store.epoch
+        own_redis.kill()
+        await eventually(lambda: not app.store.ready)
+        answer = await command(app, "request", connid="b", time=60)
+        assert answer["error"]["code"] == "unavailable"
+        assert "unknown" not in answer["error"]
+        own_redis.start()
+        await eventually(lambda: app.store.ready)
+        assert (await command(app, "kill", connid="a"))["seq"] == 2
+        assert (await client.event("killed"))["seq"] == 2
+        assert app.store.epoch == epoch
+        assert [name for name, _ in client.events].count("snapshot") == 1
+
+
+async def test_a_redis_that_lost_its_data_is_a_new_epoch(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        client = await connect(app.url)
+        await command(app, "request", connid="a", time=60)
+        old = (await client.event("snapshot"))["epoch"]
+        await own_redis.call("FLUSHALL")
+        snapshot = await client.event("snapshot")
+        assert (snapshot["seq"], snapshot["running"]) == (0, [])
+        assert snapshot["epoch"] == app.store.epoch != old
+        await eventually(lambda: app.store.ready)
+        assert (await command(app, "request", connid="a", time=60))["seq"] == 1
+        assert (await client.event("started"))["seq"] == 1
+
+
+async def test_a_redis_that_lost_its_last_changes_is_a_new_epoch(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        client = await connect(app.url)
+        await command(app, "request", connid="kept", time=60)
+        await eventually(lambda: b"lost" not in own_redis.read_log())
+        kept = own_redis.copy()
+        await command(app, "request", connid="lost", time=60)
+        old = app.store.epoch
+        own_redis.kill()
+        own_redis.restore(kept)
+        own_redis.start()
+        await client.event("snapshot", seq=0)
+        snapshot = await client.event("snapshot", seq=1)
+        assert [job["connid"] for job in snapshot["running"]] == ["kept"]
+        assert snapshot["epoch"] == app.store.epoch != old
+
+
+async def test_connections_that_are_killed_lose_nothing(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    settings = {**QUICK, "redis_url": own_redis.url, "redis_timeout": 2}
+    async with serving(**settings) as one, serving(**settings) as two:
+        client = await connect(two.url, "websocket")
+        for number in range(20):
+            starts = [
+                asyncio.create_task(command(one, "request", connid=f"{number}-{n}", time=60))
+                for n in range(20)
+            ]
+            await asyncio.sleep(0.002)
+            await own_redis.call("CLIENT", "KILL", "TYPE", "normal")
+            answers = await asyncio.gather(*starts)
+            assert all(answer["ok"] for answer in answers)
+        await client.event("started", seq=400)
+        seqs = [body["seq"] for name, body in client.events if name == "started"]
+        assert seqs == list(range(1, 401))
+        assert [name for name, _ in client.events].count("snapshot") == 1
+
+
+async def test_what_was_done_before_the_line_was_cut_is_done_once(own_redis: RedisServer) -> None:
+    settings = {**QUICK, "redis_timeout": 2}
+    async with Proxy(own_redis.port) as proxy, serving(**settings, redis_url=proxy.url) as app:
+        await command(app, "request", connid="a", time=60)
+        proxy.loses_replies = True
+        kill = asyncio.create_task(command(app, "kill", connid="a"))
+        await eventually(lambda: b"killed" in own_redis.read_log())
+        proxy.loses_replies = False
+        proxy.drop()
+        answer = await kill
+        assert (answer["result"], answer["seq"]) == ("killed", 2)
+        assert [event["event"] for event in await log_of(app)] == ["started", "killed"]
+
+
+async def test_an_outcome_that_nobody_knows_is_told_as_unknown(own_redis: RedisServer) -> None:
+    async with Proxy(own_redis.port) as proxy, serving(**QUICK, redis_url=proxy.url) as app:
+        await command(app, "request", connid="a", time=60)
+        proxy.loses_replies = True
+        answer = await command(app, "kill", connid="a")
+        assert answer["error"]["code"] == "unavailable"
+        assert answer["error"]["unknown"] is True
+        proxy.mend()
+        proxy.drop()
+        await eventually(lambda: app.store.ready)
+        assert [event["event"] for event in await log_of(app)] == ["started", "killed"]
+
+
+async def test_a_node_that_has_missed_some_of_the_feed_reads_the_log(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    settings = {**QUICK, "redis_feed": 100, "redis_timeout": 2}
+    async with (
+        Proxy(own_redis.port) as proxy,
+        serving(**settings, redis_url=own_redis.url) as one,
+        serving(**settings, redis_url=proxy.url) as two,
+    ):
+        client = await connect(two.url, "websocket")
+        job = (await command(one, "request", connid="a", time=60))["job"]
+        await client.event("started")
+        proxy.cut()
+        await command(one, "progress", connid="a", run=job["run"], done=0.5)
+        starts = (command(one, "request", connid=str(n), time=60) for n in range(1000))
+        await asyncio.gather(*starts)
+        proxy.mend()
+        await client.event("progress", done=0.5)
+        await command(one, "request", connid="last", time=60)
+        await client.event("started", seq=1002)
+        seqs = [body["seq"] for name, body in client.events if name == "started"]
+        assert seqs == list(range(1, 1003))
+        assert [name for name, _ in client.events].count("snapshot") == 1
+
+
+async def test_a_node_that_has_missed_more_than_is_kept_sends_snapshots(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    settings = {**QUICK, "redis_feed": 100, "history": 100, "redis_timeout": 2}
+    async with (
+        Proxy(own_redis.port) as proxy,
+        serving(**settings, redis_url=own_redis.url) as one,
+        serving(**settings, redis_url=proxy.url) as two,
+    ):
+        client = await connect(two.url, "websocket")
+        await client.event("snapshot", seq=0)
+        proxy.cut()
+        starts = (command(one, "request", connid=str(n), time=60) for n in range(1000))
+        await asyncio.gather(*starts)
+        proxy.mend()
+        assert len((await client.event("snapshot", seq=1000))["running"]) == 1000
+        board = await two.store.board("main")
+        assert board.seq == 1000
+
+
+async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect: Connect) -> None:
+    (app,) = await nodes(1, redis_keep=0.1, presence_interval=0.05)
+    for number in range(20):
+        await command(app, "status", room=f"room-{number}")
+    client = await connect(app.url)
+    await eventually(lambda: set(store_of(app)._boards) == {"main"})
+    await client.close()
+    await eventually(lambda: not store_of(app)._boards)
+
+
+async def test_connections_are_few_and_are_closed(own_redis: RedisServer) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        await command(app, "request", connid="a", time=60)
+        questions = (command(app, "history", room=str(number)) for number in range(500))
+        await asyncio.gather(*questions)
+        assert (await own_redis.clients()) == 3
+    assert (await own_redis.clients()) == 0
+
+
+async def test_the_whole_log_can_be_replayed_on_any_node(nodes: Any) -> None:
+    one, two = await nodes(2)
+    for number in range(50):
+        job = (
+            await command(one, "request", connid=str(number % 7), time=60, if_running="replace")
+        )["job"]
+        await command(two, "progress", connid=job["connid"], run=job["run"], done=0.5)
+    board = await two.store.board("main")
+    dashboard = replay_log(await log_of(two), two.store.epoch)
+    assert dashboard.seq == board.seq
+    assert set(dashboard.running) == set(board.running)
+
+
+async def test_a_polling_client_is_told_why_it_may_not_come_in(connect: Connect) -> None:
+    settings = redis.settings()
+    del settings["transports"]
+    async with serving(**settings) as app:
+        with pytest.raises(Exception, match="WebSocket"):
+            await connect(app.url, "polling")
+        client = await connect(app.url, "http")
+        assert isinstance(client, HttpClient)
+        async with client._session.get("/socket.io/?EIO=4&transport=polling") as response:
+            assert response.status == 400
+            assert "transports" in (await response.json())["message"]
