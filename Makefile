@@ -4,10 +4,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check test-python test-web bench soak picture clean
+.PHONY: run run-cluster test check test-python test-web bench soak picture clean
 
 run: .venv/run
 	$(BIN)/python -m server
+
+# Redis and three servers on it, on ports 8001 to 8003, for a look.
+run-cluster: .venv/run
+	scripts/need.sh redis-server:redis-server
+	$(BIN)/python scripts/cluster.py
 
 test: check test-web test-python
 

@@ -12,12 +12,14 @@ import pytest
 
 import server.store.redis as module
 from server.app import App
+from server.store import StoreError
 from server.store.redis import RedisStore
 from tests.conftest import Connect
 from tests.support import redis
 from tests.support.clients import HttpClient
+from tests.support.load import free_port
 from tests.support.proxy import Proxy
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
 from tests.support.servers import command, eventually, serving
 
@@ -390,3 +392,46 @@ async def test_a_polling_client_is_told_why_it_may_not_come_in(connect: Connect)
         async with client._session.get("/socket.io/?EIO=4&transport=polling") as response:
             assert response.status == 400
             assert "transports" in (await response.json())["message"]
+
+
+async def test_a_certificate_that_nobody_signed_is_taken_only_if_allowed(tmp_path: Path) -> None:
+    with TlsServer(tmp_path) as server:
+        with pytest.raises(StoreError, match=r"rediss://.*certificate"):
+            async with serving(**QUICK, redis_url=server.url):
+                pass
+        async with serving(**QUICK, redis_url=server.url, redis_tls_verify=False) as app:
+            assert (await command(app, "request", connid="a", time=60))["ok"]
+
+
+async def test_sentinels_tell_where_redis_is(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second", "sentinel")]
+    for folder in folders:
+        folder.mkdir()
+    with RedisServer(folders[0]) as first, RedisServer(folders[1]) as second:
+        await second.call("REPLICAOF", "127.0.0.1", first.port)
+        with Sentinel(folders[2], first) as sentinel:
+            async with serving(**QUICK, redis_url=sentinel.url) as app:
+                assert (await command(app, "request", connid="a", time=60))["ok"]
+                await sentinel.tells("master0", "slaves=1")
+                await second.tells("master_link_status", "up")
+                first.kill()
+                await eventually(lambda: not app.store.ready)
+                async with asyncio.timeout(20):
+                    while not (answer := await command(app, "kill", connid="a"))["ok"]:
+                        assert answer["error"]["code"] == "unavailable"
+                assert answer["seq"] == 2
+
+
+async def test_a_redis_that_cannot_be_reached_is_told() -> None:
+    url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+    with pytest.raises(StoreError, match="cannot be used") as told:
+        async with serving(**QUICK, redis_url=url):
+            pass
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("url", ["http://x", "redis+sentinel://host:26379", "redis://h:port"])
+async def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(StoreError, match="REDIS_URL"):
+        async with serving(redis_url=url):
+            pass

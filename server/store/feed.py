@@ -3,9 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from redis.asyncio import ConnectionPool
-
-from server.store.link import Line
+from server.store.link import Line, Place
 
 AT_ONCE = 200
 """Entries that are read in one go, so that the loop gets to its other work."""
@@ -31,13 +29,13 @@ class Missed(Exception):
 class Feed:
     """Reads the feed on a connection of its own."""
 
-    def __init__(self, pool: ConnectionPool, key: str, timeout: float, block: float) -> None:
+    def __init__(self, place: Place, key: str, timeout: float, block: float) -> None:
         """`block` is how many seconds to wait for something new."""
         self.key = key
         self.position = 0
         self.last = b""
         """The entry at the position, as it was read."""
-        self.line = Line(pool, timeout)
+        self.line = Line(place, timeout)
         self._timeout = timeout
         self._block = block
 

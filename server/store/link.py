@@ -35,64 +35,77 @@ TURN = 9
 """Where a change says to which turn it belongs: all before that turn have been answered."""
 
 
-def connections(config: Config) -> ConnectionPool:
-    """The pool of connections to where `REDIS_URL` points. Raises `StoreError`."""
-    options: dict[str, Any] = {
-        "socket_timeout": None,  # Each wait has its own bound, and one waits on purpose.
-        "socket_connect_timeout": config.redis_timeout,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-        "client_name": "hourglass",
-    }
-    scheme = config.redis_url.partition("://")[0]
-    if scheme.startswith("rediss"):
-        options["ssl_cert_reqs"] = "required" if config.redis_tls_verify else "none"
-        options["ssl_check_hostname"] = config.redis_tls_verify
-    try:
-        if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return _behind_sentinels(config.redis_url, options)
-        return ConnectionPool.from_url(config.redis_url, **options)
-    except ValueError as error:
-        raise StoreError(f"REDIS_URL cannot be used: {error}") from None
+class Place:
+    """Where `REDIS_URL` points, and how connections get there."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises `StoreError`."""
+        options: dict[str, Any] = {
+            "socket_timeout": None,  # Each wait has its own bound, and one waits on purpose.
+            "socket_connect_timeout": config.redis_timeout,
+            "socket_keepalive": True,
+            "retry": Retry(NoBackoff(), 0),
+            "client_name": "hourglass",
+        }
+        scheme, _, rest = config.redis_url.partition("://")
+        self.shown = f"{scheme}://{rest.rpartition('@')[2]}"
+        """The address without the password."""
+        if scheme.startswith("rediss"):
+            options["ssl_cert_reqs"] = "required" if config.redis_tls_verify else "none"
+            options["ssl_check_hostname"] = config.redis_tls_verify
+        self._sentinels: list[Redis] = []
+        try:
+            if scheme in ("redis+sentinel", "rediss+sentinel"):
+                self._pool = self._behind_sentinels(config.redis_url, options)
+            else:
+                self._pool = ConnectionPool.from_url(config.redis_url, **options)
+        except ValueError as error:
+            raise StoreError(f"REDIS_URL cannot be used: {error}") from None
+
+    def connection(self) -> AbstractConnection:
+        """A connection that is not connected yet."""
+        made: AbstractConnection = self._pool.make_connection()
+        return made
+
+    async def close(self) -> None:
+        """Let go of those who were asked for the way."""
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
+
+    def _behind_sentinels(self, url: str, options: dict[str, Any]) -> ConnectionPool:
+        """The pool for `redis+sentinel://user:password@host:port,host:port/SERVICE/DB`."""
+        parts = urlsplit(url)
+        credentials, _, places = parts.netloc.rpartition("@")
+        service, _, db = parts.path.strip("/").partition("/")
+        if not service:
+            raise ValueError("it must name the service after the sentinels: …:26379/SERVICE")
+        user, _, password = credentials.partition(":")
+        told = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        sentinels = Sentinel(
+            [address(place) for place in places.split(",")],
+            sentinel_kwargs={
+                "socket_connect_timeout": options["socket_connect_timeout"],
+                "socket_timeout": options["socket_connect_timeout"],
+                "retry": options["retry"],
+                "password": told.get("sentinel_password"),
+            },
+        )
+        self._sentinels = sentinels.sentinels
+        master: Redis = sentinels.master_for(
+            service,
+            username=unquote(user) or None,
+            password=unquote(password) or None,
+            db=int(db or 0),
+            ssl=parts.scheme.startswith("rediss"),
+            **options,
+        )
+        return master.connection_pool
 
 
-def _behind_sentinels(url: str, options: dict[str, Any]) -> ConnectionPool:
-    """The pool for `redis+sentinel://user:password@host:port,host:port/SERVICE/DB`."""
-    parts = urlsplit(url)
-    credentials, _, places = parts.netloc.rpartition("@")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("it must name the service after the sentinels: …:26379/SERVICE")
-    user, _, password = credentials.partition(":")
-    addresses = []
-    for place in places.split(","):
-        host, colon, port = place.rpartition(":")
-        addresses.append((host, int(port)) if colon else (place, 26379))
-    told = {key: values[0] for key, values in parse_qs(parts.query).items()}
-    sentinels = Sentinel(
-        addresses,
-        sentinel_kwargs={
-            "socket_connect_timeout": options["socket_connect_timeout"],
-            "socket_timeout": options["socket_connect_timeout"],
-            "password": told.get("sentinel_password"),
-        },
-    )
-    client: Redis = sentinels.master_for(
-        service,
-        username=unquote(user) or None,
-        password=unquote(password) or None,
-        db=int(db or 0),
-        ssl=parts.scheme.startswith("rediss"),
-        **options,
-    )
-    # The pool asks them again whenever it connects, so they must live as long as it does.
-    return client.connection_pool
-
-
-def place(config: Config) -> str:
-    """Where Redis is, without the password."""
-    scheme, _, rest = config.redis_url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def address(place: str) -> tuple[str, int]:
+    """The host and the port of a sentinel."""
+    host, colon, port = place.rpartition(":")
+    return (host, int(port)) if colon else (place, 26379)
 
 
 def evaluate(name: str, prefix: str, *args: Arg) -> list[Arg]:
@@ -103,8 +116,8 @@ def evaluate(name: str, prefix: str, *args: Arg) -> list[Arg]:
 class Line:
     """One connection, made anew when it is lost."""
 
-    def __init__(self, pool: ConnectionPool, timeout: float) -> None:
-        self._connection: AbstractConnection = pool.make_connection()
+    def __init__(self, place: Place, timeout: float) -> None:
+        self._connection = place.connection()
         self._timeout = timeout
         self._ready = False
         self._failures = 0
@@ -179,8 +192,8 @@ class Orders:
     asked again: a script that has been carried out before answers what it did then.
     """
 
-    def __init__(self, pool: ConnectionPool, timeout: float) -> None:
-        self._line = Line(pool, timeout)
+    def __init__(self, place: Place, timeout: float) -> None:
+        self._line = Line(place, timeout)
         self._timeout = timeout
         self._waiting: deque[Ask] = deque()
         self._under_way: list[Ask] = []

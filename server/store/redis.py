@@ -46,7 +46,7 @@ from server.store import (
     scripts,
 )
 from server.store.feed import Feed, Item, Missed
-from server.store.link import LOST, Ask, Orders, connections, evaluate, place
+from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
 
 log = logging.getLogger(__name__)
@@ -122,13 +122,13 @@ class RedisStore(Store):
         # Sorts by age, so that all agree on who comes first.
         self.node = f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
         self._prefix = f"{{{config.redis_prefix}}}:"
-        self._pool = connections(config)
+        self._place = Place(config)
         # Apart, so that a big answer does not hold up the changes.
-        self._orders = Orders(self._pool, config.redis_timeout)
-        self._questions = Orders(self._pool, config.redis_timeout)
+        self._orders = Orders(self._place, config.redis_timeout)
+        self._questions = Orders(self._place, config.redis_timeout)
         self._lines: list[asyncio.Task[None]] = []
         self._feed = Feed(
-            self._pool, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
+            self._place, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
         )
         self._boards: WeakValueDictionary[str, SharedBoard] = WeakValueDictionary()
         # Keeps the boards that were asked for of late, and when they were.
@@ -179,7 +179,7 @@ class RedisStore(Store):
             if isinstance(error, StoreError):
                 raise
             why = self._questions.trouble or error
-            raise StoreError(f"Redis at {place(self._config)} cannot be used: {why}") from error
+            raise StoreError(f"Redis at {self._place.shown} cannot be used: {why}") from error
         self._heard_at = asyncio.get_running_loop().time()
         self.ready = True
 
@@ -205,6 +205,7 @@ class RedisStore(Store):
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
         await self._feed.line.close()
+        await self._place.close()
 
     async def close(self) -> None:
         self._closed = True

@@ -20,23 +20,27 @@ PATIENCE = 20
 
 
 class RedisServer:
-    """A Redis process on a port of its own; with a folder it keeps its data there."""
+    """A Redis process on a port of its own, with its files in a folder."""
 
-    def __init__(self, folder: Path, *, keeps: bool = False, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
-        self._options = (*(KEEPS if keeps else FORGETS), *options)
+        self._keeps = KEEPS if keeps else FORGETS
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> "RedisServer":
+    def command(self) -> list[str]:
+        """How it is started."""
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        return ["redis-server", *where, *self._keeps, "--repl-diskless-sync-delay", "0"]
+
+    def start(self) -> "RedisServer":
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["redis-server", *where, *self._options],
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -67,16 +71,26 @@ class RedisServer:
         await writer.wait_closed()
         return answer.strip()
 
-    async def clients(self) -> int:
-        """How many connections it has, besides the one that asks."""
+    async def info(self, name: str) -> str:
+        """One of the things that it tells of itself."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(b"INFO clients\r\n")
-        text = b""
-        while b"connected_clients:" not in text:
-            text += await asyncio.wait_for(reader.readline(), PATIENCE)
+        writer.write(b"INFO\r\n")
+        line = ""
+        while not line.startswith(f"{name}:"):
+            line = (await asyncio.wait_for(reader.readline(), PATIENCE)).decode()
         writer.close()
         await writer.wait_closed()
-        return int(text.rpartition(b":")[2]) - 1
+        return line.partition(":")[2].strip()
+
+    async def tells(self, name: str, what: str) -> None:
+        """Wait until it tells that of itself."""
+        async with asyncio.timeout(PATIENCE):
+            while what not in await self.info(name):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def clients(self) -> int:
+        """How many connections it has, besides the one that asks."""
+        return int(await self.info("connected_clients")) - 1
 
     def read_log(self) -> bytes:
         """All that it has written to its append-only file."""
@@ -103,6 +117,43 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class TlsServer(RedisServer):
+    """One that speaks TLS, with a certificate that nobody has signed but itself."""
+
+    @property
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        key, certificate = str(self.folder / "key"), str(self.folder / "certificate")
+        made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere")
+        files = ("-keyout", key, "-out", certificate)
+        subprocess.run(["openssl", "req", *made, *files], check=True, capture_output=True)
+        files = ("--tls-key-file", key, "--tls-cert-file", certificate, "--tls-auth-clients", "no")
+        return [*super().command(), "--port", "0", "--tls-port", str(self.port), *files]
+
+
+class Sentinel(RedisServer):
+    """One that watches over another, and puts a replica in its place when it is gone."""
+
+    def __init__(self, folder: Path, watched: RedisServer) -> None:
+        super().__init__(folder)
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor jobs 127.0.0.1 {watched.port} 1\n"
+            "sentinel down-after-milliseconds jobs 300\n"
+            "sentinel failover-timeout jobs 1000\n"
+        )
+
+    @property
+    def url(self) -> str:
+        # The first address is that of a sentinel that is not there.
+        return f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self.port}/jobs"
+
+    def command(self) -> list[str]:
+        where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        return ["redis-server", str(self.folder / "sentinel.conf"), "--sentinel", *where]
 
 
 KEEPS = ("--appendonly", "yes", "--save", "")
