@@ -79,6 +79,7 @@ class Checker:
                 f"at most {config.max_name} characters without control characters",
                 self._name,
             ),
+            "via": ('"cli", or left out', str),
             "rooms": (f"an array of at most {config.max_joined} names of rooms", self._rooms),
         }
 

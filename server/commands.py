@@ -159,8 +159,9 @@ class Commands:
             return Reply(refusal(broken()))
 
     def welcome(self, hello: Hello, via: Via, address: str, bucket: Bucket | None = None) -> Caller:
-        """Who a client is that comes through the door `via`, with a bucket of its own or this one.
+        """Who a client is that comes through the door `via`, unless it says to be another one.
 
+        Its rate is that of `bucket`, or of a new one.
         Raises `Unauthorized`, `Forbidden`, and `RateLimited` when too many failed from the address:
         only those who fail, so that nobody can lock out their neighbours.
         """
@@ -173,7 +174,7 @@ class Commands:
             raise
         for room in hello.rooms:
             identity.check("join", room)
-        return Caller(identity, via, bucket or self._limits.bucket(address))
+        return Caller(identity, hello.via or via, bucket or self._limits.bucket(address))
 
     def expired(self, caller: Caller) -> bool:
         """Whether the token with which a client came in has run out by now."""

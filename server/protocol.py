@@ -215,6 +215,7 @@ class Hello(Struct, kw_only=True):
 
     token: str | None = None
     name: str | None = None
+    via: Literal["cli"] | None = None
     rooms: Names = msgspec.field(default_factory=lambda: ["main"])
     since: Positions = msgspec.field(default_factory=dict)
 

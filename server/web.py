@@ -54,6 +54,8 @@ STATUS = {
     "internal": 500,
 }
 """The HTTP status of each error code."""
+CREDENTIALS = ("token", "name", "via")
+"""What a request says of who sends it, apart from its command."""
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 CLOSE_PATIENCE = 1
 """Seconds that a plain WebSocket has to take in a last word, or a close frame."""
@@ -253,10 +255,9 @@ def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
 
 
 def credentials(http_request: web.Request) -> dict[str, Any]:
-    """The `token` and `name` that a request comes with."""
-    found: dict[str, Any] = {
-        key: http_request.query[key] for key in ("token", "name") if key in http_request.query
-    }
+    """The `token`, `name` and `via` that a request comes with."""
+    query = http_request.query
+    found: dict[str, Any] = {key: query[key] for key in CREDENTIALS if key in query}
     scheme, _, token = http_request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         found["token"] = token.strip()
@@ -282,7 +283,7 @@ def position(text: str) -> Any:
 
 def typed(query: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an address with the types that a JSON object would have."""
-    for name in ("token", "name"):
+    for name in CREDENTIALS:
         query.pop(name, None)
     for name in ("before", "limit", "exit"):
         if name in query:

@@ -280,6 +280,7 @@ async def test_a_body_that_is_no_command(app: App, body: bytes) -> None:
         {"name": "x" * 65},
         {"name": "a\x00b"},
         {"token": 5},
+        {"via": "server"},
         {"since": []},
         {"since": {"main": 5}},
         {"since": {"main": {"epoch": "e", "seq": -1}}},

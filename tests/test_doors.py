@@ -98,6 +98,12 @@ async def test_kill_says_by_whom_how_and_why(client: TestClient, kind: str) -> N
     assert (ended["reason"], ended["via"], ended["started_by"]) == ("too slow", VIA[kind], "ana")
 
 
+async def test_a_command_line_says_so(app: App, connect: Connect, kind: str) -> None:
+    client = await connect(app.url, kind, name="ana", via="cli")
+    await start(client)
+    assert (await client.command("kill", {"connid": "backup"}))["job"]["via"] == "cli"
+
+
 async def test_kill_of_another_run_is_refused(client: TestClient) -> None:
     await start(client)
     killed = (await client.command("kill", {"connid": "backup"}))["job"]
