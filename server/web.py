@@ -144,6 +144,7 @@ class Web:
         app.router.add_get("/api/rooms", self._command("rooms"))
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
+        app.router.add_get("/hourglass.py", command_line)
         app.router.add_static("/client", CLIENT)
 
     async def cut_all(self) -> None:
@@ -311,6 +312,11 @@ async def page(http_request: web.Request) -> web.StreamResponse:
     """The dashboard."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return web.FileResponse(CLIENT / "index.html", headers=headers)
+
+
+async def command_line(http_request: web.Request) -> web.StreamResponse:
+    """The program that runs a command as a job, for `curl -O` on any machine."""
+    return web.FileResponse(CLIENT / "hourglass.py")
 
 
 @web.middleware

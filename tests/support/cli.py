@@ -1,0 +1,75 @@
+"""The command line under test, as the process that a user would start."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.servers import ROOT
+
+HOURGLASS = ROOT / "client/hourglass.py"
+PATIENCE = 20
+
+
+class Cli:
+    """A process of `client/hourglass.py`; when it has ended, `stdout` and `stderr` are there."""
+
+    def __init__(self, url: str, *args: str, python: Path | str = sys.executable, **more: Any):
+        self._argv = (str(python), str(HOURGLASS), *args)
+        environ = {key: value for key, value in os.environ.items() if "HOURGLASS" not in key}
+        self._environ = {**environ, "HOURGLASS_URL": url, "HOURGLASS_BY": "eve", **more}
+        self.stdout = b""
+        self.stderr = b""
+        self.process: asyncio.subprocess.Process
+
+    async def start(self, **options: Any) -> "Cli":
+        """Start it, by default with pipes for its output."""
+        pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        self.process = await asyncio.create_subprocess_exec(
+            *self._argv, env=self._environ, **{**pipes, **options}
+        )
+        return self
+
+    async def end(self, patience: float = PATIENCE) -> int:
+        """Give it no more input and wait for its end; the exit code."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        async with asyncio.timeout(patience):
+            out, err = await self.process.communicate()
+        self.stdout += out or b""
+        self.stderr += err or b""
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    async def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = await self.process.stdout.readline()
+        self.stdout += line
+        return line.decode().rstrip("\n")
+
+    def signal(self, signum: signal.Signals) -> None:
+        self.process.send_signal(signum)
+
+    @property
+    def said(self) -> str:
+        return self.stderr.decode()
+
+    async def __aenter__(self) -> "Cli":
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.communicate()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,441 @@
+"""`hourglass run` with real processes: kills, limits, lost networks, restarts, output, signals."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import re
+import signal
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.app import App
+from tests.conftest import Connect, Serve
+from tests.support.cli import Cli, alive
+from tests.support.load import free_port
+from tests.support.network import Proxy
+from tests.support.servers import Process, command, eventually
+from tests.test_doors import SECRET, token
+
+WAIT = "echo ready; sleep 60"
+TREE = """
+trap '' TERM
+setsid bash -c 'trap "" TERM; echo $$; sleep 60; sleep 60' &
+(trap '' TERM; echo $BASHPID; sleep 60; sleep 60) &
+echo $$
+sleep 60
+sleep 60
+"""
+"""Three shells that ignore SIGTERM and print their ids; one of them has left the session."""
+
+
+def run(url: str, script: str, *options: str, **environ: str) -> Cli:
+    """A run of a shell script as the job `job`."""
+    return Cli(url, "run", "--name", "job", *options, "--", "bash", "-c", script, **environ)
+
+
+async def job(app: App) -> dict[str, Any]:
+    (found,) = (await command(app, "status"))["jobs"]
+    return found
+
+
+async def ended(app: App) -> dict[str, Any]:
+    """The last job that has ended."""
+    return (await command(app, "history"))["jobs"][0]
+
+
+async def pids(cli: Cli, count: int = 3) -> list[int]:
+    return [int(await cli.line()) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
+async def test_the_exit_code_is_the_commands_own(app: App, script: str, code: int) -> None:
+    async with run(app.url, script) as cli:
+        assert await cli.end() == code
+    last = await ended(app)
+    assert last["outcome"] == ("failed" if code else "done")
+    assert last["result"]["exit"] == code
+    assert last["by"] == "eve"
+    assert cli.stderr == b""
+
+
+async def test_output_passes_through_untouched(app: App) -> None:
+    script = r"printf 'a\xff\x00\r\x1b[1mb'; printf 'c\xfe' >&2"
+    async with run(app.url, script) as cli:
+        assert await cli.end() == 0
+    assert cli.stdout == b"a\xff\x00\r\x1b[1mb"
+    assert cli.stderr == b"c\xfe"
+
+
+async def test_output_to_one_place_keeps_its_order(app: App, tmp_path: Path) -> None:
+    script = "for i in $(seq 500); do echo out $i; echo err $i >&2; done"
+    with (tmp_path / "out").open("wb") as file:
+        cli = await run(app.url, script).start(stdout=file, stderr=file)
+        assert await cli.end() == 0
+    expected = "".join(f"out {i}\nerr {i}\n" for i in range(1, 501))
+    assert (tmp_path / "out").read_text() == expected
+
+
+async def test_a_kill_ends_a_tree_that_ignores_sigterm(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", name="bo")
+    async with run(app.url, TREE, "--grace", "0.3") as cli:
+        processes = await pids(cli)
+        assert all(map(alive, processes))
+        await client.command("kill", {"connid": "job", "reason": "enough"})
+        stopped = await client.event("stopped", connid="job")
+        assert not any(map(alive, processes))
+        assert stopped["exit"] == 137
+        assert await cli.end() == 123
+    assert cli.said == "hourglass: killed by bo: enough\n"
+
+
+async def test_a_kill_leaves_time_to_clean_up(app: App) -> None:
+    script = "trap 'echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    async with run(app.url, script) as cli:
+        await cli.line()
+        await command(app, "kill", connid="job")
+        assert await cli.end() == 123
+    assert cli.stdout == b"ready\ncleaned up\n"
+    assert (await ended(app))["exit"] == 3
+
+
+async def test_a_kill_works_while_nobody_reads_the_output(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    reader, writer = os.pipe()
+    cli = await run(app.url, "yes", "--grace", "0.1").start(stdout=writer)
+    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    os.close(writer)
+    await eventually(lambda: unread(reader) > size - 4096)
+    await command(app, "kill", connid="job")
+    await client.event("stopped", connid="job")
+    os.close(reader)
+    assert await cli.end() == 123
+
+
+def unread(pipe: int) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+async def test_what_a_command_leaves_running_is_left_alone(app: App) -> None:
+    async with run(app.url, "sleep 60 & echo $!") as cli:
+        assert await cli.end() == 0
+    left = int(cli.stdout)
+    assert alive(left)
+    os.kill(left, signal.SIGKILL)
+
+
+async def test_the_time_limit_ends_the_command(app: App) -> None:
+    async with run(app.url, TREE, "--time", "1", "--grace", "0.2") as cli:
+        processes = await pids(cli)
+        assert await cli.end() == 124
+    assert not any(map(alive, processes))
+    assert (await ended(app))["outcome"] == "elapsed"
+    assert cli.said == "hourglass: its time of 0:01 is over\n"
+
+
+async def test_the_time_limit_needs_no_server() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with run(url, TREE, "--time", "0.5", "--grace", "0.1") as cli:
+        processes = await pids(cli)
+        assert await cli.end() == 124
+    assert not any(map(alive, processes))
+    assert "cannot reach" in cli.said
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_wrong_clock_changes_nothing(app: App, tmp_path: Path, hours: int) -> None:
+    """The wall clock of Python is off by an hour, and the service's is not."""
+    clock = f"import time; right = time.time; time.time = lambda: right() + {hours * 3600}"
+    (tmp_path / "sitecustomize.py").write_text(clock)
+    environ = {"PYTHONPATH": str(tmp_path)}
+    async with run(app.url, "sleep 0.5; exit 5", **environ) as cli:
+        assert await cli.end() == 5
+    async with run(app.url, "sleep 60", "--time", "0.5", **environ) as cli:
+        assert await cli.end() == 124
+    assert (await ended(app))["outcome"] == "elapsed"
+
+
+async def test_the_network_is_cut_and_the_kill_heard_of_later(app: App) -> None:
+    async with Proxy(app.url) as network, run(network.url, WAIT) as cli:
+        await cli.line()
+        network.cut()
+        await command(app, "kill", connid="job", reason="while away")
+        network.mend()
+        assert await cli.end() == 123
+        assert "while away" in cli.said
+    assert (await ended(app))["exit"] == 143
+
+
+async def test_the_network_is_cut_and_the_end_told_later(app: App, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo ready; until [ -e {go} ]; do sleep 0.02; done; echo last words; exit 4"
+    async with Proxy(app.url) as network, run(network.url, script) as cli:
+        await cli.line()
+        before = await job(app)
+        network.cut()
+        go.touch()
+        await cli.line()
+        network.mend()
+        assert await cli.end() == 4
+    last = await ended(app)
+    assert (last["run"], last["outcome"]) == (before["run"], "failed")
+    assert last["result"] == {"exit": 4, "output": "ready\nlast words"}
+
+
+async def test_a_lease_lost_while_away_makes_a_new_run(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with Proxy(app.url) as network, run(network.url, WAIT, "--lease", "0.6") as cli:
+        await cli.line()
+        first = await client.event("started")
+        network.cut()
+        assert (await client.event("finished"))["outcome"] == "lost"
+        network.mend()
+        again = (await client.event("started"))["job"]
+        assert again["run"] != first["job"]["run"]
+        assert again["time"] < 600
+        await command(app, "kill", connid="job")
+        assert await cli.end() == 123
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_job_whose_start_was_not_answered_is_ours(app: App, when: str) -> None:
+    """It is killed before the network is mended, or after the command has found its job again."""
+    options = ("--patience", "0.2", "--note", "mine")
+    async with (
+        Proxy(app.url, mute_at=b'"started"') as network,
+        run(network.url, WAIT, *options) as cli,
+    ):
+        await network.muted.wait()
+        first = await job(app)
+        await cli.line()
+        network.cut()
+        if when == "before":
+            await command(app, "kill", connid="job")
+        network.mend()
+        if when == "after":
+            await eventually(lambda: app.rooms.clients > 0)
+            await command(app, "kill", connid="job")
+        assert await cli.end() == 123
+    last = await ended(app)
+    assert (last["run"], last["exit"]) == (first["run"], 143)
+
+
+async def test_the_server_is_killed_and_the_job_goes_on(tmp_path: Path, connect: Connect) -> None:
+    async with Process(tmp_path / "jobs.db") as server:
+        async with run(server.url, WAIT) as cli:
+            await cli.line()
+            client = await connect(server.url, "http")
+            (before,) = (await client.command("status"))["jobs"]
+            await server.kill()
+            await server.start()
+            client = await connect(server.url, "http")
+            assert (await client.command("kill", {"connid": "job"}))["job"]["run"] == before["run"]
+            assert await cli.end() == 123
+        (last,) = (await client.command("history"))["jobs"]
+        assert (last["run"], last["exit"]) == (before["run"], 143)
+
+
+async def test_a_server_that_lost_its_jobs_gets_a_new_run(connect: Connect) -> None:
+    async with Process(Path(":memory:")) as server, run(server.url, WAIT) as cli:
+        await cli.line()
+        client = await connect(server.url, "http")
+        (before,) = (await client.command("status"))["jobs"]
+        await server.kill()
+        await server.start()
+        client = await connect(server.url, "websocket", rooms=["main"])
+        after = await running(client)
+        assert after["run"] != before["run"]
+        assert after["time"] < 600
+        await client.command("kill", {"connid": "job"})
+        assert await cli.end() == 123
+
+
+async def running(client: Any) -> dict[str, Any]:
+    """The job, from a snapshot or as soon as it starts."""
+
+    def find(events: list[Any]) -> Any:
+        for name, body in events:
+            if name == "started":
+                return body["job"]
+            if name == "snapshot" and body["running"]:
+                return body["running"][0]
+        return None
+
+    return await client.until(find)
+
+
+async def test_the_server_is_away_at_the_start(tmp_path: Path, connect: Connect) -> None:
+    server = Process(tmp_path / "jobs.db")
+    server.port = free_port()
+    async with run(server.url, WAIT) as cli:
+        await cli.line()
+        async with server:
+            client = await connect(server.url, "websocket", rooms=["main"])
+            found = await running(client)
+            assert found["time"] < 600
+            await client.command("kill", {"connid": "job"})
+            assert await cli.end() == 123
+    assert "cannot reach" in cli.said and "the job is on the server" in cli.said
+
+
+async def test_a_command_ends_though_its_server_does_not_come_back() -> None:
+    app_url = f"http://127.0.0.1:{free_port()}"
+    async with run(app_url, "echo done") as cli:
+        assert await cli.end() == 0
+    assert cli.stdout == b"done\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signals_are_passed_on(app: App, signum: signal.Signals) -> None:
+    async with run(app.url, "echo ready; exec sleep 60") as cli:
+        await cli.line()
+        cli.signal(signum)
+        assert await cli.end() == 128 + signum
+    last = await ended(app)
+    assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
+
+
+async def test_a_command_may_take_ctrl_c_as_it_likes(app: App) -> None:
+    script = "trap 'echo caught; exit 0' INT; echo ready; while :; do sleep 0.02; done"
+    async with run(app.url, script) as cli:
+        await cli.line()
+        cli.signal(signal.SIGINT)
+        assert await cli.end() == 0
+    assert (await ended(app))["outcome"] == "done"
+
+
+async def test_sigterm_ends_what_ignores_it(app: App) -> None:
+    async with run(app.url, TREE, "--grace", "0.2") as cli:
+        processes = await pids(cli)
+        cli.signal(signal.SIGTERM)
+        assert await cli.end() == 137
+    assert not any(map(alive, processes))
+
+
+async def test_the_lease_is_renewed_and_ends_with_the_wrapper(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with run(app.url, "echo $$; sleep 60", "--lease", "0.6") as cli:
+        (process,) = await pids(cli, 1)
+        for _ in range(4):
+            await client.event("progress", connid="job")
+        cli.process.kill()
+        assert (await client.event("finished"))["outcome"] == "lost"
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("if_running", "code"), [("reject", 122), ("keep", 0)])
+async def test_a_command_whose_name_is_taken_does_not_run(
+    app: App, if_running: str, code: int
+) -> None:
+    await command(app, "request", connid="job", time=60)
+    async with run(app.url, "echo ran", "--if-running", if_running) as cli:
+        assert await cli.end() == code
+    assert cli.stdout == b""
+    assert cli.said == "hourglass: not run: job is running already, started by ana\n"
+
+
+async def test_a_run_can_replace_another(app: App) -> None:
+    async with run(app.url, WAIT) as first:
+        await first.line()
+        async with run(app.url, "echo second", "--if-running", "replace") as second:
+            assert await second.end() == 0
+        assert await first.end() == 123
+    assert first.said == "hourglass: killed by eve: replaced\n"
+
+
+async def test_a_command_that_may_not_be_a_job_does_not_run(serve: Serve) -> None:
+    app = await serve(auth_secret=SECRET)
+    for claims, words in [(None, "a token is needed"), ({"role": "viewer"}, "needs the role")]:
+        environ = {"HOURGLASS_TOKEN": token(**claims)} if claims else {}
+        async with run(app.url, "echo ran", **environ) as cli:
+            assert await cli.end() == 125
+        assert cli.stdout == b"" and words in cli.said
+    async with run(app.url, "echo ran", HOURGLASS_TOKEN=token(sub="tea")) as cli:
+        assert await cli.end() == 0
+    assert (await ended(app))["by"] == "tea"
+
+
+@pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
+async def test_a_command_that_cannot_run_is_a_failed_job(app: App, name: str, code: int) -> None:
+    async with Cli(app.url, "run", "--", name) as cli:
+        assert await cli.end() == code
+    assert name in cli.said
+    last = await ended(app)
+    assert (last["connid"], last["result"]["exit"]) == (Path(name).name, code)
+
+
+async def test_lines_become_progress(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    script = "echo 'progress: 40% tables 12/30'; read; echo 24/30; read"
+    cli = await run(app.url, script).start(stdin=asyncio.subprocess.PIPE)
+    assert cli.process.stdin is not None
+    report = await client.event("progress", done=0.4)
+    assert report["note"] == "tables 12/30"
+    cli.process.stdin.write(b"\n")
+    assert (await client.event("progress", done=0.8))["note"] == "24/30"
+    assert await cli.end() == 1
+
+
+async def test_the_pattern_of_progress_is_an_option(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    pattern = r"step (?P<done>\d) of (?P<total>\d): (?P<note>.*)"
+    async with run(app.url, "echo step 1 of 4: read; sleep 60", "--progress", pattern) as cli:
+        assert (await client.event("progress", done=0.25))["note"] == "read"
+        cli.signal(signal.SIGINT)
+        await cli.end()
+
+
+async def test_a_reader_that_has_enough_ends_the_command(app: App) -> None:
+    reader, writer = os.pipe()
+    cli = await run(app.url, "yes").start(stdout=writer)
+    os.close(writer)
+    assert await asyncio.to_thread(os.read, reader, 2) == b"y\n"
+    os.close(reader)
+    assert await cli.end() == 128 + signal.SIGPIPE
+
+
+HUNDRED_MB = """
+import sys
+block = bytes(range(256)) * 256
+for number in range(1600):
+    sys.stdout.buffer.write(number.to_bytes(8, "big") + block[8:])
+print("end", file=sys.stderr)
+sys.stdin.read()
+"""
+
+
+async def test_a_hundred_megabytes_pass_in_little_memory(app: App) -> None:
+    args = ["run", "--name", "job", "--", sys.executable, "-c", HUNDRED_MB]
+    cli = await Cli(app.url, *args).start(stdin=asyncio.subprocess.PIPE)
+    assert cli.process.stdout is not None and cli.process.stdin is not None
+    digest, size, first = hashlib.sha256(), 0, 0
+    while size < 1600 * 65_536:
+        data = await cli.process.stdout.read(65_536)
+        assert data
+        digest.update(data)
+        size += len(data)
+        first = first or peak(cli.process.pid)
+    grown = peak(cli.process.pid) - first
+    cli.process.stdin.close()
+    assert await cli.end() == 0
+    block = bytes(range(256)) * 256
+    expected = hashlib.sha256()
+    for number in range(1600):
+        expected.update(number.to_bytes(8, "big") + block[8:])
+    assert (size, digest.digest()) == (1600 * 65_536, expected.digest())
+    print(f"from {first} kB by {grown} kB")
+    assert grown < 10_000
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process had so far, in kB."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
