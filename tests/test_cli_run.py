@@ -20,7 +20,7 @@ from tests.support.cli import Cli, alive
 from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.servers import Process, command, eventually
-from tests.test_doors import SECRET, token
+from tests.support.tokens import SECRET, token
 
 WAIT = "echo ready; sleep 60"
 TREE = """
