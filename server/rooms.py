@@ -175,19 +175,9 @@ class Rooms(Listener):
         """Send presence, and let slow clients catch up or go, until cancelled."""
         while True:
             await asyncio.sleep(self._config.presence_interval)
-            self._refresh()
+            self._tend_rooms()
             for client in [client for client in self._clients if client.behind]:
                 await self._catch_up(client)
-            for room in self._rooms.values():
-                for client in list(room.others):
-                    room.unite(client)
-
-    def _refresh(self) -> None:
-        for room in self._rooms.values():
-            self._send_presence(room)
-            while len(room.tail) > self._config.replay:
-                room.tail.popleft()
-        self._release_idle()
 
     async def prepare(self, room: str, since: Since | None) -> Room:
         """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""
@@ -443,6 +433,15 @@ class Rooms(Listener):
                 told = job.progress or Reported()
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
                 client.grant(Frame("progress", encode(progress)))
+
+    def _tend_rooms(self) -> None:
+        for room in self._rooms.values():
+            self._send_presence(room)
+            while len(room.tail) > self._config.replay:
+                room.tail.popleft()
+            for client in list(room.others):
+                room.unite(client)
+        self._release_idle()
 
     def _release_idle(self) -> None:
         """Let go of rooms that nobody was in or asked for since the last look."""
