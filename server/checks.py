@@ -57,6 +57,7 @@ class Checker:
             "room": ("1 to 64 of the characters A-Z a-z 0-9 . _ -", room),
             "note": (text, self._text),
             "reason": (text, self._text),
+            "text": ("text", self._printed),
             "if_running": ('"reject", "keep" or "replace"', one_of("reject", "keep", "replace")),
             "outcome": ('"done" or "failed"', one_of("done", "failed")),
             "run": ("the run's id, 1 to 64 characters", run),
@@ -183,6 +184,11 @@ class Checker:
 
     def _text(self, value: str) -> str:
         if len(value) > self._config.max_note or SURROGATE.search(value):
+            raise ValueError
+        return value
+
+    def _printed(self, value: str) -> str:
+        if SURROGATE.search(value):
             raise ValueError
         return value
 

@@ -31,6 +31,7 @@ from server.protocol import (
     Kill,
     Leave,
     ListRooms,
+    Print,
     Problem,
     Refusal,
     Report,
@@ -99,6 +100,7 @@ class Commands:
             Finish: self._finish,
             Report: self._progress,
             Stop: self._stopped,
+            Print: self._output,
             Join: self._join,
             Leave: self._leave,
             History: self._history,
@@ -239,6 +241,12 @@ class Commands:
         )
         return await self._answer_now("ok", command.room, job)
 
+    async def _output(self, caller: Caller, command: Print) -> Answer:
+        await self._jobs.print(
+            command.room, command.connid, command.run, command.text, owner=caller.identity.owner
+        )
+        return await self._answer_now("ok", command.room)
+
     async def _status(self, caller: Caller, command: Status) -> Answer:
         if command.since is not None:
             missed = await self._rooms.missed(command.room, command.since)
@@ -281,6 +289,8 @@ class Commands:
             frames = [Frame(entry.event.name, entry.body) for entry in entries]
             answer.events = [Raw(frame.plain()) for frame in frames]
             seq = max([seq, *(entry.event.seq for entry in entries)])
+            # Last: what is printed from now on is heard.
+            answer.output = await self._store.printed(name, answer.job.run)
         return Reply(answer, lambda: self._rooms.watch(client, room, connid, seq))
 
     async def _leave(self, caller: Caller, command: Leave) -> Answer:

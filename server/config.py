@@ -169,6 +169,21 @@ class Config:
     progress_rate: float = setting(
         5, "events a second", "of progress that clients hear of one job", least=0.1
     )
+    max_output: int = setting(
+        65_536,
+        "characters",
+        "of what a job has printed that are kept for those who come to watch it (bytes, in Redis)",
+        least=0,
+    )
+    max_outputs: int = setting(
+        67_108_864, "characters", "kept so of all jobs; with Redis its memory is the bound", least=0
+    )
+    output_keep: float = setting(
+        3600, "seconds", "that it is kept after the job has last printed something", least=1
+    )
+    output_rate: float = setting(
+        10, "events a second", "of output that watchers hear of one job", least=0.1
+    )
     presence_interval: float = setting(
         1, "seconds", "between two presence events of a room", least=0.05
     )

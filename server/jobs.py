@@ -162,6 +162,22 @@ class Jobs:
             return await self._store.ended(room, connid, run)
         return None
 
+    async def print(
+        self, room: str, connid: str, run: str, text: str, *, owner: str | None = None
+    ) -> None:
+        """Show what the work prints to those who watch; also after a kill, until it has stopped."""
+        if owner is not None:
+            job = await self._store.running(room, connid)
+            found = job if job and job.run == run else await self._store.ended(room, connid, run)
+            if isinstance(found, Job):
+                _check_owner(connid, found.by, owner)
+            elif found is not None:
+                _check_owner(connid, found.started_by, owner)
+        try:
+            await self._store.print(room, connid, run, text)
+        except Stale as stale:
+            raise await self._not_running(room, connid, stale.job, run) from None
+
     async def running(self, room: str, connid: str) -> Job:
         """The job that is running under `connid`. Raises `NotRunning`."""
         job = await self._store.running(room, connid)

@@ -14,10 +14,10 @@ from server.commands import Caller, Commands, Reply, broken, refusal
 from server.config import Config
 from server.errors import CommandError
 from server.limits import weight
-from server.protocol import Command, Finish, Kill, Report, Request, Stop, encode
+from server.protocol import Command, Finish, Kill, Print, Report, Request, Stop, encode
 from server.rooms import Client
 
-CHANGING = (Request, Kill, Finish, Report, Stop)
+CHANGING = (Request, Kill, Finish, Report, Stop, Print)
 MAY_FOLLOW = (*CHANGING, Reply)
 """What may begin while others are under way, if those are changing too."""
 LOOK_AGAIN = 0.05

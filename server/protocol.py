@@ -4,7 +4,7 @@ Instants end in `_at` (or are called `at`, `now`, `deadline`) and are seconds si
 by the server's clock; bare durations are seconds. `docs/protocol.md` tells the whole contract.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -148,6 +148,24 @@ class Progress(Struct, frozen=True):
     note: str | None = None
 
 
+class Printed(Struct, frozen=True):
+    """A part of what a run has printed, after `offset` characters."""
+
+    offset: int
+    text: str
+
+
+class Output(Struct, frozen=True):
+    """What a job has printed after `offset` characters, for those who watch it: not in the log."""
+
+    name: ClassVar[str] = "output"
+    room: str
+    connid: str
+    run: str
+    offset: int
+    text: str
+
+
 class Presence(Struct, frozen=True):
     """How many clients are in a room, and the first names of them."""
 
@@ -277,6 +295,15 @@ class Stop(Struct, kw_only=True):
     route: str | None = None
 
 
+class Print(Struct, kw_only=True):
+    name: ClassVar[str] = "output"
+    connid: ConnId
+    run: str
+    room: Default = "main"
+    text: str
+    route: str | None = None
+
+
 class Join(Struct, kw_only=True):
     name: ClassVar[str] = "join"
     room: str
@@ -307,11 +334,10 @@ class ListRooms(Struct, kw_only=True):
     route: str | None = None
 
 
-Command = Request | Kill | Status | Finish | Report | Stop | Join | Leave | History | ListRooms
-COMMANDS: dict[str, type[Command]] = {
-    kind.name: kind
-    for kind in (Request, Kill, Status, Finish, Report, Stop, Join, Leave, History, ListRooms)
-}
+Command = (
+    Request | Kill | Status | Finish | Report | Stop | Print | Join | Leave | History | ListRooms
+)
+COMMANDS: dict[str, type[Command]] = {kind.name: kind for kind in get_args(Command)}
 
 
 class RoomCount(Struct, frozen=True):
@@ -334,6 +360,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     jobs: list[Any] | None = None
     events: list[Raw] | None = None
     rooms: list[RoomCount] | None = None
+    output: Printed | None = None
     before: int | UnsetType | None = UNSET
 
 

@@ -15,7 +15,18 @@ from itertools import chain, islice
 from server.board import Board
 from server.config import Config
 from server.errors import TooMany, Unavailable
-from server.protocol import Finished, Frame, Killed, Presence, Progress, Reported, Since, encode
+from server.output import OutputPump
+from server.protocol import (
+    Finished,
+    Frame,
+    Killed,
+    Output,
+    Presence,
+    Progress,
+    Reported,
+    Since,
+    encode,
+)
 from server.store import Entry, Listener, Store
 
 Logged = tuple[int, str, Frame]
@@ -159,6 +170,9 @@ class Rooms(Listener):
         # Whether the store can be read and written.
         self._reachable = True
         self._progress = ProgressGate(1 / config.progress_rate, self._send_progress)
+        self._output = OutputPump(
+            store, 1 / config.output_rate, self._is_watched, self._send_output
+        )
         self.snapshots_encoded = 0
 
     @property
@@ -172,7 +186,12 @@ class Rooms(Listener):
         return len(self._clients)
 
     async def run(self) -> None:
-        """Send presence, and let slow clients catch up or go, until cancelled."""
+        """Send presence and output, and let slow clients catch up or go, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._output.run())
+            tasks.create_task(self._tend())
+
+    async def _tend(self) -> None:
         while True:
             await asyncio.sleep(self._config.presence_interval)
             self._tend_rooms()
@@ -293,6 +312,10 @@ class Rooms(Listener):
         room = self._rooms.get(presence.room)
         if room is not None:
             self._send_all(room, Frame("presence", encode(presence)), room.board.seq)
+
+    def printed(self, room: str, connid: str, run: str, offset: int) -> None:
+        """Send what a job has printed to those who watch it."""
+        self._output.offer(room, connid, run, offset)
 
     def reset(self, room: str) -> None:
         """Send everyone in a room how it is now; who watches a job of it has to join again."""
@@ -423,6 +446,18 @@ class Rooms(Listener):
         room.reported[progress.connid] = room.board.seq
         frame = Frame("progress", encode(progress))
         self._send_all(room, frame, room.board.seq, room.strangers(progress.connid))
+
+    def _is_watched(self, name: str, connid: str) -> bool:
+        room = self._rooms.get(name)
+        return room is not None and connid in room.watchers
+
+    def _send_output(self, output: Output) -> None:
+        """Send output to those who have read most of what there was; others see a gap."""
+        room = self._rooms.get(output.room)
+        frame = Frame("output", encode(output))
+        for client in room.watchers.get(output.connid, ()) if room is not None else ():
+            if client.backlog() <= self._config.max_backlog / 4:
+                client.send(frame)
 
     def _send_reported(self, client: Client, room: Room, seq: int) -> None:
         """Send the progress that was reported at `seq` or later: the log does not tell it."""

@@ -138,7 +138,7 @@ class Web:
         app.router.add_post("/api/jobs", self._command("request"))
         app.router.add_get(job, self._command("status"))
         app.router.add_delete(job, self._command("kill"))
-        for name in ("finish", "progress", "stopped"):
+        for name in ("finish", "progress", "stopped", "output"):
             app.router.add_post(f"{job}/{name}", self._command(name))
         app.router.add_get("/api/history", self._command("history"))
         app.router.add_get("/api/rooms", self._command("rooms"))

@@ -24,6 +24,7 @@ ON_EACH_STORE = {
     "tests.test_bad_input",
     "tests.test_convergence",
     "tests.test_doors",
+    "tests.test_output",
     "tests.test_races",
     "tests.test_rooms",
     "tests.test_store",

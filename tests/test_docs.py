@@ -79,7 +79,7 @@ def test_every_command_is_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*LOG_EVENTS, "snapshot", "progress", "presence", "available", "closing"]
+    "name", [*LOG_EVENTS, "snapshot", "progress", "output", "presence", "available", "closing"]
 )
 def test_every_event_is_documented(name: str) -> None:
     assert f"`{name}`" in PROTOCOL

@@ -21,6 +21,7 @@ from server.protocol import (
     LogEvent,
     Outcome,
     Presence,
+    Printed,
     Progress,
     Via,
 )
@@ -122,6 +123,9 @@ class Listener:
     def present(self, presence: Presence) -> None:
         """Who is in a room, of all who use the same log."""
 
+    def printed(self, room: str, connid: str, run: str, offset: int) -> None:
+        """A job has printed something, after that many characters."""
+
     def reset(self, room: str) -> None:
         """A room's board was read anew, as there was no way from what it was."""
 
@@ -198,6 +202,16 @@ class Store(ABC):
     @abstractmethod
     def announce(self, presence: Presence) -> None:
         """Say who of this server's clients is in a room."""
+
+    @abstractmethod
+    async def print(self, room: str, connid: str, run: str, text: str) -> None:
+        """Keep the end of what a job prints for a while; no part of the log. Raises `Stale` where
+        no such run is known, running or ended."""
+
+    @abstractmethod
+    async def printed(self, room: str, run: str, after: int = 0) -> Printed:
+        """What is kept of what a run has printed after so many characters; the end of it, and
+        nothing where nothing is kept any more."""
 
     @abstractmethod
     async def read(self, room: str, after: int) -> list[Entry] | None:

@@ -28,6 +28,7 @@ from server.protocol import (
     Killed,
     LogEvent,
     Presence,
+    Printed,
     Progress,
     Reported,
     Started,
@@ -48,6 +49,7 @@ from server.store import (
     ending,
     too_many,
 )
+from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Batch, Database
 
@@ -97,6 +99,7 @@ class EmbeddedStore(Store):
         self._pending: dict[Key, tuple[Job | None, Ticket]] = {}
         self._pending_seq: dict[str, int] = {}
         self._pending_stops: set[str] = set()
+        self._outputs = Outputs(config)
         self._waiting: list[Ticket] = []
         self._batch = Batch()
         # Set when nothing more may be submitted, and when nothing may be read either.
@@ -189,6 +192,19 @@ class EmbeddedStore(Store):
 
     def announce(self, presence: Presence) -> None:
         self._listener.present(presence)
+
+    async def print(self, room: str, connid: str, run: str, text: str) -> None:
+        board = self._boards.get(room)
+        job = board.running.get(connid) if board else None
+        known = run in self._outputs or bool(board and board.find_ended(connid, run))
+        if not known and (job is None or job.run != run):
+            raise Stale(job)
+        offset = self._outputs.add(run, text, self.now())
+        self._listener.printed(room, connid, run, offset)
+
+    async def printed(self, room: str, run: str, after: int = 0) -> Printed:
+        self._outputs.forget(self.now())
+        return self._outputs.read(run, after)
 
     async def read(self, room: str, after: int) -> list[Entry] | None:
         if after < self._first_kept(room) - 1:

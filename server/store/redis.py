@@ -30,6 +30,7 @@ from server.protocol import (
     Killed,
     LogEvent,
     Presence,
+    Printed,
     Progress,
     encode,
 )
@@ -308,6 +309,15 @@ class RedisStore(Store):
         self._here[presence.room] = presence
         self._announce(presence)
 
+    async def print(self, room: str, connid: str, run: str, text: str) -> None:
+        keep = (self._config.max_output, int(self._config.output_keep) or 1)
+        reply = await self._order("print", room, connid, run, text, len(text), *keep)
+        if reply[0] == b"stale":
+            raise Stale(scripts.looked(reply))
+
+    async def printed(self, room: str, run: str, after: int = 0) -> Printed:
+        return scripts.printed(await self._call("printed", room, run), after)
+
     async def read(self, room: str, after: int) -> list[Entry] | None:
         reply = await self._call("log", room, after, self._config.history)
         return None if reply[0] == b"gone" else scripts.logged(reply[1])
@@ -583,6 +593,9 @@ class RedisStore(Store):
                 self._hear_itself()
         elif item.kind == "gone":
             self._forget_node(item.body.decode())
+        elif item.kind == "printed":
+            offset, run, connid = item.body.decode().split(" ", 2)
+            self._listener.printed(item.room, connid, run, int(offset))
         elif item.room in self._loading:
             self._loading[item.room].heard.append(item)
         else:

@@ -23,6 +23,7 @@ from server.protocol import (
     Killed,
     LogEvent,
     Presence,
+    Printed,
     Progress,
     Reported,
     Stopped,
@@ -179,6 +180,20 @@ def logged(stream: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:
     """Entries of a log from its stream."""
     texts = (fields[1].partition(b"\n") for _, fields in stream)
     return entries((head.partition(b" ")[0], body) for head, _, body in texts)
+
+
+def printed(reply: list[Any], after: int) -> Printed:
+    """What a run has printed after so many characters, of what is kept."""
+    texts = [(int(offset), text.decode()) for offset, _, text in map(_parts, reply[1])]
+    if not texts:
+        return Printed(after, "")
+    first = texts[0][0]
+    offset = max(first, after)
+    return Printed(offset, "".join(text for _, text in texts)[offset - first :])
+
+
+def _parts(value: bytes) -> tuple[bytes, bytes, bytes]:
+    return value.partition(b"\n")
 
 
 def fill(board: Board, reply: list[Any]) -> None:

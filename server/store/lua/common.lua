@@ -18,6 +18,8 @@
 --   log:ROOM        a stream: the events, numbered by their seq; an end with the job that it ended
 --   ends:ROOM       the seq of each end
 --   ended:ROOM      CONNID, a zero byte and the seq of each end, in this order
+--   printed:ROOM:RUN  what a job has printed, by place: how many characters came before, the text;
+--                   end: characters in all; size: bytes that are kept; first and last of the places
 --   runs:ROOM       by run: seq and kind of its end, seq of its start; seq, exit and time of stopped
 local P = KEYS[1]
 local call = redis.call

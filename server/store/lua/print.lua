@@ -1,0 +1,26 @@
+-- Keep what a job has printed, and tell the nodes of it.
+--
+-- ARGV[4] to ARGV[6] are the room, the connid and the run; ARGV[7] is the text and ARGV[8] how many
+-- characters that is; ARGV[9] is how many bytes are kept, ARGV[10] for how many seconds.
+local room, connid, run = ARGV[4], ARGV[5], ARGV[6]
+local text, length = ARGV[7], tonumber(ARGV[8])
+local key = P .. 'printed:' .. room .. ':' .. run
+
+local value = call('HGET', P .. 'running:' .. room, connid)
+local runs = value and select(2, parts(value)) == run
+if not runs and call('HEXISTS', P .. 'runs:' .. room, run) == 0 then
+  return {'stale', value or '', value and call('HGET', P .. 'progress:' .. room, connid) or ''}
+end
+
+local sums = call('HMGET', key, 'end', 'size', 'first', 'last')
+local offset, size = tonumber(sums[1] or '0'), tonumber(sums[2] or '0') + #text
+local first, last = tonumber(sums[3] or '1'), tonumber(sums[4] or '0') + 1
+call('HSET', key, last, offset .. '\n' .. text)
+while first < last and size > tonumber(ARGV[9]) do
+  size = size - #string.match(call('HGET', key, first), '^%d+\n(.*)$')
+  call('HDEL', key, first)
+  first = first + 1
+end
+call('HSET', key, 'end', offset + length, 'size', size, 'first', first, 'last', last)
+call('EXPIRE', key, ARGV[10])
+return {'ok', tell('printed ' .. room .. ' 0', offset .. ' ' .. run .. ' ' .. connid)}

@@ -1,0 +1,76 @@
+"""What jobs have printed, for a store that is one process: the end of it, in memory."""
+
+from collections import OrderedDict, deque
+
+from server.config import Config
+from server.protocol import Printed
+
+
+class Tail:
+    """The end of what one run has printed."""
+
+    __slots__ = ("end", "offset", "texts", "touched_at")
+
+    def __init__(self) -> None:
+        self.texts: deque[str] = deque()
+        # How many characters came before the texts, and before what comes next.
+        self.offset = self.end = 0
+        self.touched_at = 0.0
+
+    def cut(self, most: int) -> None:
+        """Keep no more than `most` characters of the end."""
+        while self.end - self.offset > most:
+            surplus = self.end - self.offset - most
+            first = self.texts.popleft()
+            if len(first) > surplus:
+                self.texts.appendleft(first[surplus:])
+            self.offset += min(surplus, len(first))
+
+
+class Outputs:
+    """The tails of all runs, those that were touched last at the end."""
+
+    def __init__(self, config: Config) -> None:
+        self._most = config.max_output
+        self._most_in_all = config.max_outputs
+        self._keep = config.output_keep
+        self._tails: OrderedDict[str, Tail] = OrderedDict()
+        self._size = 0
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._tails
+
+    def __len__(self) -> int:
+        return len(self._tails)
+
+    def add(self, run: str, text: str, now: float) -> int:
+        """Keep what a run has printed; how many characters it had printed before."""
+        self.forget(now)
+        tail = self._tails.pop(run, None) or Tail()
+        self._tails[run] = tail
+        before, kept = tail.end, tail.end - tail.offset
+        tail.texts.append(text)
+        tail.end += len(text)
+        tail.touched_at = now
+        tail.cut(self._most)
+        self._size += tail.end - tail.offset - kept
+        while self._size > self._most_in_all:
+            self._drop()
+        return before
+
+    def read(self, run: str, after: int) -> Printed:
+        """What is kept of what a run has printed after so many characters."""
+        tail = self._tails.get(run)
+        if tail is None:
+            return Printed(after, "")
+        offset = max(tail.offset, after)
+        return Printed(offset, "".join(tail.texts)[offset - tail.offset :])
+
+    def forget(self, now: float) -> None:
+        """Let go of what was printed too long ago."""
+        while self._tails and next(iter(self._tails.values())).touched_at < now - self._keep:
+            self._drop()
+
+    def _drop(self) -> None:
+        _, tail = self._tails.popitem(last=False)
+        self._size -= tail.end - tail.offset

@@ -1,0 +1,143 @@
+"""What jobs print: for those who watch them, live, and the end of it for those who come later."""
+
+from typing import Any
+
+import pytest
+
+from server.app import App
+from server.config import Config
+from server.store.outputs import Outputs
+from tests.conftest import Connect, Serve
+from tests.support.clients import TestClient
+from tests.support.servers import Clock, command, eventually
+
+HEARING = ["python", "polling", "node", "websocket"]
+
+
+async def start(client: TestClient, connid: str = "a", **fields: Any) -> dict[str, Any]:
+    answer = await client.command("request", {"connid": connid, "time": 60, **fields})
+    assert answer["ok"], answer
+    return {"connid": connid, "run": answer["job"]["run"], **fields}
+
+
+async def heard(client: TestClient, text: str) -> str:
+    """All that a client has heard a job print, once it ends with this text."""
+
+    def joined(events: list[tuple[str, dict[str, Any]]]) -> str:
+        found = ""
+        for name, body in events:
+            if name == "output":
+                assert body["offset"] == len(found)
+                found += body["text"]
+        return found if found.endswith(text) else ""
+
+    return await client.until(joined)
+
+
+@pytest.mark.parametrize("kind", HEARING)
+async def test_who_watches_a_job_hears_what_it_prints(
+    app: App, connect: Connect, kind: str
+) -> None:
+    owner = await connect(app.url, kind)
+    job = await start(owner)
+    watcher = await connect(app.url, kind, rooms=[])
+    answer = await watcher.command("join", {"room": "main", "connid": "a"})
+    assert answer["output"] == {"offset": 0, "text": ""}
+    lines = [f"line {number} ☃ 🐢\n" for number in range(50)]
+    for line in lines:
+        assert (await owner.command("output", {**job, "text": line}))["result"] == "ok"
+    assert await heard(watcher, lines[-1]) == "".join(lines)
+    assert len([name for name, _ in watcher.events if name == "output"]) <= len(lines)
+    assert not [name for name, _ in owner.events if name == "output"]
+
+
+async def test_who_comes_later_is_told_the_end_of_it_and_goes_on_from_there(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(rate_limit=0, max_output=100, output_rate=1000)
+    owner = await connect(app.url, rooms=[])
+    job = await start(owner)
+    for number in range(30):
+        await owner.command("output", {**job, "text": f"line {number:04}\n"})
+    watcher = await connect(app.url, rooms=[])
+    known = (await watcher.command("join", {"room": "main", "connid": "a"}))["output"]
+    assert known == {"offset": 200, "text": "".join(f"line {n:04}\n" for n in range(20, 30))}
+    await owner.command("output", {**job, "text": "more"})
+    assert (await watcher.event("output")) == {
+        "room": "main", **job, "offset": 300, "text": "more"
+    }  # fmt: skip
+
+
+async def test_a_killed_job_may_print_until_it_has_stopped(app: App, connect: Connect) -> None:
+    owner = await connect(app.url, rooms=[])
+    job = await start(owner)
+    watcher = await connect(app.url, rooms=[])
+    await watcher.command("join", {"room": "main", "connid": "a"})
+    await owner.command("kill", {"connid": "a"})
+    assert (await owner.command("output", {**job, "text": "cleaning up"}))["ok"]
+    assert await heard(watcher, "cleaning up") == "cleaning up"
+    again = await start(owner)
+    await owner.command("output", {**again, "text": "new"})
+    answer = await watcher.command("join", {"room": "main", "connid": "a"})
+    assert answer["output"] == {"offset": 0, "text": "new"}
+
+
+async def test_a_run_that_nobody_knows_prints_nothing(app: App, connect: Connect) -> None:
+    owner = await connect(app.url, rooms=[])
+    await start(owner)
+    for bad in ({"connid": "a", "run": "x"}, {"connid": "b", "run": "x"}):
+        answer = await owner.command("output", {**bad, "text": "boo"})
+        assert answer["error"]["code"] == "not_running"
+    answer = await owner.command("output", {"connid": "a", "run": "x", "text": 7})
+    assert answer["error"] == {
+        "code": "invalid", "field": "text", "message": "text must be text, not a whole number"
+    }  # fmt: skip
+
+
+async def test_who_stops_watching_hears_no_more(app: App, connect: Connect) -> None:
+    owner = await connect(app.url, rooms=[])
+    job = await start(owner)
+    watcher = await connect(app.url, rooms=[])
+    await watcher.command("join", {"room": "main", "connid": "a"})
+    await owner.command("output", {**job, "text": "one"})
+    assert await heard(watcher, "one") == "one"
+    await watcher.command("leave", {"room": "main", "connid": "a"})
+    await owner.command("output", {**job, "text": "two"})
+    await watcher.command("join", {"room": "main", "connid": "a"})
+    await owner.command("output", {**job, "text": "three"})
+    event = await watcher.event("output", offset=6)
+    assert event["text"] == "three"
+
+
+@pytest.mark.embedded
+async def test_output_is_let_go_of_in_time(serve: Serve) -> None:
+    clock = Clock()
+    app = await serve(rate_limit=0, now=clock, output_keep=60)
+    job = (await command(app, "request", connid="a", time=10))["job"]
+    await command(app, "output", connid="a", run=job["run"], text="x")
+    assert (await app.store.printed("main", job["run"])).text == "x"
+    clock.now += 61
+    await eventually(lambda: not list(app.store._boards["main"].running))  # type: ignore[attr-defined]
+    assert (await app.store.printed("main", job["run"])).text == ""
+
+
+def test_what_is_kept_of_all_jobs_is_bounded() -> None:
+    outputs = Outputs(Config(max_output=100, max_outputs=250))
+    for number in range(10):
+        for text in ("x" * 70, "y" * 70):
+            outputs.add(f"run {number}", text, float(number))
+    assert len(outputs) == 2
+    assert outputs.read("run 9", 0).offset == 40
+    assert outputs.read("run 9", 0).text == "x" * 30 + "y" * 70
+    assert outputs.read("run 9", 139).text == "y"
+    assert outputs.read("run 0", 7).offset == 7
+    assert outputs.add("run 9", "z" * 1000, 10.0) == 140
+    assert outputs.read("run 9", 0).text == "z" * 100
+    assert outputs.read("run 9", 0).offset == 1040
+
+
+def test_nothing_is_kept_where_that_is_asked_for() -> None:
+    outputs = Outputs(Config(max_output=0))
+    assert outputs.add("run", "text", 0.0) == 0
+    assert outputs.read("run", 0).text == ""
+    assert outputs.add("run", "text", 0.0) == 4
