@@ -2,6 +2,7 @@
  * What the address says about the view, so that a link shows a colleague the same. Pure.
  *
  *   read("?room=main,ops&only=ops&q=backup&job=12") -> { rooms: ["main", "ops"], only: "ops", … }
+ *   // job and run name the job that is open, and `in` its room, where that is not the first one
  *   write(view) -> "?room=main,ops&only=ops&q=backup&job=12"; what is as usual is left out
  */
 
@@ -16,6 +17,7 @@ export const USUAL = {
   span: "10",
   job: "",
   run: "",
+  in: "",
 };
 
 const KEYS = { only: "only", view: "view", search: "q", by: "by", state: "state", sort: "sort", span: "span" };
@@ -42,6 +44,8 @@ export function read(address) {
   if (!view.rooms.includes(view.only)) view.only = "";
   view.job = parameters.get("job") ?? "";
   view.run = view.job ? (parameters.get("run") ?? "") : "";
+  const place = view.job ? (parameters.get("in") ?? "") : "";
+  view.in = view.rooms.includes(place) ? place : "";
   return view;
 }
 
@@ -54,6 +58,7 @@ export function write(view) {
   if (view.job) {
     parameters.set("job", view.job);
     if (view.run) parameters.set("run", view.run);
+    if (view.in && view.in !== view.rooms[0]) parameters.set("in", view.in);
   }
   // Commas may stand in a query as they are, and read better.
   const text = parameters.toString().replaceAll("%2C", ",");

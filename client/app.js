@@ -55,7 +55,14 @@ const toolbar = new Toolbar((part) => go(part, { push: "view" in part }));
 const kills = new Kills({ command, changed: touch });
 const watches = new Watches(openJob);
 const start = new Start({ command, open: openJob });
-const board = new Board({ changed: touch, open: openJob, kill: (jobs) => signIn.operator && kills.ask(jobs), find, linkOf, lookOf: (job) => kills.lookOf(job) });
+const board = new Board({
+  changed: touch,
+  find,
+  linkOf,
+  open: openJob,
+  kill: (jobs) => signIn.operator && kills.ask(jobs),
+  lookOf: (job) => kills.lookOf(job),
+});
 const ended = new Ended({ command, changed: touch, open: openJob, linkOf });
 const detail = new Detail({
   command,
@@ -73,7 +80,7 @@ const rooms = new Rooms({
   command: (name) => command(name, { room: view.rooms[0] }),
   show: (only) => go({ only }, { push: true }),
   open: (room) => go({ rooms: [...new Set([...view.rooms, room])], only: room }, { push: true }),
-  close: (room) => go({ rooms: view.rooms.filter((other) => other !== room), only: view.only === room ? "" : view.only }, { push: true }),
+  close: closeRoom,
 });
 const pulse = new Pulse(frame);
 
@@ -201,10 +208,16 @@ function show(next) {
   toolbar.show(view);
   start.showRooms(view.rooms, view.only || view.rooms[0]);
   if (view.only && view.only !== before.only) start.choose(view.only);
-  if (view.job) detail.show({ room: view.only || view.rooms[0], connid: view.job, run: view.run });
+  if (view.job) detail.show({ room: view.in || view.rooms[0], connid: view.job, run: view.run });
   else detail.hide();
-  document.body.classList.toggle("with-detail", Boolean(view.job));
   touch();
+}
+
+function closeRoom(room) {
+  const rooms = view.rooms.filter((other) => other !== room);
+  const only = rooms.length > 1 && view.only !== room ? view.only : "";
+  const job = view.in === room ? { job: "", run: "", in: "" } : {};
+  go({ rooms, only, ...job }, { push: true });
 }
 
 function followRooms() {
@@ -229,15 +242,13 @@ function linkOf({ room, connid, run }) {
 
 function openJob({ room, connid, run }) {
   returnTo = document.activeElement?.closest("[data-run]")?.dataset.run ?? returnTo;
-  const known = view.rooms.includes(room);
-  const place = known ? { only: view.rooms.length > 1 ? view.only : "" } : { rooms: [...view.rooms, room] };
-  go({ ...place, job: connid, run }, { push: true });
-  detail.show({ room, connid, run });
+  const rooms = [...new Set([...view.rooms, room])];
+  go({ rooms, job: connid, run, in: room }, { push: true });
   detail.takeFocus();
 }
 
 function closeJob() {
-  go({ job: "", run: "" }, { push: true });
+  go({ job: "", run: "", in: "" }, { push: true });
   const rows = view.view === "ended" ? ended.rows : board.rows;
   if (returnTo) rows.focus(returnTo);
   returnTo = null;

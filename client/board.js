@@ -14,6 +14,7 @@ import { Order } from "./order.js";
 import { matcher, ORDERS } from "./query.js";
 import { JobRow } from "./rows.js";
 import { Selection } from "./selection.js";
+import { announce } from "./toasts.js";
 import { VirtualRows } from "./virtual.js";
 import { count } from "./words.js";
 
@@ -49,7 +50,8 @@ export class Board {
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
     const held = query === this.#query && performance.now() < this.#heldUntil && this.#order.jobs.length > 0;
-    if (query !== this.#query) this.#rows.toTop();
+    const asked = query !== this.#query;
+    if (asked) this.#rows.toTop();
     this.#query = query;
     this.#matching = wanted;
     if (held) this.#order.hold(find, wanted);
@@ -62,6 +64,7 @@ export class Board {
       ...this.#actions.lookOf(job),
     }));
     this.#showAbove({ total, filtered, known });
+    if (asked && filtered) announce(byId("found").textContent);
     this.#showSelection();
   }
 

@@ -49,6 +49,7 @@ export class Connection {
   #status = { line: "connecting" };
   #attempts = 0; // that failed since the line was last up
   #retryTimer = null;
+  #farewell = null; // why the server is about to end the line, where it says so
 
   constructor({ io, url, options, credentials = () => ({}), onEvent, onChange }) {
     this.#credentials = credentials;
@@ -190,6 +191,7 @@ export class Connection {
   }
 
   #received(name, data) {
+    if (name === "closing") this.#farewell = new CommandError(data);
     const followed = this.#followed.get(data?.room);
     if (!followed) return;
     followed.state.apply(name, data);
@@ -214,16 +216,19 @@ export class Connection {
 
   #disconnected(reason) {
     this.#forgetJoins();
-    if (reason !== "io client disconnect") this.#retry(null);
+    const farewell = this.#farewell;
+    this.#farewell = null;
+    if (reason !== "io client disconnect") this.#lost(farewell);
   }
 
   #failed(error) {
-    const refusal = this.#socket.active ? null : refusalOf(error);
-    if (refusal && FINAL.has(refusal.code)) {
-      this.#change({ line: "refused", since: this.#status.since ?? Date.now(), refusal });
-    } else {
-      this.#retry(refusal);
-    }
+    this.#lost(this.#socket.active ? null : refusalOf(error));
+  }
+
+  #lost(refusal) {
+    if (!FINAL.has(refusal?.code)) return this.#retry(refusal);
+    const since = this.#status.since ?? Date.now();
+    return this.#change({ line: "refused", since, refusal });
   }
 
   /** Try again later: ever later, and not in step with all the others that lost the same server. */

@@ -19,7 +19,8 @@ const EARLIER = 20;
 export class Detail {
   #actions;
   #panel = byId("detail");
-  #wanted = null; // { room, connid, run }
+  #wanted = null; // { room, connid, run } as it was asked for
+  #run = ""; // the one that is shown, from when it is known
   #job = null; // as it was last shown
   #history = [];
   #asked = 0;
@@ -45,6 +46,7 @@ export class Detail {
     const same = ["room", "connid", "run"].every((key) => this.#wanted?.[key] === wanted[key]);
     if (same && !this.#panel.hidden) return;
     this.#wanted = wanted;
+    this.#run = wanted.run;
     this.#job = null;
     this.#history = [];
     this.#panel.hidden = false;
@@ -83,13 +85,14 @@ export class Detail {
 
   draw() {
     if (!this.#wanted) return;
-    const { room, connid, run } = this.#wanted;
+    const { room, connid } = this.#wanted;
+    const run = this.#run;
     const job = this.#actions.find(room, connid, run) ?? this.#history.find((past) => !run || past.run === run);
     if (!job) return this.#setActions(null);
     this.#setActions(job);
     if (job === this.#job) return;
     // The page was opened by name alone: from now on it is about this run.
-    this.#wanted = { room, connid, run: job.run };
+    this.#run = job.run;
     this.#job = job;
     this.#panel.dataset.run = job.run;
     this.#panel.dataset.tone = job.state === "running" ? "running" : ending(job).tone;

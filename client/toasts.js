@@ -5,6 +5,8 @@
  *   const toast = say("No answer came.", { keep: true, tone: "bad" });
  *   toast.change("…"); toast.close();
  *
+ *   announce("3 of 20 jobs");      // heard alone, when nothing more is said for a moment
+ *
  * What is `keep`t stays until it is closed. `action` is `{ label, act }`.
  */
 
@@ -12,9 +14,17 @@ import { byId, make, setText } from "./dom.js";
 
 const SEEN_MS = 5_000;
 const MOST = 4;
+const PAUSE_MS = 400;
+
+let pause = null;
+
+export function announce(text) {
+  clearTimeout(pause);
+  pause = setTimeout(() => setText(byId("said"), text), PAUSE_MS);
+}
 
 export function say(text, { keep = false, tone = "plain", action = null } = {}) {
-  setText(byId("said"), text);
+  announce(text);
   const words = make("p", text);
   const toast = make("div", "", { className: "toast" });
   toast.dataset.tone = tone;

@@ -4,9 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-import jwt
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -15,8 +13,8 @@ from tests.conftest import Serve
 from tests.support.board import confirm, ended, kill, live, order, running, start, visit
 from tests.support.browsers import MODULES, chromium, open_page
 from tests.support.servers import command
+from tests.support.tokens import SECRET, token
 
-SECRET = "a secret of the tests that is long enough"
 AXE = (MODULES / "axe-core/axe.min.js").read_text()
 PHONE = {"viewport": {"width": 390, "height": 844}}
 WIDE = {"viewport": {"width": 1440, "height": 900}}
@@ -26,11 +24,6 @@ WIDE = {"viewport": {"width": 1440, "height": 900}}
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
-
-
-def token(**claims: Any) -> str:
-    everything = {"sub": "ana", "role": "operator", "rooms": ["*"], "exp": 4_000_000_000}
-    return jwt.encode({**everything, **claims}, SECRET, algorithm="HS256")
 
 
 async def fill(app: App, number: int, room: str = "main", seconds: float = 600) -> None:
@@ -315,11 +308,16 @@ async def test_a_link_brings_a_token_and_a_viewer_sees_no_buttons(
     await expect(page.locator("#notice")).to_contain_text("The room secret is not open to you")
 
 
-async def test_a_token_that_has_run_out_says_so(serve: Serve, browser: Browser) -> None:
+async def test_a_token_that_runs_out_says_so(serve: Serve, browser: Browser) -> None:
     app = await serve(auth_secret=SECRET)
-    old = token(exp=time.time() - 60)
-    page = await open_page(await browser.new_context(), f"{app.url}/#token={old}")
+    short = token(exp=time.time() + 5)
+    page = await open_page(await browser.new_context(), f"{app.url}/#token={short}")
+    await live(page)
     await expect(page.locator("#sign-in .why")).to_contain_text("expired")
+    await page.locator("#token").fill(token())
+    await page.keyboard.press("Enter")
+    await live(page)
+    await expect(page.locator("#sign-in")).to_be_hidden()
 
 
 async def test_ten_thousand_jobs_are_scrolled_searched_and_killed(

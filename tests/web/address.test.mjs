@@ -10,7 +10,7 @@ test("an empty address is the usual view, which needs no address", () => {
 test("what is written is read again", () => {
   const view = {
     ...{ rooms: ["main", "ops"], only: "ops", view: "ended", search: "a & b=c #1", by: "ána", state: "lost" },
-    ...{ sort: "name", span: "60", job: "nightly, 100% +1", run: "r1" },
+    ...{ sort: "name", span: "60", job: "nightly, 100% +1", run: "r1", in: "ops" },
   };
   assert.deepEqual(read(write(view)), { ...view, wrong: [] });
   assert.match(write(view), /^\?room=main,ops&only=ops&/);
