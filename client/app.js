@@ -8,6 +8,7 @@
 import { read, USUAL, write } from "./address.js";
 import { Board } from "./board.js";
 import { Charts } from "./charts.js";
+import { whenClientLoaded, whenIdle } from "./client.js";
 import { CommandError, Connection } from "./connection.js";
 import { Detail } from "./detail.js";
 import { byId } from "./dom.js";
@@ -17,6 +18,7 @@ import { Kills } from "./kills.js";
 import { Line } from "./line.js";
 import { keep, recall } from "./memory.js";
 import { Menu } from "./menu.js";
+import { CLIENT_MISSING, offlineNotice, refusedNotice, roomsNotice, whySignIn } from "./notices.js";
 import { Watches } from "./notify.js";
 import { Pulse } from "./pulse.js";
 import { matcher } from "./query.js";
@@ -28,14 +30,13 @@ import { Timeline } from "./timeline.js";
 import { say } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
 import { series, Trend } from "./trend.js";
-import { count, instant } from "./words.js";
+import { onWaking } from "./waking.js";
+import { count } from "./words.js";
 
-const CLIENT_PATIENCE_MS = 10_000;
 const ENDED_KEPT = 1_000;
+const PAST_LEARNED = 500;
 const EVENTS_A_COUNT = 200;
 const HIDDEN_DRAW_MS = 1_000;
-/** A clock that jumped by so much, in milliseconds, means that the computer has slept. */
-const SLEPT_MS = 10_000;
 
 let view = read(location.search);
 let connection = null;
@@ -92,7 +93,7 @@ showMenu();
 show(view);
 whenClientLoaded(connect, sayClientMissing);
 pulse.in(0);
-requestIdleCallback?.(() => charts.load(), { timeout: 3_000 });
+whenIdle(() => charts.load());
 
 // The line
 
@@ -105,10 +106,7 @@ function connect(io) {
   });
   for (const state of states.values()) connection.follow(state);
   connection.open();
-  // A network that is back, or a reader who is back, need not wait for the next attempt.
-  addEventListener("online", () => connection.open());
-  document.addEventListener("visibilitychange", () => document.hidden || wake());
-  noticeSleep();
+  onWaking(wake);
   // No frames come while the page is hidden, but its title still counts the jobs.
   setInterval(() => document.hidden && changed && drawTitle(), HIDDEN_DRAW_MS);
 }
@@ -127,32 +125,21 @@ function showLine() {
     kills.forgetUnsent();
     watches.follow(find);
     detail.reload();
+    learnPast();
   }
-  if (status.refusal?.code === "unauthorized") signIn.ask(whyUnauthorized(status.refusal));
+  if (status.refusal?.code === "unauthorized") signIn.ask(whySignIn(status.refusal, signIn.token));
   else if (status.line === "offline") signIn.hide();
   showMenu();
   touch();
 }
 
-function whyUnauthorized({ message }) {
-  return signIn.token ? `The server did not take your token: ${message}.` : "This server shows its jobs to those who have a token.";
-}
-
 function notice() {
-  if (!connection) return null;
   const { status } = connection;
-  if (status.line === "refused") return signIn.asking ? "" : `The server does not let this page in: ${status.refusal.message}.`;
-  if (status.line === "offline" || (status.line === "connecting" && status.since)) return offlineNotice(status);
-  if (view.wrong.length > 0) return wrongRooms(view.wrong);
-  const closed = [...states.keys()].map((room) => [room, connection.refusalOf(room)]).filter(([, refusal]) => refusal);
-  return closed.map(([room, { message }]) => `The room ${room} is not open to you: ${message}.`).join(" ");
-}
-
-function offlineNotice({ since, refusal }) {
-  const why = refusal ? ` It says: ${refusal.message}.` : "";
+  if (signIn.asking) return "";
+  if (status.line === "refused") return refusedNotice(status);
   const known = [...states.values()].some((state) => state.known);
-  if (!known) return `The server does not answer. Check that it is running; this page keeps trying.${why}`;
-  return `No connection. The list is as it was at ${instant(since / 1000)}. Nothing can be started or killed until it is back.${why}`;
+  if (status.since) return offlineNotice(status, known);
+  return roomsNotice(view.wrong, [...states.keys()].map((room) => [room, connection.refusalOf(room)]));
 }
 
 function wake() {
@@ -161,12 +148,9 @@ function wake() {
   touch();
 }
 
-function noticeSleep() {
-  let last = Date.now();
-  setInterval(() => {
-    if (Date.now() - last > SLEPT_MS) wake();
-    last = Date.now();
-  }, SLEPT_MS / 4);
+function sayClientMissing() {
+  line.show({ line: "missing" });
+  line.notice(CLIENT_MISSING);
 }
 
 async function command(name, data) {
@@ -287,7 +271,8 @@ function frame() {
     drawAfter = performance.now() + 2 * (performance.now() - begun);
   }
   const now = connection?.serverNow() ?? Date.now() / 1000;
-  const waits = [board.tick(now, still.matches), detail.tick(now), line.tick()];
+  const waits = [detail.tick(now), line.tick()];
+  if (view.view === "running") waits.push(board.tick(now, still.matches));
   if (view.view === "timeline") waits.push(timeline.tick(now));
   if (begun - secondAt >= 1000) eachSecond(begun, now);
   waits.push((secondAt + 1000 - begun) / 1000);
@@ -309,8 +294,7 @@ function draw() {
   detail.draw();
   toolbar.showNumber(known ? running.length.toLocaleString("en") : "");
   line.showPresence(shown.map((state) => state.presence));
-  const words = notice();
-  if (words !== null) line.notice(words);
+  if (connection) line.notice(notice());
   showEmptiness({ running, known, filtered });
 }
 
@@ -352,6 +336,16 @@ function eachSecond(begun, now) {
   toolbar.offer(shown.flatMap((state) => (view.view === "ended" ? state.ended() : state.running())), view);
 }
 
+/** Ask once for ended jobs that no snapshot tells of, so that the charts begin in the past. */
+function learnPast() {
+  followTrends();
+  for (const [room, trend] of trends) {
+    if (trend.learned) continue;
+    const asking = command("history", { room, limit: PAST_LEARNED });
+    asking.then((answer) => trends.get(room) === trend && trend.learn(states.get(room), answer)).catch(() => {});
+  }
+}
+
 function shownStates() {
   return view.only ? [states.get(view.only)] : [...states.values()];
 }
@@ -383,7 +377,7 @@ function keyCommands() {
     kill: () => {
       if (!signIn.operator) return;
       if (detail.focused && detail.job) kills.ask([detail.job]);
-      else board.killSelected();
+      else if (view.view === "running") board.killSelected();
     },
     watch: () => watchActive(active() ?? detail.job),
     running: () => go({ view: "running", state: "" }, { push: true }),
@@ -404,33 +398,4 @@ async function watchActive(job) {
   if (job?.state !== "running") return;
   say(`${job.connid}: ${await watches.toggle(job)}`);
   touch();
-}
-
-// What can be missing
-
-/** Call `loaded(io)` once the Socket.IO client is there, and `missing()` when it seems that it will not come. */
-function whenClientLoaded(loaded, missing) {
-  if (globalThis.io) return loaded(globalThis.io);
-  const script = document.querySelector('script[src*="socket.io"]');
-  script.addEventListener("load", () => loaded(globalThis.io));
-  script.addEventListener("error", missing);
-  // The error may have come before this module ran, and a firewall may just swallow the request.
-  setTimeout(() => globalThis.io || missing(), CLIENT_PATIENCE_MS);
-  addEventListener("load", () => globalThis.io || missing());
-  return undefined;
-}
-
-function sayClientMissing() {
-  line.show({ line: "missing" });
-  line.notice(
-    "The Socket.IO client could not be loaded from cdn.socket.io. " +
-      "Check that this network and your browser's blockers allow that address, then load this page again.",
-  );
-}
-
-function wrongRooms(names) {
-  return (
-    `There can be no room ${names.join(", ")}: a name is made of 1 to 64 letters, digits, dots, dashes and underscores. ` +
-    "Correct ?room= in the address; the other rooms are shown."
-  );
 }

@@ -41,7 +41,7 @@ export function listenToKeys({ enabled, commands }) {
   );
   document.addEventListener("keydown", (press) => {
     if (press.defaultPrevented || press.ctrlKey || press.metaKey || press.altKey) return;
-    if (document.querySelector("dialog[open]")) return;
+    if (document.querySelector("dialog[open], :popover-open")) return;
     const [key, command] = KEYS.find(([known]) => known === press.key) ?? [];
     if (!command || (isTyping(press.target) && key !== "Escape")) return;
     if (key.length === 1 && !enabled()) return;

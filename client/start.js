@@ -10,7 +10,7 @@
 import { byId, make, setText } from "./dom.js";
 import { keep, recallJson } from "./memory.js";
 import { say } from "./toasts.js";
-import { typedSeconds, typedTime } from "./words.js";
+import { instant, typedSeconds, typedTime, who } from "./words.js";
 
 const REMEMBERED = 20;
 const FIELDS = ["connid", "time", "note", "room"];
@@ -93,7 +93,7 @@ export class Start {
   #refused(error) {
     const conflict = error.code === "conflict";
     const field = conflict ? "connid" : FIELDS.includes(error.field) ? error.field : "form";
-    this.#showError(field, error.message);
+    this.#showError(field, conflict ? conflictText(error.job) : error.message);
     this.#running = error.job;
     this.#form.querySelector(".conflict").hidden = !conflict;
     if (conflict) this.#form.querySelector(".watch-it").focus();
@@ -147,4 +147,8 @@ export class Start {
     if (text) input?.setAttribute?.("aria-invalid", "true");
     else input?.removeAttribute?.("aria-invalid");
   }
+}
+
+function conflictText({ connid, by, deadline }) {
+  return `${connid} is running already, started by ${who(by)}, until ${instant(deadline)}.`;
 }

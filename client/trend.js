@@ -3,20 +3,25 @@
  *
  *   const trend = new Trend();
  *   trend.follow(state, serverNow);     // now and then: at least once for each STEP
+ *   trend.learn(state, answer);         // what `history` answers: more of the past
  *   series([trend, …], serverNow) -> { times: […], running: […], ends: { done: […], … } }
  *
- * The past before the first call is made up from what a snapshot tells, as far back as its last
- * ended jobs reach; before that it is null.
+ * The past before the first call is made up from the jobs that are known, as far back as the ended
+ * ones reach; before that it is null.
  */
 
 export const STEP = 10; // seconds
 export const STEPS = 90;
+/** How many ended jobs a snapshot tells at most. */
+const SNAPSHOT_ENDED = 50;
 export const ENDS = ["done", "elapsed", "killed", "failed", "lost"];
 
 export class Trend {
+  learned = false; // whether this log's history was taken
   #buckets = new Map(); // number of the step -> { running, done, elapsed, … }, oldest first
   #epoch = null;
   #seq = 0; // of the last end that is counted
+  #first = { seq: 0, step: 0 }; // from where on the past is known
 
   follow(state, now) {
     if (!state.known) return;
@@ -30,6 +35,16 @@ export class Trend {
     this.#forget(stepOf(now) - STEPS);
   }
 
+  /** Take ended jobs, the newest first; `before` is null when there are none that are older. */
+  learn(state, { epoch, jobs, before }) {
+    if (epoch !== this.#epoch) return;
+    this.learned = true;
+    const older = jobs.filter((job) => job.seq < this.#first.seq);
+    for (const job of older) this.#count(job);
+    const all = [...state.running(), ...state.ended(), ...older];
+    this.#makeUp(all, before === null ? -Infinity : stepAfter(jobs.at(-1).ended_at), this.#first.step);
+  }
+
   at(step) {
     return this.#buckets.get(step);
   }
@@ -37,17 +52,32 @@ export class Trend {
   #begin(state, now) {
     this.#epoch = state.epoch;
     this.#seq = 0;
+    this.learned = false;
     this.#buckets.clear();
     const ended = state.ended();
-    const all = [...state.running(), ...ended];
+    const [oldest] = ended.slice(-1);
     // Ends older than the last ones that a snapshot tells are not known.
-    const first = ended.length < 50 ? -Infinity : Math.ceil(ended.at(-1).ended_at / STEP);
-    const last = stepOf(now);
-    for (let step = Math.max(last - STEPS + 1, first); step < last; step++) {
-      const at = (step + 1) * STEP;
-      const lives = ({ started_at: from, ended_at: to = Infinity }) => from <= at && at < to;
-      this.#bucket(step).running = all.reduce((sum, job) => sum + lives(job), 0);
+    const first = ended.length < SNAPSHOT_ENDED ? -Infinity : stepAfter(oldest.ended_at);
+    this.#first = { seq: oldest?.seq ?? 0, step: stepOf(now) };
+    this.#makeUp([...state.running(), ...ended], first, stepOf(now));
+  }
+
+  /** Fill the steps from `from` to before `to` with how many of `jobs` were running at their ends. */
+  #makeUp(jobs, from, to) {
+    const first = Math.max(from, this.#first.step - STEPS + 1);
+    if (first >= to) return;
+    const changes = new Map();
+    const change = (step, by) => changes.set(step, (changes.get(step) ?? 0) + by);
+    for (const { started_at: began, ended_at: ended = Infinity } of jobs) {
+      change(Math.max(first, stepAfter(began) - 1), 1);
+      change(Math.max(first, stepAfter(ended) - 1), -1);
     }
+    let running = 0;
+    for (let step = first; step < to; step++) {
+      running += changes.get(step) ?? 0;
+      this.#bucket(step).running = running;
+    }
+    this.#first.step = first;
   }
 
   #count(job) {
@@ -83,3 +113,4 @@ export function series(trends, now) {
 }
 
 const stepOf = (at) => Math.floor(at / STEP);
+const stepAfter = (at) => Math.ceil(at / STEP);

@@ -4,7 +4,7 @@
  *   const rows = new VirtualRows(list, () => new JobRow(), heading);
  *   rows.draw(jobs, look);   // look(job) -> what the row's `show` takes besides
  *   rows.tick(serverNow, still);
- *   rows.move(+1); rows.focus(run); rows.active;
+ *   rows.move(+1); rows.focus(run); rows.active;    // a run that is not there: focus the heading
  *
  * All rows have the height `--row` of the list, in pixels. The list may scroll by itself, in a parent
  * or with the page. One row is the active one: it holds the focus and takes the keys. A row with the
@@ -87,7 +87,7 @@ export class VirtualRows {
     this.#activate(run);
     this.#render(this.#jobs.findIndex((job) => job.run === run));
     const row = this.#rows.get(run);
-    row?.element.focus({ preventScroll: true });
+    (row?.element ?? this.#heading).focus({ preventScroll: true });
     row?.element.scrollIntoView({ block: "nearest" });
   }
 

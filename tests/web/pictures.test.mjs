@@ -63,6 +63,25 @@ test("a trend does not pretend to know what the snapshot no longer tells", () =>
   assert.equal(line.at(-1), 0);
 });
 
+test("a trend learns more of the past from the history", () => {
+  const now = 1000 * STEP;
+  const some = Array.from({ length: 120 }, (_, index) => ended(`r${index}`, index + 1, now - 500 + index, now - 400 + index));
+  const state = stateOf({ seq: 120, ended: some.slice(-50), running: [running("a", now - 480, now + 9)] });
+  const trend = new Trend();
+  trend.follow(state, now);
+  assert.equal(series([trend], now).running.at(-45), null);
+  trend.learn(state, { epoch: "other", jobs: some.toReversed(), before: null });
+  assert.equal(trend.learned, false);
+  trend.learn(state, { epoch: "e", jobs: some.toReversed(), before: null });
+  const { times, running: line, ends } = series([trend], now);
+  for (const step of [1, 20, 35, 41, 45, 49, 60]) {
+    const at = times.at(-step);
+    const alive = some.filter((job) => job.started_at <= at && at < job.ended_at).length;
+    assert.equal(line.at(-step), alive + (at >= now - 480 ? 1 : 0), `${step} steps ago`);
+  }
+  assert.equal(ends.done.reduce((sum, number) => sum + number), 120);
+});
+
 test("each end is counted once, however often the trend looks", () => {
   const now = 1000 * STEP;
   const state = stateOf({ running: [running("a", now - 5, now + 9)] });
