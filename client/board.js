@@ -9,6 +9,7 @@
  * `lookOf(job)` gives what is known besides the job: `{ doing, error }`.
  */
 
+import { Aim } from "./aim.js";
 import { byId, isTyping, setText } from "./dom.js";
 import { Order } from "./order.js";
 import { matcher, ORDERS } from "./query.js";
@@ -18,9 +19,6 @@ import { announce } from "./toasts.js";
 import { VirtualRows } from "./virtual.js";
 import { count } from "./words.js";
 
-/** How long rows stay in place after the reader has last moved in the list, in milliseconds. */
-const HOLD_MS = 8_000;
-
 export class Board {
   selection = new Selection();
   #actions;
@@ -29,13 +27,12 @@ export class Board {
   #list = byId("running");
   #matching = []; // running jobs that match, in no order
   #query = "";
-  #heldUntil = 0;
-  #release = null;
+  #aim;
 
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new VirtualRows(this.#list, () => new JobRow(), byId("tab-running"));
-    this.#listenToAim();
+    this.#aim = new Aim(this.#list, actions.changed);
     this.#list.addEventListener("click", (click) => this.#clicked(click));
     byId("select-all").addEventListener("change", ({ target }) => this.selectAll(target.checked));
     byId("kill-selected").addEventListener("click", () => this.killSelected());
@@ -49,7 +46,7 @@ export class Board {
   draw(jobs, { view, find, several, total, known, filtered }) {
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
-    const held = query === this.#query && performance.now() < this.#heldUntil && this.#order.jobs.length > 0;
+    const held = query === this.#query && this.#aim.held && this.#order.jobs.length > 0;
     const asked = query !== this.#query;
     if (asked) this.#rows.toTop();
     this.#query = query;
@@ -70,20 +67,6 @@ export class Board {
 
   tick(serverNow, still) {
     return this.#rows.tick(serverNow, still);
-  }
-
-  /** Keep every row in its place for a while: somebody aims at one. */
-  hold() {
-    this.#heldUntil = performance.now() + HOLD_MS;
-    clearTimeout(this.#release);
-    this.#release = setTimeout(() => this.#actions.changed(), HOLD_MS + 20);
-  }
-
-  letGo() {
-    if (this.#heldUntil === 0) return;
-    this.#heldUntil = 0;
-    clearTimeout(this.#release);
-    this.#actions.changed();
   }
 
   selectAll(on = true) {
@@ -113,14 +96,6 @@ export class Board {
     const active = this.#rows.focused ? this.#rows.active : null;
     if (jobs.length > 0) this.#actions.kill(jobs);
     else if (active?.state === "running") this.#actions.kill([active]);
-  }
-
-  #listenToAim() {
-    const hold = () => this.hold();
-    this.#list.addEventListener("pointermove", hold, { passive: true });
-    this.#list.addEventListener("pointerdown", hold, { passive: true });
-    this.#list.addEventListener("keydown", hold, { passive: true });
-    this.#list.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.letGo());
   }
 
   #clicked(click) {

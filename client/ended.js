@@ -5,6 +5,7 @@
  *   ended.draw(states, { view, several, filtered, known, shown });   // shown: the view is open
  */
 
+import { Aim } from "./aim.js";
 import { byId, clone, cutText, make, onPlainClick, partsOf, setText, textOrHide } from "./dom.js";
 import { merge, Past } from "./past.js";
 import { byEnd, matcher } from "./query.js";
@@ -21,12 +22,15 @@ export class Ended {
   #pasts = new Map(); // room -> Past
   #recent = new Map(); // run -> its element
   #jobs = []; // as they are shown
+  #query = "";
+  #aim;
   #asking = false;
   #epoch = null;
 
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new VirtualRows(byId("history"), () => new PastRow(), byId("tab-ended"));
+    this.#aim = new Aim(byId("history"), actions.changed);
     byId("older").addEventListener("click", () => this.#askAll());
     byId("history").addEventListener("click", (click) => this.#clicked(click));
   }
@@ -45,8 +49,11 @@ export class Ended {
     const rooms = states.map((state) => ({ past: this.#pastOf(state.room), ended: state.ended() }));
     const { jobs, more } = merge(rooms);
     const wanted = jobs.filter(matcher(view));
-    this.#jobs = wanted;
-    this.#rows.draw(wanted, (job) => ({ several, link: this.#actions.linkOf(job) }));
+    const query = [view.search, view.by, view.state, view.rooms, view.only].join("\n");
+    const held = this.#aim.held && query === this.#query && this.#jobs.length > 0;
+    this.#query = query;
+    if (!held) this.#jobs = wanted;
+    this.#rows.draw(this.#jobs, (job) => ({ several, link: this.#actions.linkOf(job) }));
     byId("history-none").hidden = wanted.length > 0 || !known;
     setText(byId("history-none").querySelector(".text"), filtered ? "None of those that are loaded matches." : "Jobs that were killed or have finished are listed here.");
     byId("history-none").querySelector("button").hidden = !filtered;

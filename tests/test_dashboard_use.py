@@ -75,6 +75,18 @@ async def test_rows_hold_still_under_the_pointer(app: App, browser: Browser) -> 
     await eventually_order(page, ["urgent", "job-0001", "job-0002"])
 
 
+async def test_ended_jobs_hold_still_under_the_pointer(app: App, browser: Browser) -> None:
+    await fill(app, 2)
+    await command(app, "kill", connid="job-0000")
+    page = await visit(browser, f"{app.url}/?view=ended", view=WIDE)
+    await page.locator("#history .past").hover()
+    await command(app, "kill", connid="job-0001")
+    await expect(ended(page, "job-0001")).to_be_visible()
+    await expect(page.locator("#history .past")).to_have_count(1)
+    await page.mouse.move(5, 5)
+    await expect(page.locator("#history .past")).to_have_count(2)
+
+
 async def test_all_that_match_are_killed_with_one_question(app: App, browser: Browser) -> None:
     ana, bo = await visit(browser, app.url), await visit(browser, app.url)
     await fill(app, 300)
