@@ -238,6 +238,9 @@ class Ledger:
         if not answer["ok"]:
             code = answer["error"]["code"]
             assert code in ("conflict", "not_running", "unavailable"), answer
+            if answer["error"].get("unknown"):
+                self.unknown += 1
+                return
             self.refused.add(mark)
             self.unavailable += code == "unavailable"
         elif answer["result"] != "exists":
@@ -283,7 +286,7 @@ class Watching(SocketLine):
         self.task = asyncio.create_task(self.listen())
 
     def hear(self, name: str, body: dict[str, Any]) -> None:
-        if name != "reply":
+        if name != "reply" and "room" in body:  # A goodbye is of none.
             self.replays[body["room"]].hear(name, body)
         self._moved.set()
 
