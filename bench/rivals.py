@@ -102,7 +102,7 @@ class Hourglass(Rival):
         caps = dict.fromkeys(("RATE_LIMIT", "MAX_RUNNING", "MAX_RUNNING_ROOM"), "0")
         caps |= dict.fromkeys(("RATE_LIMIT_ADDRESS", "CONNECT_RATE"), "0")
         caps |= dict.fromkeys(("MAX_CONNECTIONS", "MAX_CONNECTIONS_ADDRESS"), "0")
-        return {"DATABASE": str(path), **caps}
+        return {"DATABASE": str(path), "LOG_LEVEL": "WARNING", **caps}
 
 
 class InMemory(Hourglass):

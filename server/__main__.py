@@ -9,14 +9,18 @@ import dataclasses
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from server.app import App
 from server.auth import ROLES, issue
+from server.changes import Change
 from server.config import Config, ConfigError
 from server.errors import Unauthorized
+from server.logs import set_up
 from server.store import StoreError
 
 log = logging.getLogger("server")
@@ -24,6 +28,8 @@ log = logging.getLogger("server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DAY = 86_400
 MOST_DAYS = 3650
+SPARE_FILES = 64
+"""Open files that the server needs beside its connections."""
 
 
 def main() -> int:
@@ -54,11 +60,15 @@ def print_token(flags: argparse.Namespace) -> int:
 def run_server(flags: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run."""
     config = Config.from_env(os.environ, host=flags.host, port=flags.port, database=flags.database)
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    on_change = set_up(config.log_level, config.log_format)
+    raise_file_limit(config)
+    if "DYNO" in os.environ and not config.redis_url:
+        log.warning(
+            "the disk of this dyno does not last, so a restart forgets all jobs: add a key-value"
+            " store, which sets REDIS_URL"
+        )
     try:
-        return asyncio.run(serve(config))
+        return asyncio.run(serve(config, on_change))
     except StoreError as error:
         print(f"hourglass: {error}", file=sys.stderr)
     except OSError as error:
@@ -67,7 +77,20 @@ def run_server(flags: argparse.Namespace) -> int:
     return 1
 
 
-async def serve(config: Config) -> int:
+def raise_file_limit(config: Config) -> None:
+    """Let the process have as many open files as it may, and say when that is too few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if 0 <= most < config.max_connections + SPARE_FILES:
+        log.warning(
+            "this process may have %d open files, too few for MAX_CONNECTIONS=%d: raise the limit"
+            " (`ulimit -n`), or lower the setting",
+            most,
+            config.max_connections,
+        )
+
+
+async def serve(config: Config, on_change: Callable[[Change], None] | None) -> int:
     """Run a server until it is told to stop, or cannot go on."""
     # What is kept here is in no cycles. Looking for some each few hundred objects found little, and
     # took a fifth of the time of a command.
@@ -75,7 +98,7 @@ async def serve(config: Config) -> int:
     gc.set_threshold(50_000, 20, 100)
     # The store's thread waits for the interpreter at each statement; 5 ms, the default, is long.
     sys.setswitchinterval(0.001)
-    app = App(config)
+    app = App(config, on_change=on_change)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Not by `add_signal_handler`: when the loop is closed it would undo `SIG_IGN` below.

@@ -9,13 +9,17 @@ from typing import Any
 
 from aiohttp import web
 
+from server.changes import Change, Changes
 from server.checks import Checker
 from server.commands import Commands
 from server.config import Config
+from server.counts import Counts
 from server.events import Events, SocketGroup
 from server.guard import FaultsOfClients, Guard
+from server.health import Health, watch_lag
 from server.jobs import Jobs, Timeouts
 from server.limits import Limits
+from server.metrics import Metrics
 from server.rooms import Rooms
 from server.sockets import SocketServer
 from server.store import open_store
@@ -32,14 +36,24 @@ http_log.addFilter(FaultsOfClients())
 class App:
     """One server. `start` it, `wait` for its end, `stop` it."""
 
-    def __init__(self, config: Config, now: Callable[[], float] | None = None) -> None:
-        """`now` is a clock to use in place of the store's, in seconds since the Unix epoch."""
+    def __init__(
+        self,
+        config: Config,
+        now: Callable[[], float] | None = None,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> None:
+        """`now` is a clock to use in place of the store's, in seconds since the Unix epoch.
+
+        `on_change` hears of what this server changes, and must not wait.
+        """
         self.config = config
         self.store = open_store(config, now)
-        self.timeouts = Timeouts(self.store)
-        self.jobs = Jobs(self.store)
+        self.counts = Counts()
+        changes = Changes(self.counts, on_change)
+        self.timeouts = Timeouts(self.store, changes, self.counts.lateness)
+        self.jobs = Jobs(self.store, changes)
         checker = Checker(config)
-        self.limits = Limits(config, time.monotonic)
+        self.limits = Limits(config, time.monotonic, self.counts)
         self.sockets = SocketServer(
             decode=checker.decode,
             max_http_buffer_size=config.max_frame,
@@ -50,7 +64,14 @@ class App:
         )
         self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
         self.commands = Commands(
-            self.store, self.jobs, self.rooms, checker, self.limits, config, time.monotonic
+            self.store,
+            self.jobs,
+            self.rooms,
+            checker,
+            self.limits,
+            self.counts,
+            config,
+            time.monotonic,
         )
         self.events = Events(self.sockets, checker, self.commands, self.rooms, self.limits, config)
         application = web.Application(client_max_size=config.max_message)
@@ -59,6 +80,10 @@ class App:
         self.guard.add_to(application)
         self.web = Web(checker, self.commands, self.rooms, self.limits, config)
         self.web.add_to(application)
+        metrics = Metrics(
+            self.counts, self.store, self.rooms, self.limits, self.guard, self.events, self.web
+        )
+        Health(self.store, metrics, config, lambda: self._stopping is not None).add_to(application)
         if config.transport_names == ["websocket"]:
             application.middlewares.append(websocket_alone)
         self.sockets.attach(application)
@@ -90,6 +115,7 @@ class App:
         self._run("timeouts", self.timeouts.run())
         self._run("rooms", self.rooms.run())
         self._run("doors", self._watch_doors())
+        self._run("lag", watch_lag(self.counts.lag))
 
     @property
     def url(self) -> str:
@@ -118,7 +144,7 @@ class App:
     async def _stop(self) -> None:
         """Stop in the order in which nothing is lost.
 
-        1. Listen no more.
+        1. Be not ready, and listen no more.
         2. Let timeouts end no more jobs: those that come due now end after the next start.
         3. Make durable and answer what was asked; refuse what is asked from now on.
         4. Cut the connections, in the way after which clients come back by themselves.

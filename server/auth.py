@@ -47,12 +47,9 @@ class Identity:
             raise Forbidden(f"{self.name} may watch, but {command} needs the role operator")
 
     @property
-    def owner(self) -> str | None:
-        """Whose jobs this client may report of and finish; None for those of everyone.
-
-        A name that a token proves is the owner's; one that anyone may give proves nothing.
-        """
-        return None if self.expires_at is None else self.name
+    def proven(self) -> bool:
+        """Whether a token says who this is: a name that anyone may give proves nothing."""
+        return self.expires_at is not None
 
     def expired(self, now: float) -> bool:
         """Whether the token has run out at `now`."""

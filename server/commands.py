@@ -12,10 +12,12 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from server.auth import Authenticator, Identity
+from server.changes import Actor
 from server.checks import Checker
 from server.config import Config
+from server.counts import Counts
 from server.errors import CommandError, RateLimited, Unauthorized, Unavailable, UnknownRoute
-from server.jobs import Actor, Jobs
+from server.jobs import Jobs
 from server.limits import Bucket, Limits
 from server.protocol import (
     Answer,
@@ -45,6 +47,9 @@ from server.protocol import (
 from server.rooms import Client, Rooms
 from server.store import Store
 
+TIMED = 8
+"""One of so many commands is timed: to time each would be felt."""
+
 log = logging.getLogger(__name__)
 MOST_ROOMS = 500
 """How many rooms one answer lists."""
@@ -58,10 +63,11 @@ class Caller:
     via: Via
     bucket: Bucket
     client: Client | None = None
+    address: str | None = None
 
     @property
     def actor(self) -> Actor:
-        return Actor(self.identity.name, self.via)
+        return Actor(self.identity.name, self.via, self.address, self.identity.proven)
 
 
 class Reply(Struct, frozen=True):
@@ -81,6 +87,7 @@ class Commands:
         rooms: Rooms,
         checker: Checker,
         limits: Limits,
+        counts: Counts,
         config: Config,
         monotonic: Callable[[], float],
     ) -> None:
@@ -91,8 +98,10 @@ class Commands:
         self._checker = checker
         self._authenticator = Authenticator(config.secrets, config.max_token, store.now)
         self._limits = limits
+        self._counts = counts
         self._now = store.now
         self._monotonic = monotonic
+        self._begun = 0
         self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Answer | Reply]]] = {
             Request: self._request,
             Kill: self._kill,
@@ -112,19 +121,20 @@ class Commands:
         try:
             bucket.take(self._monotonic())
         except RateLimited as limited:
-            return Reply(refusal(limited))
-        return Reply(refusal(error))
+            return self._refused(limited)
+        return self._refused(error)
 
     def parse(self, caller: Caller, name: str | None, payload: Any) -> Command:
         """The command `name`, or that in the payload's `route`, if this caller may give it now.
 
         Raises `CommandError`.
         """
-        caller.bucket.take(self._monotonic())
         try:
+            caller.bucket.take(self._monotonic())
             command = self._checker.command(name, payload)
             caller.identity.check(command.name, command.room)
-        except CommandError:
+        except CommandError as error:
+            self._refused(error)
             raise
         except Exception:
             log.exception("a command could not be parsed")
@@ -137,8 +147,12 @@ class Commands:
         """
         command = self._checker.event(event)
         if command is not None:
-            caller.bucket.take(self._monotonic())
-            caller.identity.check(command.name, command.room)
+            try:
+                caller.bucket.take(self._monotonic())
+                caller.identity.check(command.name, command.room)
+            except CommandError as error:
+                self._refused(error)
+                raise
         return command
 
     async def answer(self, caller: Caller, name: str | None, payload: Any) -> Reply:
@@ -151,14 +165,20 @@ class Commands:
 
     async def do(self, caller: Caller, command: Command) -> Reply:
         """Carry out a command that was parsed. Never raises."""
+        self._counts.commands[command.name] += 1
+        self._begun += 1
+        began = self._monotonic() if self._begun % TIMED == 0 else None
         try:
             answer = await self._handlers[type(command)](caller, command)
             return answer if isinstance(answer, Reply) else Reply(answer)
         except CommandError as error:
-            return Reply(refusal(error))
+            return self._refused(error)
         except Exception:
             log.exception("a command failed")
-            return Reply(refusal(broken()))
+            return self._refused(broken())
+        finally:
+            if began is not None:
+                self._counts.command_time.observe(self._monotonic() - began)
 
     def welcome(self, hello: Hello, via: Via, address: str, bucket: Bucket | None = None) -> Caller:
         """Who a client is that comes through the door `via`, unless it says to be another one.
@@ -170,13 +190,19 @@ class Commands:
         try:
             identity = self._authenticator.identify(hello.token, hello.name)
         except Unauthorized as error:
+            self._refused(error)
             self._limits.failed(address)
             if self._limits.may_log():
                 log.warning("%s was not let in through %s: %s", address, via, error.message)
             raise
-        for room in hello.rooms:
-            identity.check("join", room)
-        return Caller(identity, hello.via or via, bucket or self._limits.bucket(address))
+        try:
+            for room in hello.rooms:
+                identity.check("join", room)
+        except CommandError as error:
+            self._refused(error)
+            raise
+        bucket = bucket or self._limits.bucket(address)
+        return Caller(identity, hello.via or via, bucket, address=address)
 
     def expired(self, caller: Caller) -> bool:
         """Whether the token with which a client came in has run out by now."""
@@ -220,7 +246,7 @@ class Commands:
             command.run,
             command.outcome,
             command.result,
-            owner=caller.identity.owner,
+            caller.actor,
         )
         return self._answer("finished", command.room, job.seq, job)
 
@@ -231,13 +257,13 @@ class Commands:
             command.run,
             command.done,
             command.note,
-            owner=caller.identity.owner,
+            caller.actor,
         )
         return await self._answer_now("ok", command.room)
 
     async def _stopped(self, caller: Caller, command: Stop) -> Answer:
         job = await self._jobs.stopped(
-            command.room, command.connid, command.run, command.exit, owner=caller.identity.owner
+            command.room, command.connid, command.run, command.exit, caller.actor
         )
         return await self._answer_now("ok", command.room, job)
 
@@ -316,6 +342,10 @@ class Commands:
         answer = await self._answer_now("rooms", command.room)
         answer.rooms = sorted(rooms, key=lambda count: (-count.running, count.room))[:MOST_ROOMS]
         return answer
+
+    def _refused(self, error: CommandError) -> Reply:
+        self._counts.refusals[error.code] += 1
+        return Reply(refusal(error))
 
     def _hearing(self, caller: Caller) -> Client:
         if caller.client is None:

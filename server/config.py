@@ -105,6 +105,12 @@ class Config:
         least=0,
         most=10,
     )
+    metrics_token: str = setting(
+        "", "text", "what `/metrics` wants as a bearer token; empty serves it to loopback only"
+    )
+    log_format: str = setting(
+        "", "format", "`json` or `text`; empty for text on a terminal and JSON elsewhere"
+    )
     log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)
@@ -150,6 +156,9 @@ class Config:
         20, "seconds", "for a client of Socket.IO to say who it is", least=0.1
     )
     request_timeout: float = setting(30, "seconds", "for a request of HTTP to arrive", least=0.1)
+    ready_timeout: float = setting(
+        2, "seconds", "for the store to answer before `/readyz` says that it does not", least=0.1
+    )
     keep_alive: float = setting(
         75, "seconds", "that a connection of HTTP may be idle between requests", least=0
     )
@@ -227,6 +236,8 @@ class Config:
                 " and kill: set AUTH_SECRET to at least 32 random bytes (`openssl rand -hex 32`"
                 " makes some), or AUTH=open if everyone who reaches it may"
             )
+        if self.log_format not in ("", "json", "text"):
+            raise ConfigError(f"LOG_FORMAT must be json or text, not {self.log_format!r}")
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ConfigError(
                 f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}"

@@ -140,6 +140,11 @@ class Events:
         server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
 
+    @property
+    def clients(self) -> int:
+        """Clients that are connected."""
+        return len(self._connections)
+
     def _open(self, eio_sid: str, environ: dict[str, Any]) -> None:
         address = environ["REMOTE_ADDR"] = environ["aiohttp.request"][ADDRESS]
         self._sessions[eio_sid] = address

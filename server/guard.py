@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 ADDRESS = web.RequestKey("address", str)
 """Where a request carries the address that it comes from."""
-PUBLIC = ("/healthz", "/readyz")
-"""Paths that tell nothing, and are asked for by platforms under any name."""
+PUBLIC = ("/healthz", "/readyz", "/metrics")
+"""Paths that platforms ask for under any name; no page can read what they tell."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
 """Where the page may load scripts and styles from, beside this server."""
 PAGE_POLICY = "; ".join(
@@ -92,6 +92,8 @@ class Guard:
             made(handler, transport)
             address = addresses[handler] = neighbours(peer(transport))
             full = not self._sockets.has_room(address)
+            if full:
+                self._limits.refuse("http_connections")
             self._sockets.enter(address)
             self._silent[handler] = self._cut_later(transport, 0 if full else None)
 
@@ -191,6 +193,7 @@ class Guard:
         return found in self._origins or urlsplit(found).netloc in own
 
     def _refuse(self, request: web.Request, origin: str | None, why: str) -> NoReturn:
+        self._limits.refuse("site")
         if self._limits.may_log():
             remedy = "" if origin is None else f": ALLOWED_ORIGINS={origin} would let it in"
             log.warning(
@@ -228,6 +231,12 @@ def connects(request: web.Request) -> bool:
     if request.path == "/ws":
         return True
     return request.path.startswith("/socket.io") and "sid" not in request.query
+
+
+def bearer(request: web.BaseRequest) -> str:
+    """The token in the header `Authorization`; empty where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def foreign(headers: Mapping[str, str]) -> bool:

@@ -15,13 +15,16 @@ import asyncio
 from contextlib import suppress
 from random import getrandbits
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
+from server.changes import SERVER, Actor, Changes
+from server.counts import Histogram
 from server.errors import Conflict, Forbidden, NotRunning, Unavailable
-from server.protocol import NULL, EndedJob, Job, Outcome, Progress, Started, Via
+from server.protocol import NULL, EndedJob, Job, Outcome, Progress, Started
 from server.store import (
     Due,
     EndJob,
+    Entry,
     Finish,
     Kill,
     ReportProgress,
@@ -39,21 +42,15 @@ NAP = 1.0
 """Seconds after which the timeouts look at the clock again, whose time may have been set."""
 
 
-class Actor(Struct, frozen=True):
-    """Who does something to a job, and through which door."""
-
-    name: str
-    via: Via
-
-
 class Jobs:
     """What may happen to a job. Every method answers once the change is durable.
 
-    Where an `owner` is given, what only owners may do raises `Forbidden` for a job of another name.
+    What only owners may do raises `Forbidden` for others who are proven to be such.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, changes: Changes) -> None:
         self._store = store
+        self._changes = changes
         self._now = store.now
 
     async def start(
@@ -96,6 +93,7 @@ class Jobs:
                 ' "replace" or "keep"',
                 job=stale.job,
             ) from None
+        self._made(entries, actor)
         started = entries[-1].event
         assert isinstance(started, Started), "the last entry of a start is the start"
         return started.job, started.seq
@@ -104,7 +102,7 @@ class Jobs:
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
     ) -> EndedJob:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
-        return await self._end(room, connid, Kill(run, actor.name, actor.via, reason))
+        return await self._end(room, connid, Kill(run, actor.name, actor.via, reason), actor)
 
     async def finish(
         self,
@@ -113,12 +111,11 @@ class Jobs:
         run: str,
         outcome: Outcome,
         result: Raw,
-        *,
-        owner: str | None = None,
+        actor: Actor,
     ) -> EndedJob:
         """End a job because its owner says that the work is over."""
-        await self._check_owner(room, connid, run, owner)
-        return await self._end(room, connid, Finish(run, outcome, result))
+        await self._check_owner(room, connid, run, actor)
+        return await self._end(room, connid, Finish(run, outcome, result), actor)
 
     async def progress(
         self,
@@ -127,11 +124,10 @@ class Jobs:
         run: str,
         done: float | None,
         note: str | None,
-        *,
-        owner: str | None = None,
+        actor: Actor,
     ) -> None:
         """Keep the owner's latest report, and renew the job's lease."""
-        await self._check_owner(room, connid, run, owner)
+        await self._check_owner(room, connid, run, actor)
         progress = Progress(room, self._now(), connid, run, done, note)
         try:
             await self._store.submit(ReportProgress(progress))
@@ -139,20 +135,22 @@ class Jobs:
             raise await self._not_running(room, connid, stale.job, run) from None
 
     async def stopped(
-        self, room: str, connid: str, run: str, exit: int | None, *, owner: str | None = None
+        self, room: str, connid: str, run: str, exit: int | None, actor: Actor
     ) -> EndedJob | None:
         """Note that the work of a killed job has really stopped; a second time changes nothing.
 
         None when the job, killed long ago, leaves the history in the same moment, or when it cannot
         be read any more.
         """
-        if owner is not None:
+        if actor.proven:
             killed = await self._store.ended(room, connid, run)
             if killed is None:
                 raise await self._not_running(room, connid, None, run, "killed")
-            _check_owner(killed.connid, killed.started_by, owner)
+            _check_owner(killed.connid, killed.started_by, actor)
         try:
-            await self._store.submit(StopJob(room, connid, run, self._now(), exit))
+            self._made(
+                await self._store.submit(StopJob(room, connid, run, self._now(), exit)), actor
+            )
         except Stale as stale:
             job = await self._store.ended(room, connid, run)
             if job is None or job.stopped_at is None:
@@ -190,22 +188,27 @@ class Jobs:
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
 
-    async def _check_owner(self, room: str, connid: str, run: str, owner: str | None) -> None:
+    def _made(self, entries: list[Entry], actor: Actor) -> None:
+        for entry in entries:
+            self._changes.made(entry, actor)
+
+    async def _check_owner(self, room: str, connid: str, run: str, actor: Actor) -> None:
         """Look who started a running job. One that does not run is left for the store to refuse."""
-        if owner is None:
+        if not actor.proven:
             return
         # The board first, which is at hand: what a client changes must keep its order.
         job = (await self._store.board(room)).running.get(connid)
         if job is None or job.run != run:
             job = await self._store.running(room, connid)
         if job is not None and job.run == run:
-            _check_owner(connid, job.by, owner)
+            _check_owner(connid, job.by, actor)
 
-    async def _end(self, room: str, connid: str, how: Kill | Finish) -> EndedJob:
+    async def _end(self, room: str, connid: str, how: Kill | Finish, actor: Actor) -> EndedJob:
         try:
             entries = await self._store.submit(EndJob(room, connid, self._now(), how))
         except Stale as stale:
             raise await self._not_running(room, connid, stale.job, how.run) from None
+        self._made(entries, actor)
         job = entries[0].ended
         assert job is not None, "the entry of an end holds the ended job"
         return job
@@ -230,8 +233,11 @@ class Jobs:
 class Timeouts:
     """Ends jobs whose time has run out, or whose lease was not renewed: one task for all."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, changes: Changes, lateness: Histogram) -> None:
+        """`lateness` learns how long after its due time each job was ended."""
         self._store = store
+        self._changes = changes
+        self._lateness = lateness
         self._ending = asyncio.Lock()
 
     async def run(self) -> None:
@@ -245,10 +251,11 @@ class Timeouts:
         async with self._ending:
             due = await self._store.take_due(ROUND)
             now = self._store.now()
-            for end in [self._store.submit(ending(item, now)) for item in due]:
+            for item, end in [(item, self._store.submit(ending(item, now))) for item in due]:
                 # It was killed or finished in the same moment, or it comes due again.
                 with suppress(Stale, Unavailable):
-                    await end
+                    self._changes.made((await end)[0], SERVER)
+                    self._lateness.observe(self._store.now() - item.at)
             return len(due)
 
 
@@ -260,8 +267,8 @@ def ending(due: Due, now: float) -> EndJob:
     return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
 
 
-def _check_owner(connid: str, started_by: str, owner: str) -> None:
-    if started_by != owner:
+def _check_owner(connid: str, started_by: str, actor: Actor) -> None:
+    if started_by != actor.name:
         raise Forbidden(f"{connid} belongs to {started_by}: only its owner may report of it")
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from server.config import Config
+from server.counts import Counts
 from server.errors import RateLimited, TooMany
 
 RETRY_AFTER = 5.0
@@ -112,8 +113,9 @@ class Crowd:
 class Limits:
     """The limits of a server. What they count for an address is counted for its `neighbours`."""
 
-    def __init__(self, config: Config, monotonic: Callable[[], float]) -> None:
+    def __init__(self, config: Config, monotonic: Callable[[], float], counts: Counts) -> None:
         """`monotonic` is a clock that only goes forward, in seconds."""
+        self._refusals = counts.refusals
         self._rate = config.rate_limit
         self._monotonic = monotonic
         each, connects, failures = (
@@ -144,8 +146,13 @@ class Limits:
 
     def connect(self, address: str) -> None:
         """Count an attempt to connect. Raises `RateLimited` or `TooMany` when it may not go on."""
-        self._connects.of(neighbours(address)).take(self._monotonic())
+        try:
+            self._connects.of(neighbours(address)).take(self._monotonic())
+        except RateLimited:
+            self.refuse("connect_rate")
+            raise
         if not self.clients.has_room(neighbours(address)):
+            self.refuse("connections")
             raise TooMany("there are too many connections", retry_after=RETRY_AFTER)
 
     def opened(self, address: str) -> None:
@@ -158,7 +165,15 @@ class Limits:
 
     def failed(self, address: str) -> None:
         """Count a sign-in that failed. Raises `RateLimited` when there were too many."""
-        self._failures.of(neighbours(address)).take(self._monotonic())
+        try:
+            self._failures.of(neighbours(address)).take(self._monotonic())
+        except RateLimited:
+            self.refuse("sign_ins")
+            raise
+
+    def refuse(self, reason: str) -> None:
+        """Count something that is refused before it can be a command."""
+        self._refusals[reason] += 1
 
     def may_log(self) -> bool:
         """Whether one more refusal may be logged: those who are refused must not fill a disk."""

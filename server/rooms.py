@@ -174,6 +174,8 @@ class Rooms(Listener):
             store, 1 / config.output_rate, self._is_watched, self._send_output
         )
         self.snapshots_encoded = 0
+        self.deliveries = 0
+        """Events sent to rooms, each member counted."""
 
     @property
     def open_rooms(self) -> int:
@@ -184,6 +186,11 @@ class Rooms(Listener):
     def clients(self) -> int:
         """Clients that have been in a room or watched a job, and are not gone."""
         return len(self._clients)
+
+    @property
+    def slow(self) -> int:
+        """Clients that are behind."""
+        return sum(bool(client.behind) for client in self._clients)
 
     async def run(self) -> None:
         """Send presence and output, and let slow clients catch up or go, until cancelled."""
@@ -401,6 +408,7 @@ class Rooms(Listener):
         self, room: Room, frame: Frame, seq: int, strangers: Iterable[Client] = ()
     ) -> None:
         """Send a frame to a room and to the strangers; `seq` is what they have without it."""
+        self.deliveries += len(room.members)
         room.group.send(frame)
         for client in chain(room.others, strangers):
             self._send(client, frame, room.board.room, seq)

@@ -32,7 +32,7 @@ from server.checks import Checker
 from server.commands import Caller, Commands, Reply, broken, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
-from server.guard import ADDRESS, PAGE_POLICY
+from server.guard import ADDRESS, PAGE_POLICY, bearer
 from server.limits import Limits, weight
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
@@ -130,6 +130,11 @@ class Web:
         self._config = config
         self._limits = limits
         self._clients: dict[PlainClient, Caller] = {}
+
+    @property
+    def clients(self) -> int:
+        """Plain WebSockets that are connected."""
+        return len(self._clients)
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes to an application."""
@@ -259,9 +264,8 @@ def credentials(http_request: web.Request) -> dict[str, Any]:
     """The `token`, `name` and `via` that a request comes with."""
     query = http_request.query
     found: dict[str, Any] = {key: query[key] for key in CREDENTIALS if key in query}
-    scheme, _, token = http_request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        found["token"] = token.strip()
+    if token := bearer(http_request):
+        found["token"] = token
     return found
 
 

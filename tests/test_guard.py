@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page
 
 from server.app import App
 from server.config import Config, ConfigError
+from server.counts import Counts
 from server.guard import Guard
 from server.limits import Limits, neighbours
 from tests.conftest import Connect, Serve
@@ -292,7 +293,7 @@ async def test_a_bug_in_a_page_is_answered_without_its_cause(
 def address(hops: int, *forwarded: str) -> str:
     """What a server with so many proxies takes for the address of a request of 10.0.0.9."""
     config = Config(trusted_proxies=hops)
-    guard = Guard(config, Limits(config, lambda: 0))
+    guard = Guard(config, Limits(config, lambda: 0, Counts()))
 
     class Request:
         remote = "10.0.0.9"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.jobs import Actor
+from server.changes import Actor
 from server.store.schedule import SLACK
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient

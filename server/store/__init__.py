@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct
 
 from server.board import Board
 from server.config import Config
+from server.counts import Histogram
 from server.errors import TooMany
 from server.protocol import (
     EndedJob,
@@ -144,6 +145,8 @@ class Store(ABC):
     """The id of this log: another one means that the positions of the old one say nothing."""
     now: Callable[[], float]
     """The clock that counts, in seconds since the Unix epoch."""
+    commits: Histogram
+    """How long it took until a change, or a batch of them, was durable."""
     ready: bool = True
     """Whether the log can be written, and what others write to it is heard."""
 
@@ -153,6 +156,10 @@ class Store(ABC):
 
         Raises `StoreError` when the store cannot be used.
         """
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Ask the store for a sign of life."""
 
     @abstractmethod
     async def run(self) -> None:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from server.board import Board, end
 from server.config import Config
+from server.counts import Histogram
 from server.errors import TooMany, Unavailable
 from server.protocol import (
     EndedJob,
@@ -81,6 +82,7 @@ class EmbeddedStore(Store):
 
     def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
         self.now = now
+        self.commits = Histogram()
         self._config = config
         self._database = Database(config.database)
         # The only thread that touches the database.
@@ -118,6 +120,9 @@ class EmbeddedStore(Store):
         self._recount()
         for board in self._boards.values():
             self._schedule.open(board.running.values(), self.now())
+
+    async def ping(self) -> None:
+        await self._ask(self._database.ping)
 
     async def run(self) -> None:
         while True:
@@ -324,12 +329,14 @@ class EmbeddedStore(Store):
         batch, self._batch = self._batch, Batch()
         batch.trimmed = dict(self._overgrown())
         if batch.log or batch.running:
+            began = time.monotonic()
             try:
                 await self._in_thread(self._database.write, batch)
             except sqlite3.Error as error:
                 log.error("the store cannot be written: %s", error)
                 self._forget([*tickets, *self._waiting])
                 return
+            self.commits.observe(time.monotonic() - began)
         self._trim(batch.trimmed)
         for count, ticket in enumerate(tickets, 1):
             self._tell(ticket)

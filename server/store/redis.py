@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from server.board import ENDED_SHOWN, Board
 from server.config import Config
+from server.counts import Histogram
 from server.errors import CommandError, Unavailable
 from server.protocol import (
     EndedJob,
@@ -120,6 +121,7 @@ class RedisStore(Store):
         self._given = now
         self.now = now or self._clock.now
         self.ready = False
+        self.commits = Histogram()
         # Sorts by age, so that all agree on who comes first.
         self.node = f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
         self._prefix = f"{{{config.redis_prefix}}}:"
@@ -184,6 +186,9 @@ class RedisStore(Store):
         self._heard_at = asyncio.get_running_loop().time()
         self.ready = True
 
+    async def ping(self) -> None:
+        await self._ask("PING")
+
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -221,7 +226,8 @@ class RedisStore(Store):
     def submit(self, change: Change) -> Future[list[Entry]]:
         loop = asyncio.get_running_loop()
         future: Future[list[Entry]] = loop.create_future()
-        deadline = loop.time() + self._config.redis_timeout
+        began = loop.time()
+        deadline = began + self._config.redis_timeout
         if self._closed:
             refuse(future, Unavailable("the server is stopping"))
             return future
@@ -239,6 +245,7 @@ class RedisStore(Store):
             except (Stale, CommandError) as refusal:
                 refuse(future, refusal)
                 return
+            self.commits.observe(loop.time() - began)
             room = room_of(change)
             self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
             self._answer(Told(reply[1], future, entries, deadline))

@@ -167,6 +167,10 @@ class Database:
             self._void()
             raise
 
+    def ping(self) -> None:
+        """Read something. Raises `sqlite3.Error`."""
+        self._db.execute("select value from meta where name = 'epoch'").fetchone()
+
     def read(self, room: str, after: int) -> list[Entry]:
         """The entries of a room with a seq above `after`."""
         rows = self._db.execute(

@@ -149,6 +149,8 @@ class Process:
             "PORT": str(self.port),
             "DATABASE": str(self.database),
             "RATE_LIMIT": "0",
+            "LOG_LEVEL": "WARNING",
+            "LOG_FORMAT": "text",
             **{name.upper(): str(value) for name, value in UNLIMITED.items()},
             **self.environ,
         }

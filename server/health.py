@@ -1,0 +1,94 @@
+"""How the server is, for those who watch over it: `/healthz`, `/readyz` and `/metrics`."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from server.config import Config
+from server.counts import Histogram
+from server.errors import Forbidden, Unavailable
+from server.guard import ADDRESS, bearer
+from server.metrics import Metrics
+from server.store import Store
+
+TICK = 0.25
+"""Seconds between two looks at how late the event loop comes."""
+
+
+class Health:
+    """The routes that tell how the server is."""
+
+    def __init__(
+        self, store: Store, metrics: Metrics, config: Config, stopping: Callable[[], bool]
+    ) -> None:
+        """`stopping` says whether the server is on its way out."""
+        self._store = store
+        self._metrics = metrics
+        self._config = config
+        self._stopping = stopping
+        self._asking: asyncio.Task[None] | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes to an application."""
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._show_metrics)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        """The process lives, and its loop turns."""
+        return web.json_response({"ok": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        """Whether commands can be carried out now: the store answers, and its log is heard."""
+        if self._stopping():
+            why = "the server is stopping"
+        elif not self._store.ready:
+            why = "the log is not heard"
+        else:
+            try:
+                await self._ask()
+            except (Unavailable, TimeoutError):
+                why = "the store does not answer"
+            else:
+                return web.json_response({"ok": True})
+        return web.json_response({"ok": False, "why": why}, status=503)
+
+    async def _ask(self) -> None:
+        """Ask the store, once for all who want to know meanwhile."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._store.ping())
+        async with asyncio.timeout(self._config.ready_timeout):
+            await asyncio.shield(self._asking)
+
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        """The metrics, for those who have their token, or are on this machine."""
+        if not self._may_see(request):
+            raise Forbidden(
+                "metrics are for this machine, or for who sends METRICS_TOKEN as a bearer token"
+            )
+        body = await self._metrics.text()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    def _may_see(self, request: web.Request) -> bool:
+        wanted = self._config.metrics_token
+        if wanted:
+            return hmac.compare_digest(bearer(request).encode(), wanted.encode())
+        # A proxy that is not known to be one would make everyone seem to be here.
+        if "X-Forwarded-For" in request.headers and not self._config.trusted_proxies:
+            return False
+        try:
+            return ip_address(request[ADDRESS]).is_loopback
+        except ValueError:
+            return False
+
+
+async def watch_lag(lag: Histogram) -> None:
+    """Note how late the event loop comes, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + TICK
+        await asyncio.sleep(TICK)
+        lag.observe(loop.time() - due)

@@ -1,0 +1,108 @@
+"""What `/metrics` shows, in the words of Prometheus. Everything is read when it is asked for."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from server.counts import Counts, Histogram
+from server.events import Events
+from server.guard import Guard
+from server.limits import Limits
+from server.rooms import Rooms
+from server.store import Store
+from server.web import Web
+
+
+class Metrics(Collector):
+    """The numbers of one server. None tells a name of a job, a room or a person."""
+
+    def __init__(
+        self,
+        counts: Counts,
+        store: Store,
+        rooms: Rooms,
+        limits: Limits,
+        guard: Guard,
+        events: Events,
+        web: Web,
+    ) -> None:
+        self._counts = counts
+        self._store = store
+        self._rooms = rooms
+        self._limits = limits
+        self._guard = guard
+        self._events = events
+        self._web = web
+        self._running = 0
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    async def text(self) -> bytes:
+        """All of them. Raises `Unavailable` when the store cannot say what is running."""
+        self._running = sum((await self._store.counts()).values())
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, for the registry."""
+        counts = self._counts
+        yield GaugeMetricFamily(
+            "hourglass_jobs_running", "Jobs that are running.", value=self._running
+        )
+        changes = CounterMetricFamily(
+            "hourglass_job_changes",
+            "Starts, kills, ends and stops made through this server; ends by outcome.",
+            labels=("event", "outcome"),
+        )
+        for labels, value in counts.changes.items():
+            changes.add_metric(labels, value)
+        yield changes
+        yield counted("commands", "Commands carried out.", "command", counts.commands)
+        yield counted("refusals", "What was refused, by reason.", "reason", counts.refusals)
+        yield timed(
+            "command", "From a command to its answer, of one in eight.", counts.command_time
+        )
+        yield timed("commit", "Until a change was durable in the store.", self._store.commits)
+        yield timed("lateness", "Between a job's due time and its end.", counts.lateness)
+        yield timed("loop_lag", "By which the event loop came late.", counts.lag)
+        yield CounterMetricFamily(
+            "hourglass_deliveries",
+            "Events queued for clients, each client counted.",
+            value=self._rooms.deliveries,
+        )
+        clients = GaugeMetricFamily(
+            "hourglass_clients", "Clients that are connected, by door.", labels=("door",)
+        )
+        clients.add_metric(("socket",), self._events.clients)
+        clients.add_metric(("websocket",), self._web.clients)
+        yield clients
+        for name, help, value in (
+            ("sessions", "Connections that count for MAX_CONNECTIONS.", self._limits.clients.total),
+            ("http_connections", "Connections that speak HTTP.", self._guard.sockets),
+            ("slow_clients", "Clients too slow to be sent everything.", self._rooms.slow),
+            ("rooms_open", "Rooms that somebody is in.", self._rooms.open_rooms),
+            ("store_ready", "Whether the log is heard: 1 or 0.", int(self._store.ready)),
+        ):
+            yield GaugeMetricFamily(f"hourglass_{name}", help, value=value)
+
+
+def counted(name: str, help: str, label: str, values: dict[str, int]) -> Metric:
+    """A counter with one label."""
+    family = CounterMetricFamily(f"hourglass_{name}", help, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family
+
+
+def timed(name: str, help: str, histogram: Histogram) -> Metric:
+    """A histogram of durations."""
+    return HistogramMetricFamily(
+        f"hourglass_{name}_seconds", help, buckets=histogram.buckets(), sum_value=histogram.sum
+    )
