@@ -271,7 +271,6 @@ async def test_the_server_says_when_it_may_open_too_few_files(tmp_path: Path) ->
 
 async def test_commands_without_a_connection_are_told_without_an_address(serve: Serve) -> None:
     told: list[Change] = []
-    app = await serve()
-    app.jobs._changes._tell = told.append
+    app = await serve(on_change=told.append)
     await command(app, "request", connid="a", time=60)
     assert [(change.event, change.address) for change in told] == [("started", None)]

@@ -66,8 +66,8 @@ def seen(message: Any) -> Any:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[App]:
     """A server in this loop, on a free port, with no file unless `database` names one."""
-    clock = {"now": settings.pop("now")} if "now" in settings else {}
-    app = App(Config(**{**DEFAULTS, **settings}), **clock)
+    parts = {name: settings.pop(name) for name in ("now", "on_change") if name in settings}
+    app = App(Config(**{**DEFAULTS, **settings}), **parts)
     await app.start()
     try:
         yield app
