@@ -269,7 +269,7 @@ class Commands:
 
     async def _output(self, caller: Caller, command: Print) -> Answer:
         await self._jobs.print(
-            command.room, command.connid, command.run, command.text, owner=caller.identity.owner
+            command.room, command.connid, command.run, command.text, caller.actor
         )
         return await self._answer_now("ok", command.room)
 

@@ -160,17 +160,15 @@ class Jobs:
             return await self._store.ended(room, connid, run)
         return None
 
-    async def print(
-        self, room: str, connid: str, run: str, text: str, *, owner: str | None = None
-    ) -> None:
+    async def print(self, room: str, connid: str, run: str, text: str, actor: Actor) -> None:
         """Show what the work prints to those who watch; also after a kill, until it has stopped."""
-        if owner is not None:
+        if actor.proven:
             job = await self._store.running(room, connid)
             found = job if job and job.run == run else await self._store.ended(room, connid, run)
             if isinstance(found, Job):
-                _check_owner(connid, found.by, owner)
+                _check_owner(connid, found.by, actor)
             elif found is not None:
-                _check_owner(connid, found.started_by, owner)
+                _check_owner(connid, found.started_by, actor)
         try:
             await self._store.print(room, connid, run, text)
         except Stale as stale:

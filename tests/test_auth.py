@@ -36,6 +36,7 @@ PAYLOADS: dict[str, dict[str, Any]] = {
     "finish": {"connid": "nothing", "run": "r"},
     "progress": {"connid": "nothing", "run": "r"},
     "stopped": {"connid": "nothing", "run": "r"},
+    "output": {"connid": "nothing", "run": "r", "text": "t"},
     "join": {},
     "leave": {},
     "history": {},
