@@ -52,16 +52,19 @@ import threading
 import time
 from asyncio import Future, StreamReader, StreamWriter
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 try:
     import tomllib
 except ModuleNotFoundError:
     sys.exit("hourglass.py needs Python 3.11 or newer; `uv run hourglass.py` brings one along")
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
@@ -86,6 +89,9 @@ MOST_MESSAGE = 49_152
 """Bytes of text in a command; the server takes 64 KiB unless it is told otherwise."""
 LAST_LINES, MOST_LAST_LINES = 20, 2500
 """Lines of output that go into a job's result, and their bytes."""
+STOP_WITHIN = 15.0
+"""Seconds that a killed job which is watched may take to stop."""
+REDRAW_EVERY = 0.2
 DRAIN = 2.0
 """Seconds for output that nobody takes before the end of the command is reported."""
 
@@ -884,7 +890,7 @@ class Owner:
         """How the server ended the job: somebody killed it, or its time ran out."""
         self._limit_at: float | None = None
         self._run: str | None = None
-        self._ends: dict[str, Json] = {}
+        self._last_end: Json | None = None
         # The server's time before a request whose answer was lost: it may have started our job.
         self._asked_at: float | None = None
         self._ask_again_at = 0.0
@@ -1012,8 +1018,8 @@ class Owner:
         self._asked_at = None
         self._told = Progress(), clock()
         self._complain("")
-        if run in self._ends:
-            self._end(self._ends[run])
+        if self._last_end is not None and self._last_end["run"] == run:
+            self._end(self._last_end)
 
     async def _tell(self, line: Line) -> None:
         """Tell what there is to tell of output and progress, and renew the lease."""
@@ -1026,7 +1032,7 @@ class Owner:
             except Refused as refused:
                 if refused.passing:
                     raise
-                self._takes_output = False
+                self._takes_output = refused.code == "not_running"
         if self._run is not None and not self.ended.done() and self._result is None:
             told, told_at = self._told
             lease = self._plan.lease
@@ -1053,9 +1059,9 @@ class Owner:
 
     def _heard(self, name: str, event: Json) -> None:
         if name in ("killed", "finished") and event["connid"] == self._plan.connid:
-            end = self._ends[event["run"]] = {**event, "state": name}
+            self._last_end = {**event, "state": name}
             if event["run"] == self._run:
-                self._end(end)
+                self._end(self._last_end)
 
     def _end(self, job: Json) -> None:
         """The server has ended the run."""
@@ -1384,6 +1390,410 @@ def killing(job: Json) -> str:
     return f"killed by {job['by']}{why}"
 
 
+# --------------------------------------------------------------------------------------- Board
+
+
+class Board:
+    """The state of a room, as its events tell it: the rules of the protocol's "Staying right"."""
+
+    MOST_ENDED = 50
+
+    def __init__(self) -> None:
+        self.running: dict[str, Json] = {}
+        """By run, the oldest first."""
+        self.ended: dict[str, Json] = {}
+        self.watching: Json = {"watching": 0, "names": []}
+        self.behind = False
+        self._epoch: str | None = None
+        self._seq = 0
+        self._ahead = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether a snapshot has come."""
+        return self._epoch is not None
+
+    @property
+    def position(self) -> Json | None:
+        """What to send as `since`."""
+        return {"epoch": self._epoch, "seq": self._seq} if self.known else None
+
+    def now(self) -> float:
+        """The server's time."""
+        return clock() + self._ahead
+
+    def apply(self, name: str, event: Json) -> bool:
+        """Take an event into account; false when it is no news, or others are missing before it:
+        `behind` is set then."""
+        if name == "snapshot":
+            self._begin(event)
+        elif name == "presence":
+            self.watching = event
+        elif name == "progress":
+            if event["run"] in self.running:
+                self.running[event["run"]]["progress"] = event
+        elif "seq" in event:
+            self.behind = event["seq"] > self._seq + 1
+            if event["seq"] != self._seq + 1:
+                return False
+            self._seq = event["seq"]
+            self._advance(name, event)
+        return True
+
+    def _begin(self, snapshot: Json) -> None:
+        self._ahead = snapshot["now"] - clock()
+        self.behind = False
+        if snapshot["epoch"] == self._epoch and snapshot["seq"] < self._seq:
+            return
+        self._epoch, self._seq = snapshot["epoch"], snapshot["seq"]
+        running = sorted(snapshot["running"], key=lambda job: float(job["started_at"]))
+        self.running = {job["run"]: job for job in running}
+        self.ended = {job["run"]: job for job in snapshot["ended"]}
+
+    def _advance(self, name: str, event: Json) -> None:
+        if name == "started":
+            self.running[event["job"]["run"]] = event["job"]
+        elif name == "stopped":
+            if event["run"] in self.ended:
+                stopped = {"exit": event["exit"], "stopped_at": event["at"]}
+                self.ended[event["run"]].update(stopped)
+        elif event["run"] in self.running:
+            job = self.running.pop(event["run"])
+            end = {"state": name, "ended_at": event["at"], "started_by": job["by"]}
+            self.ended[event["run"]] = {**job, **event, **end}
+            if len(self.ended) > self.MOST_ENDED:
+                del self.ended[next(iter(self.ended))]
+
+
+async def keep_up(
+    settings: Settings, board: Board, heard: OnEvent, changed: Callable[[str], None]
+) -> None:
+    """Hear a room for ever: each event is applied to the board and given to `heard`, once.
+
+    `changed` is told what is wrong with the connection, and "" when it is live. Raises `Refused`
+    when we are not let in.
+    """
+    attempt = 0
+    behind = asyncio.Event()
+
+    def take(name: str, event: Json) -> None:
+        if board.apply(name, event):
+            heard(name, event)
+        elif board.behind:
+            behind.set()
+
+    while True:
+        at = board.position
+        since = f"{at['epoch']}:{at['seq']}" if at else ""
+        try:
+            async with connected(settings, take, room=settings.room, since=since) as line:
+                attempt = 0
+                changed("")
+                while not line.reading.done():
+                    missing = asyncio.create_task(behind.wait())
+                    await asyncio.wait({line.reading, missing}, return_when=asyncio.FIRST_COMPLETED)
+                    missing.cancel()
+                    if behind.is_set():
+                        behind.clear()
+                        await line.call("join", room=settings.room, since=board.position)
+                line.check()
+        except Away as away:
+            changed(str(away))
+        except Refused as refused:
+            if not refused.passing:
+                raise
+            changed(str(refused))
+        await asyncio.sleep(backoff(attempt))
+        attempt += 1
+
+
+# --------------------------------------------------------------------------------------- watch
+
+
+async def watch(options: argparse.Namespace, settings: Settings) -> int:
+    """Show a room or the output of a job, live; the exit code."""
+    if options.name is not None:
+        return await Follower(options.name, options.json, settings).follow()
+    if sys.stdout.isatty() and not options.json:
+        return await show_board(settings)
+
+    def heard(name: str, event: Json) -> None:
+        text = json.dumps(event, ensure_ascii=False) if options.json else sentence(name, event)
+        if text:
+            print(text, flush=True)
+
+    await keep_up(settings, Board(), heard, complain)
+    return Exit.DONE
+
+
+def complain(problem: str) -> None:
+    if problem:
+        print(f"hourglass: {printable(problem)}; trying again", file=sys.stderr)
+
+
+def sentence(name: str, event: Json) -> str:
+    """An event of the log on one line; "" for the others."""
+    if name == "started":
+        job = event["job"]
+        what = f"{job['connid']} started by {job['by']} for {duration(job['time'])}"
+    elif name == "killed":
+        what = f"{event['connid']} {killing(event)}"
+    elif name == "finished":
+        what = f"{event['connid']} finished: {event['outcome']}"
+    elif name == "stopped":
+        what = f"{event['connid']} stopped, exit {event['exit']}"
+    else:
+        return ""
+    return f"{instant(event['at'])}  {printable(what)}"
+
+
+class Follower:
+    """Prints the output of one run of a job as it comes, until the run ends."""
+
+    def __init__(self, connid: str, raw: bool, settings: Settings) -> None:
+        """`raw` prints the events as JSON in place of the output alone."""
+        self._connid = connid
+        self._raw = raw
+        self._settings = settings
+        self._tty = sys.stdout.isatty()
+        self._run: str | None = None
+        self._printed: int | None = None
+        self._end: Json | None = None
+        self._over = asyncio.Event()
+
+    async def follow(self) -> int:
+        """The exit code: 0 when the job was done."""
+        attempt = 0
+        while True:
+            try:
+                async with connected(self._settings, self._heard) as line:
+                    attempt = 0
+                    await self._join(line)
+                    over = asyncio.create_task(self._over.wait())
+                    await asyncio.wait({line.reading, over}, return_when=asyncio.FIRST_COMPLETED)
+                    over.cancel()
+                    if self._over.is_set():
+                        await self._wait_for_stop(line)
+                        return self._say_end()
+                    line.check()
+            except Away as away:
+                complain(str(away))
+            except Refused as refused:
+                if not refused.passing:
+                    raise
+                complain(str(refused))
+            await asyncio.sleep(backoff(attempt))
+            attempt += 1
+
+    async def _join(self, line: Line) -> None:
+        answer = await line.call("join", room=self._settings.room, connid=self._connid)
+        job = answer.get("job")
+        if job is None:
+            message = f"nothing is known of {self._connid} in room {self._settings.room}"
+            raise Refused({"error": {"code": "not_running", "message": message}})
+        if self._run is None:
+            self._run = job["run"]
+        output = answer.get("output")
+        if output is not None and job["run"] == self._run:
+            self._print(output["offset"], output["text"])
+        if job["run"] != self._run or job["state"] != "running":
+            self._end = job
+            self._over.set()
+
+    def _heard(self, name: str, event: Json) -> None:
+        if self._raw:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
+        if event.get("run") != self._run or self._run is None:
+            return
+        if name == "output":
+            self._print(event["offset"], event["text"])
+        elif name in ("killed", "finished"):
+            self._end = {**event, "state": name}
+            self._over.set()
+        elif name == "stopped" and self._end is not None:
+            self._end["exit"] = event["exit"]
+            self._end["stopped_at"] = event["at"]
+
+    def _print(self, offset: int, text: str) -> None:
+        """Print what was not printed yet, and say what was missed."""
+        if self._raw:
+            return
+        if self._printed is None:
+            self._printed = offset
+        if offset > self._printed:
+            self._write(f"\n… {in_bytes(offset - self._printed)} missed …\n")
+        self._write(text[max(0, self._printed - offset) :])
+        self._printed = max(self._printed, offset + len(text))
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(harmless(text) if self._tty else text)
+        sys.stdout.flush()
+
+    async def _wait_for_stop(self, line: Line) -> None:
+        """What was killed may still print, and its owner may say when it is gone."""
+        assert self._end is not None
+        patience = clock() + STOP_WITHIN
+        if self._end["state"] == "killed" and self._printed is not None:
+            while self._end.get("stopped_at") is None and clock() < patience:
+                line.check()
+                await asyncio.sleep(0.05)
+
+    def _say_end(self) -> int:
+        assert self._end is not None
+        more = facts(self._end)
+        text = f"{self._connid}: {ending(self._end)}" + (f" ({more})" if more else "")
+        print(f"hourglass: {printable(text)}", file=sys.stderr)
+        return Exit.DONE if self._end.get("outcome") == "done" else Exit.FAILED
+
+
+COLOURS_ONLY = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def harmless(text: str) -> str:
+    """A text that colours a terminal at most."""
+    keep = [found.group() for found in COLOURS_ONLY.finditer(text)]
+    parts = [printable(part, keep="\n\r\t") for part in COLOURS_ONLY.split(text)]
+    return "".join(itertools.chain(*itertools.zip_longest(parts, keep, fillvalue="")))
+
+
+async def show_board(settings: Settings) -> int:
+    """The live board, until somebody presses q."""
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ModuleNotFoundError:
+        print(
+            "hourglass: the board needs rich: `pip install rich`, or `uv run hourglass.py watch`",
+            file=sys.stderr,
+        )
+        return Exit.FAILED
+    board, problem = Board(), "connecting"
+
+    def changed(now: str) -> None:
+        nonlocal problem
+        problem = now
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, lambda: None)
+    console = Console()
+    keeping = asyncio.create_task(keep_up(settings, board, lambda name, event: None, changed))
+    with keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        while not keeping.done() and "q" not in pressed:
+            live.update(picture(board, settings.room, problem, console.size), refresh=True)
+            await asyncio.wait({keeping}, timeout=REDRAW_EVERY)
+    if keeping.done():
+        keeping.result()
+    keeping.cancel()
+    return Exit.DONE
+
+
+@contextlib.contextmanager
+def keys() -> Iterator[list[str]]:
+    """The keys that are pressed meanwhile, which the terminal does not show."""
+    pressed: list[str] = []
+    if not sys.stdin.isatty():
+        yield pressed
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(0)
+    tty.setcbreak(0)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(0, lambda: pressed.extend(os.read(0, 64).decode(errors="replace")))
+    try:
+        yield pressed
+    finally:
+        loop.remove_reader(0)
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def picture(board: Board, room: str, problem: str, size: tuple[int, int]) -> "RenderableType":
+    """The board as large as the terminal: what is running, then what has ended."""
+    from rich.console import Group
+    from rich.text import Text
+
+    width, height = size
+    running = list(reversed(board.running.values()))
+    ended = list(reversed(board.ended.values()))
+    rows = max(0, height - 7)
+    for_ended = min(len(ended), max(rows // 3, rows - max(1, len(running))))
+    shown = running[: rows - for_ended]
+    more = len(running) - len(shown)
+    title = f"Running  {len(running)}" + (f"  (the newest {len(shown)})" if more else "")
+    parts: list[RenderableType] = [header(board, room, problem, width), Text()]
+    parts += [Text(title, style="bold")]
+    nothing = "Nothing is running." if board.known else "Waiting for the server."
+    parts += [running_table(shown, board.now(), width) if shown else Text(nothing, style="dim")]
+    parts += [Text(), Text("Ended", style="bold")]
+    parts += [ended_table(ended[:for_ended])] if for_ended else []
+    return Group(*parts)
+
+
+def header(board: Board, room: str, problem: str, width: int) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    names = ", ".join(sorted(set(map(printable, board.watching["names"]))))
+    state = Text(f"● {printable(problem)}", "red") if problem else Text("● live", "green")
+    watching = Text(f"{board.watching['watching']} watching: {names}  q leaves", "dim")
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, ratio=1)
+    table.add_column(no_wrap=True, justify="right", max_width=width // 2)
+    table.add_row(Text.assemble(("Hourglass", "bold"), ("  ", ""), room), state, watching)
+    return table
+
+
+def running_table(jobs: Iterable[Json], now: float, width: int) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, ratio=3)
+    table.add_column(width=max(8, width // 5))
+    table.add_column(no_wrap=True, justify="right", min_width=5)
+    table.add_column(no_wrap=True, ratio=3)
+    table.add_column(no_wrap=True, ratio=2)
+    table.add_column(no_wrap=True, ratio=3)
+    for job in jobs:
+        left = max(0.0, job["deadline"] - now)
+        colour = urgency(left, job["time"])
+        bar = ProgressBar(job["time"], left, complete_style=colour, finished_style=colour)
+        name, by = printable(job["connid"]), printable(job["by"])
+        note = Text(printable(job["note"] or ""), "dim")
+        told = Text(printable(percent(job)), "cyan")
+        table.add_row(Text(name, "bold"), bar, Text(time_left(left), colour), told, by, note)
+    return table
+
+
+def urgency(left: float, limit: float) -> str:
+    """The colour of a countdown."""
+    if left < 0.1 * limit:
+        return "red"
+    return "yellow" if left < 0.3 * limit else "green"
+
+
+END_COLOURS = {"done": "green", "failed": "red", "lost": "magenta", "elapsed": "yellow"}
+
+
+def ended_table(jobs: Iterable[Json]) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    for ratio in (3, None, None, 2, 3):
+        table.add_column(no_wrap=True, ratio=ratio)
+    for job in jobs:
+        at = instant(job["ended_at"])[-8:]
+        ran = f"ran {duration(job['ended_at'] - job['started_at'])} of {duration(job['time'])}"
+        colour = "red" if job["state"] == "killed" else END_COLOURS.get(job["outcome"], "")
+        end = Text(printable(ending(job)), colour)
+        more = Text(printable(facts(job)), "dim")
+        table.add_row(printable(job["connid"]), Text(at, "dim"), Text(ran, "dim"), end, more)
+    return table
+
+
 # ---------------------------------------------------------------------------------------- main
 
 
@@ -1479,6 +1889,7 @@ def parser() -> Parser:
     kills.add_argument("--run", help="only this run of it")
     kills.add_argument("--reason", help="for everyone to see")
     add("status", "Show what is running.", "?")
+    add("watch", "Show the live board, or the output of one job.", "?")
     ended = add("history", "Show what has ended, newest first.", "?")
     ended.add_argument("--limit", type=int, default=20, help="how many (default: 20, at most 500)")
     ended.add_argument("--before", type=int, metavar="SEQ", help="the next page")
@@ -1529,6 +1940,8 @@ def main() -> int:
         settings = Settings.load(vars(options), os.environ)
         if running:
             return asyncio.run(run(options, settings))
+        if options.what == "watch":
+            return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))
         print(json.dumps(answer, ensure_ascii=False)) if options.json else show(answer)
         return Exit.DONE
