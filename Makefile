@@ -28,7 +28,7 @@ test-web: .venv/run node_modules/installed
 	npm test --silent
 
 test-python: .venv/dev node_modules/installed
-	scripts/need.sh chromium:chromium redis-server:redis-server
+	scripts/need.sh chromium:chromium redis-server:redis-server tmux:tmux
 	$(BIN)/python -m pytest
 
 bench: .venv/dev node_modules/installed

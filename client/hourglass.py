@@ -379,6 +379,8 @@ def reason(error: Exception) -> str:
         return "the connection was lost"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, OSError) and not isinstance(error, (socket.gaierror, ssl.SSLError)):
+        return os.strerror(error.errno) if error.errno else str(error)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -507,7 +509,7 @@ def backoff(attempt: int) -> float:
 # -------------------------------------------------------------------------------------- Output
 
 
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 """What colours a terminal, moves its cursor or sets its title."""
 PROGRESS = (
     re.compile(r"^progress:\s*(?P<percent>\d+(?:\.\d+)?)\s*%\s*(?P<note>.*)$", re.I),
@@ -1710,23 +1712,23 @@ def keys() -> Iterator[list[str]]:
 def picture(board: Board, room: str, problem: str, size: tuple[int, int]) -> "RenderableType":
     """The board as large as the terminal: what is running, then what has ended."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
     width, height = size
     running = list(reversed(board.running.values()))
     ended = list(reversed(board.ended.values()))
-    rows = max(0, height - 7)
+    rows = max(0, height - 6)
     for_ended = min(len(ended), max(rows // 3, rows - max(1, len(running))))
     shown = running[: rows - for_ended]
-    more = len(running) - len(shown)
-    title = f"Running  {len(running)}" + (f"  (the newest {len(shown)})" if more else "")
-    parts: list[RenderableType] = [header(board, room, problem, width), Text()]
-    parts += [Text(title, style="bold")]
+    hidden = f", {len(running) - len(shown)} older ones hidden" if len(running) > len(shown) else ""
     nothing = "Nothing is running." if board.known else "Waiting for the server."
+    parts: list[RenderableType] = [header(board, room, problem, width), Text()]
+    parts += [Text.assemble((f"Running {len(running)}", "bold"), (hidden, "dim"))]
     parts += [running_table(shown, board.now(), width) if shown else Text(nothing, style="dim")]
-    parts += [Text(), Text("Ended", style="bold")]
-    parts += [ended_table(ended[:for_ended])] if for_ended else []
-    return Group(*parts)
+    if for_ended:
+        parts += [Text(), Text("Ended", style="bold"), ended_table(ended[:for_ended], width)]
+    return Padding(Group(*parts), (0, 1))
 
 
 def header(board: Board, room: str, problem: str, width: int) -> "RenderableType":
@@ -1734,13 +1736,14 @@ def header(board: Board, room: str, problem: str, width: int) -> "RenderableType
     from rich.text import Text
 
     names = ", ".join(sorted(set(map(printable, board.watching["names"]))))
+    watching = f"{board.watching['watching']} watching: {names}   " if names else ""
     state = Text(f"● {printable(problem)}", "red") if problem else Text("● live", "green")
-    watching = Text(f"{board.watching['watching']} watching: {names}  q leaves", "dim")
-    table = Table.grid(expand=True, padding=(0, 1))
+    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, ratio=1)
     table.add_column(no_wrap=True, justify="right", max_width=width // 2)
-    table.add_row(Text.assemble(("Hourglass", "bold"), ("  ", ""), room), state, watching)
+    head = Text.assemble(("Hourglass", "bold"), f" {room}")
+    table.add_row(head, state, Text(f"{watching}q leaves", "dim"))
     return table
 
 
@@ -1750,21 +1753,49 @@ def running_table(jobs: Iterable[Json], now: float, width: int) -> "RenderableTy
     from rich.text import Text
 
     table = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, ratio=3)
+    table.add_column(no_wrap=True, width=names_width(width))
     table.add_column(width=max(8, width // 5))
-    table.add_column(no_wrap=True, justify="right", min_width=5)
-    table.add_column(no_wrap=True, ratio=3)
-    table.add_column(no_wrap=True, ratio=2)
-    table.add_column(no_wrap=True, ratio=3)
+    table.add_column(no_wrap=True, justify="right", min_width=6)
+    table.add_column(no_wrap=True, ratio=1)
     for job in jobs:
         left = max(0.0, job["deadline"] - now)
         colour = urgency(left, job["time"])
         bar = ProgressBar(job["time"], left, complete_style=colour, finished_style=colour)
-        name, by = printable(job["connid"]), printable(job["by"])
-        note = Text(printable(job["note"] or ""), "dim")
-        told = Text(printable(percent(job)), "cyan")
-        table.add_row(Text(name, "bold"), bar, Text(time_left(left), colour), told, by, note)
+        what = spaced((percent(job), "cyan"), (job["by"], ""), (job["note"] or "", "dim"))
+        table.add_row(Text(printable(job["connid"])), bar, Text(time_left(left), colour), what)
     return table
+
+
+def ended_table(jobs: Iterable[Json], width: int) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, width=names_width(width))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, ratio=1)
+    for job in jobs:
+        colour = "red" if job["state"] == "killed" else END_COLOURS.get(job["outcome"], "")
+        ran = f"{duration(job['ended_at'] - job['started_at'])} of {duration(job['time'])}"
+        what = spaced((ending(job), colour), (f"after {ran}", ""), (facts(job), "dim"))
+        at = Text(instant(job["ended_at"])[-8:], "dim")
+        table.add_row(Text(printable(job["connid"])), at, what)
+    return table
+
+
+def names_width(width: int) -> int:
+    return max(10, min(32, width // 4))
+
+
+def spaced(*parts: tuple[str, str]) -> "RenderableType":
+    """Texts with their styles, side by side; empty ones are left out."""
+    from rich.text import Text
+
+    said = [(printable(text), style) for text, style in parts if text]
+    return Text("  ").join(Text(text, style) for text, style in said)
+
+
+END_COLOURS = {"done": "green", "failed": "red", "lost": "magenta", "elapsed": "yellow"}
 
 
 def urgency(left: float, limit: float) -> str:
@@ -1772,26 +1803,6 @@ def urgency(left: float, limit: float) -> str:
     if left < 0.1 * limit:
         return "red"
     return "yellow" if left < 0.3 * limit else "green"
-
-
-END_COLOURS = {"done": "green", "failed": "red", "lost": "magenta", "elapsed": "yellow"}
-
-
-def ended_table(jobs: Iterable[Json]) -> "RenderableType":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    for ratio in (3, None, None, 2, 3):
-        table.add_column(no_wrap=True, ratio=ratio)
-    for job in jobs:
-        at = instant(job["ended_at"])[-8:]
-        ran = f"ran {duration(job['ended_at'] - job['started_at'])} of {duration(job['time'])}"
-        colour = "red" if job["state"] == "killed" else END_COLOURS.get(job["outcome"], "")
-        end = Text(printable(ending(job)), colour)
-        more = Text(printable(facts(job)), "dim")
-        table.add_row(printable(job["connid"]), Text(at, "dim"), Text(ran, "dim"), end, more)
-    return table
 
 
 # ---------------------------------------------------------------------------------------- main

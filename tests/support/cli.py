@@ -1,15 +1,28 @@
 """The command line under test, as the process that a user would start."""
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests.support.servers import ROOT
 
 HOURGLASS = ROOT / "client/hourglass.py"
+
+
+def load() -> ModuleType:
+    """The program as a module, for its parts that need no process."""
+    spec = importlib.util.spec_from_file_location("hourglass", HOURGLASS)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["hourglass"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 PATIENCE = 20
 
 

@@ -1,6 +1,7 @@
 """A network between a client and a server, which a test can cut and mend."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -8,8 +9,14 @@ from urllib.parse import urlsplit
 class Proxy:
     """Passes TCP connections on to a server of this machine, from a port of its own."""
 
-    def __init__(self, url: str, mute_at: bytes | None = None) -> None:
-        """From `mute_at` in what the server says on, that is not passed on, until mended."""
+    def __init__(
+        self, url: str, *, mute_at: bytes | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """From `mute_at` in what the server says on, that is not passed on, until mended.
+
+        With `tls` clients have to speak TLS, which ends here.
+        """
+        self._tls = tls
         self._port = urlsplit(url).port
         self._mute_at = mute_at
         self.muted = asyncio.Event()
@@ -20,7 +27,8 @@ class Proxy:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
         """Break every connection, and let no new one through."""
@@ -34,7 +42,7 @@ class Proxy:
         self._mute_at = None
 
     async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
