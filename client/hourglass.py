@@ -143,6 +143,11 @@ class Refused(Exception):
         return EXITS.get(self.code, Exit.REFUSED)
 
     @property
+    def unknown(self) -> bool:
+        """Whether even the server cannot tell that nothing was done."""
+        return bool((self.answer.get("error") or {}).get("unknown"))
+
+    @property
     def passing(self) -> bool:
         """Whether it is worth trying again."""
         return self.code in ("unavailable", "rate_limited", "internal")
@@ -994,7 +999,8 @@ class Owner:
                 if_running=self._plan.if_running,
             )
         except Refused as refused:
-            self._asked_at = None
+            if not refused.unknown:
+                self._asked_at = None
             if refused.code != "conflict":
                 raise
             answer = refused.answer

@@ -13,10 +13,12 @@ from server.app import App
 from server.config import Config, ConfigError
 from server.protocol import COMMANDS, LOG_EVENTS
 from server.web import STATUS
-from tests.support.servers import ROOT
+from tests.support.cli import load
+from tests.support.servers import ROOT, command
 
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+CLI = (ROOT / "docs/cli.md").read_text()
 
 
 def settings_table() -> str:
@@ -29,9 +31,9 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def example(language: str) -> str:
-    """The first example in a language."""
-    found = re.search(rf"```{language}\n(.*?)```", README, re.S)
+def example(language: str, section: str = "") -> str:
+    """The first example in a language, below the title of a section."""
+    found = re.search(rf"## {section}.*?```{language}\n(.*?)```", README, re.S)
     assert found is not None
     return found[1]
 
@@ -65,9 +67,20 @@ async def test_the_javascript_example_runs(app: App) -> None:
     assert output == "0 running\nimport was killed by bo: just trying\n"
 
 
-async def test_the_curl_examples_run(app: App) -> None:
+async def test_the_command_line_example_runs(app: App, tmp_path: Path) -> None:
+    (tmp_path / "backup.sh").write_text("#!/bin/sh\necho saved\n")
+    (tmp_path / "backup.sh").chmod(0o755)
+    python = Path(sys.executable).parent
+    code = f"PATH={python}:$PATH\nexport HOURGLASS_URL={app.url}\n{example('sh', 'Any command')}"
+    output = await run_example(["sh", "-e"], code, app.url, tmp_path)
+    assert output.endswith("saved\n")
+    (job,) = (await command(app, "history"))["jobs"]
+    assert (job["connid"], job["time"], job["outcome"]) == ("backup.sh", 600, "done")
+
+
+async def test_the_curl_examples_run(app: App, tmp_path: Path) -> None:
     lines = [line for line in README.splitlines() if line.startswith("curl ")]
-    output = await run_example(["sh", "-e"], "\n".join(lines), app.url, ROOT)
+    output = await run_example(["sh", "-e"], "\n".join(lines), app.url, tmp_path)
     assert '"result":"started"' in output
     assert '"result":"killed"' in output
 
@@ -114,3 +127,24 @@ def test_settings_come_from_the_environment() -> None:
 def test_a_bad_setting_is_named(environ: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config.from_env(environ)
+
+
+def command_line() -> dict[str, set[str]]:
+    """The commands of the command line, each with its options."""
+    (commands,) = (
+        action for action in load().parser()._actions if isinstance(action.choices, dict)
+    )
+    return {name: set(parser._option_string_actions) for name, parser in commands.choices.items()}
+
+
+def test_every_command_and_option_of_the_command_line_is_documented() -> None:
+    for name, options in command_line().items():
+        assert f"hourglass {name}" in CLI
+        for option in options - {"-h", "--help", "--quiet"}:
+            assert re.search(rf"`{option}\b|\[{option}\b| {option}\b", CLI), option
+
+
+def test_every_exit_code_of_the_command_line_is_documented() -> None:
+    codes = {value for name, value in vars(load().Exit).items() if name.isupper()}
+    for code in codes:
+        assert re.search(rf"^\| [\d, ]*{code}\b", CLI, re.M), code
