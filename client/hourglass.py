@@ -50,6 +50,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from asyncio import Future, StreamReader, StreamWriter
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -705,24 +706,76 @@ def in_bytes(size: float) -> str:
 # ------------------------------------------------------------------------------------- Command
 
 
-class Command:
-    """A process in a session of its own, and all that it starts, wherever that goes.
+class Tree:
+    """All processes below this one, but for those that were there before.
 
-    On Linux what loses its parent becomes our child (we are the *subreaper*), so that the tree
-    below us is complete even when a part of it has left the session. Elsewhere what is no longer
-    below us is found by its process group alone.
+    On Linux what loses its parent becomes our child (we are the *subreaper*), so that the tree is
+    complete even when a part of it has left the session. Elsewhere what is no longer below us is
+    found by its process group alone.
     """
+
+    def __init__(self) -> None:
+        self.group: int | None = None
+        """The process group in which most of it is."""
+        self._not_ours = {pid for pid, (parent, _) in processes().items() if parent == os.getpid()}
+        self._complete = adopt_orphans()
+
+    def alive(self) -> dict[int, int]:
+        """Each process that has not ended, with its process group."""
+        found, below = {}, defaultdict(list)
+        for pid, (parent, group) in processes().items():
+            below[parent].append((pid, group))
+            if group == self.group and not self._complete:
+                found[pid] = group
+        pending = [item for item in below[os.getpid()] if item[0] not in self._not_ours]
+        while pending:
+            pid, group = pending.pop()
+            found[pid] = group
+            pending += below.pop(pid, [])
+        return found
+
+    async def end(self, grace: float, say: Callable[[str], None]) -> None:
+        """SIGTERM for all, after `grace` seconds SIGKILL; returns when none is left."""
+        self._signal(signal.SIGTERM, signal.SIGCONT)
+        patience = clock() + grace
+        while self.alive() and clock() < patience:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        patience = clock() + 5
+        while alive := self.alive():
+            self._signal(signal.SIGKILL)
+            if clock() > patience:
+                patience = float("inf")
+                say(f"cannot end {', '.join(map(str, sorted(alive)))}; still trying")
+            await asyncio.sleep(0.02)
+
+    def _signal(self, *signums: int) -> None:
+        alive = self.alive()
+        for signum in signums:
+            # The group is signalled at once, and cannot grow meanwhile.
+            if self.group is not None and self.group in alive.values():
+                send(os.killpg, self.group, signum)
+            for pid in alive:
+                send(os.kill, pid, signum)
+
+
+def send(how: Callable[[int, int], None], target: int, signum: int) -> None:
+    """Send a signal to what may be gone, or not ours to signal."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        how(target, signum)
+
+
+class Command:
+    """A process in a session of its own, and all that it starts."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
-        self._not_ours = set(children(os.getpid()))  # Whoever became us by exec may have had some.
+        self._tree = Tree()
         self._pumps: list[Pump] = []
         self._stop_reading, self._stop_writing = os.pipe()
         self.exited: Future[int] = self._loop.create_future()
         """The exit code, as shells have it: 128 and the number of the signal that ended it."""
-        adopt_orphans()
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
     def start(self, argv: Sequence[str], feed: Callable[[str], None]) -> None:
@@ -737,6 +790,7 @@ class Command:
         finally:
             for _, writing in set(outputs.values()):
                 os.close(writing)
+        self._tree.group = self._process.pid
         for reading, target in {reading: fd for fd, (reading, _) in outputs.items()}.items():
             pump = Pump(reading, target, feed, self._stop_reading)
             pump.start()
@@ -744,23 +798,12 @@ class Command:
 
     def signal(self, signum: int) -> None:
         """Pass a signal on to the process group, as a terminal would."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signum)
+        if self._process is not None and not self.exited.done():
+            send(os.killpg, self._process.pid, signum)
 
     async def end(self, grace: float) -> None:
-        """End the whole tree: SIGTERM, after `grace` seconds SIGKILL; returns when it is gone."""
-        self._signal_all(signal.SIGTERM, signal.SIGCONT)
-        patience = clock() + grace
-        while self._tree() and clock() < patience:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        patience = clock() + 5
-        while tree := self._tree():
-            self._signal_all(signal.SIGKILL)
-            if clock() > patience:
-                patience = float("inf")
-                self._say(f"cannot end {', '.join(map(str, sorted(tree)))}; still trying")
-            await asyncio.sleep(0.02)
+        """End it with all that it has started; returns when that is gone."""
+        await self._tree.end(grace, self._say)
         await self.exited
 
     async def drained(self, within: float | None = None) -> None:
@@ -776,19 +819,6 @@ class Command:
                 for pump in self._pumps:
                     await pump.done.wait()
 
-    def _tree(self) -> set[int]:
-        assert self._process is not None
-        return descendants(os.getpid(), self._process.pid, self._not_ours)
-
-    def _signal_all(self, *signums: int) -> None:
-        # The group first: it is signalled at once, and cannot grow meanwhile.
-        for signum in signums:
-            self.signal(signum)
-        for pid in self._tree():
-            for signum in signums:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signum)
-
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while True:
@@ -801,33 +831,14 @@ class Command:
                     self.exited.set_result(code if code >= 0 else 128 - code)
 
 
-def adopt_orphans() -> None:
+def adopt_orphans() -> bool:
     """Become the parent of what our descendants leave behind, where the system can do that."""
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 
-            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-
-
-def descendants(root: int, group: int, skip: set[int]) -> set[int]:
-    """The processes below `root` and those of a process group, zombies not counted."""
-    below: dict[int, list[int]] = defaultdict(list)
-    found = set()
-    for pid, (parent, pgid) in processes().items():
-        below[parent].append(pid)
-        if pgid == group:
-            found.add(pid)
-    pending = [pid for pid in below[root] if pid not in skip]
-    while pending:
-        pid = pending.pop()
-        found.add(pid)
-        pending += below.pop(pid, [])
-    return found
-
-
-def children(root: int) -> Iterable[int]:
-    return (pid for pid, (parent, _) in processes().items() if parent == root)
+            return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)  # PR_SET_CHILD_SUBREAPER
+    return False
 
 
 def processes() -> dict[int, tuple[int, int]]:
@@ -1160,7 +1171,8 @@ class Signals:
         signal.SIGUSR2,
     )
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, guard: int) -> None:
+        """`guard` is readable when the process that guards us is gone: that is like SIGTERM."""
         self._command = command
         loop = asyncio.get_running_loop()
         self.first: Future[int] = loop.create_future()
@@ -1171,8 +1183,12 @@ class Signals:
             # What was ignored before, as SIGHUP is under nohup, stays so for the command too.
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 loop.add_signal_handler(signum, self._pass_on, signum)
-        # Stopped by Ctrl-Z, nothing would hold the command to its time.
-        loop.add_signal_handler(signal.SIGTSTP, lambda: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.PASSED)  # See `guarded`.
+        loop.add_reader(guard, self._unguarded, guard)
+
+    def _unguarded(self, guard: int) -> None:
+        asyncio.get_running_loop().remove_reader(guard)
+        self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, signum: int) -> None:
         self._command.signal(signum)
@@ -1183,7 +1199,46 @@ class Signals:
             self.terminate.set_result(signum)
 
 
-async def run(options: argparse.Namespace, settings: Settings) -> int:
+def guarded(work: Callable[[int], int], grace: float) -> int:
+    """Do `work` in a process of its own; its exit code.
+
+    The two guard each other, since nobody cleans up after a SIGKILL of their own. When the worker
+    is killed, we end what it has left behind. When we are, the pipe whose reading end `work` is
+    given comes to its end, and the worker goes on as after a SIGTERM.
+    """
+    tree = Tree()
+    reading, writing = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, Signals.PASSED)
+    worker = os.fork()
+    if worker == 0:
+        os.close(writing)
+        os.setsid()  # What the terminal sends comes to us by the guard alone, and so only once.
+        os._exit(work(reading))
+    os.close(reading)
+    for signum in Signals.PASSED:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, lambda signum, _: send(os.kill, worker, signum))
+    # Stopped by Ctrl-Z, nothing would hold the command to its time.
+    signal.signal(signal.SIGTSTP, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.PASSED)
+    _, status = os.waitpid(worker, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        asyncio.run(tree.end(grace, lambda text: print(f"hourglass: {text}", file=sys.stderr)))
+    return code if code >= 0 else 128 - code
+
+
+def work(options: argparse.Namespace, settings: Settings, guard: int) -> int:
+    """Run a command as a job; the exit code. `guard` is readable when nobody guards us."""
+    try:
+        return asyncio.run(run(options, settings, guard))
+    except BaseException:
+        traceback.print_exc()
+        os.kill(os.getpid(), signal.SIGKILL)  # The guard ends what we can no longer answer for.
+        raise
+
+
+async def run(options: argparse.Namespace, settings: Settings, guard: int) -> int:
     """Run a command as a job; the exit code."""
     notices = Notices(options.quiet)
     argv = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -1192,7 +1247,7 @@ async def run(options: argparse.Namespace, settings: Settings) -> int:
     plan = Plan(name, options.time, lease, options.note, options.if_running)
     output = Output([options.progress] if options.progress else PROGRESS)
     command = Command(notices.say)
-    signals = Signals(command)
+    signals = Signals(command, guard)
     owner = Owner(settings, plan, output, notices.say)
     try:
         return await Run(options, command, signals, owner, output, notices.say)(argv)
@@ -1956,7 +2011,7 @@ def main() -> int:
     try:
         settings = Settings.load(vars(options), os.environ)
         if running:
-            return asyncio.run(run(options, settings))
+            return guarded(lambda guard: work(options, settings, guard), options.grace)
         if options.what == "watch":
             return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))

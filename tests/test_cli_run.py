@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import termios
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import pytest
 
 from server.app import App
 from tests.conftest import Connect, Serve
-from tests.support.cli import Cli, alive
+from tests.support.cli import Cli, alive, load
 from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.servers import Process, command, eventually
 from tests.support.tokens import SECRET, token
 
+hourglass = load()
 WAIT = "echo ready; sleep 60"
 TREE = """
 trap '' TERM
@@ -318,16 +318,34 @@ async def test_sigterm_ends_what_ignores_it(app: App) -> None:
     assert not any(map(alive, processes))
 
 
-async def test_the_lease_is_renewed_and_ends_with_the_wrapper(app: App, connect: Connect) -> None:
+async def test_the_lease_is_renewed_and_lost_with_the_worker(app: App, connect: Connect) -> None:
     client = await connect(app.url, "websocket", rooms=["main"])
-    async with run(app.url, "echo $$; sleep 60", "--lease", "0.6") as cli:
-        (process,) = await pids(cli, 1)
+    async with run(app.url, TREE, "--lease", "0.6", "--grace", "0.2") as cli:
+        processes = await pids(cli)
         for _ in range(4):
             await client.event("progress", connid="job")
-        cli.process.kill()
+        os.kill(worker(cli), signal.SIGKILL)
+        assert await cli.end() == 137
+        assert not any(map(alive, processes))
         assert (await client.event("finished"))["outcome"] == "lost"
-        with suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
+
+
+async def test_a_kill_of_the_wrapper_itself_ends_the_tree(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with run(app.url, TREE, "--grace", "0.2") as cli:
+        processes = await pids(cli)
+        cli.process.kill()
+        finished = await client.event("finished")
+        assert (finished["outcome"], finished["result"]["exit"]) == ("failed", 137)
+        assert not any(map(alive, processes))
+
+
+def worker(cli: Cli) -> int:
+    """The process that does the work of a run, below the one that guards it."""
+    (found,) = (
+        pid for pid, (parent, _) in hourglass.processes().items() if parent == cli.process.pid
+    )
+    return found
 
 
 @pytest.mark.parametrize(("if_running", "code"), [("reject", 122), ("keep", 0)])
@@ -421,8 +439,8 @@ async def test_a_hundred_megabytes_pass_in_little_memory(app: App) -> None:
         assert data
         digest.update(data)
         size += len(data)
-        first = first or peak(cli.process.pid)
-    grown = peak(cli.process.pid) - first
+        first = first or peak(worker(cli))
+    grown = peak(worker(cli)) - first
     cli.process.stdin.close()
     assert await cli.end() == 0
     block = bytes(range(256)) * 256

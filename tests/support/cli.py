@@ -35,6 +35,7 @@ class Cli:
         self._environ = {**environ, "HOURGLASS_URL": url, "HOURGLASS_BY": "eve", **more}
         self.stdout = b""
         self.stderr = b""
+        self._ended = False
         self.process: asyncio.subprocess.Process
 
     async def start(self, **options: Any) -> "Cli":
@@ -51,6 +52,7 @@ class Cli:
             self.process.stdin.close()
         async with asyncio.timeout(patience):
             out, err = await self.process.communicate()
+        self._ended = True
         self.stdout += out or b""
         self.stderr += err or b""
         assert self.process.returncode is not None
@@ -77,7 +79,8 @@ class Cli:
     async def __aexit__(self, *_: object) -> None:
         if self.process.returncode is None:
             self.process.kill()
-            await self.process.communicate()
+        if not self._ended:
+            await self.end()
 
 
 def alive(pid: int) -> bool:
