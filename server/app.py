@@ -59,6 +59,8 @@ class App:
             max_http_buffer_size=config.max_frame,
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
+            upgrade_timeout=config.upgrade_timeout,
+            close_timeout=config.close_timeout,
             transports=config.transport_names,
             cors_allowed_origins=[],  # `Guard` guards every door alike.
         )

@@ -202,6 +202,12 @@ class Config:
     )
     ping_interval: float = setting(25, "seconds", "between two pings of a client", least=1)
     ping_timeout: float = setting(20, "seconds", "a client may take to answer a ping", least=1)
+    upgrade_timeout: float = setting(
+        5, "seconds", "a client may take to move from long polling to a WebSocket", least=0.1
+    )
+    close_timeout: float = setting(
+        1, "seconds", "a client may take to say goodbye before it is cut off", least=0.1
+    )
     stop_timeout: float = setting(
         4, "seconds", "to answer what was asked before the server stops", least=0.1
     )

@@ -138,8 +138,16 @@ class SocketServer(socketio.AsyncServer):
     when_room: Callable[[str], Awaitable[None]]
     """`await when_room(sid)` before the next packet is read from a client of long polling."""
 
-    def __init__(self, *, decode: Decode, **options: Any) -> None:
-        """`decode` reads the JSON of a packet; the options are those of `socketio.AsyncServer`."""
+    def __init__(
+        self,
+        *,
+        decode: Decode,
+        upgrade_timeout: float = 5.0,
+        close_timeout: float = 1.0,
+        **options: Any,
+    ) -> None:
+        """`decode` reads the JSON of a packet; the timeouts are those of `transport.install`, the
+        options those of `socketio.AsyncServer`."""
         super().__init__(
             async_mode="aiohttp",
             serializer=packet_class(Wire(decode)),
@@ -152,7 +160,7 @@ class SocketServer(socketio.AsyncServer):
             engineio_logger=quiet("server.engineio"),
             **options,
         )
-        self.driver = install(self)
+        self.driver = install(self, upgrade_timeout=upgrade_timeout, close_timeout=close_timeout)
 
     def socket_of(self, sid: str) -> AsyncSocket:
         """The Engine.IO socket of a client: what is put into its `queue` is sent."""

@@ -41,10 +41,6 @@ SWITCHING = (
 )
 VERSION = "13"
 """The version of WebSockets that there is: RFC 6455, section 4.1."""
-CLOSE_PATIENCE = 1.0
-"""Seconds that a client has to answer a close frame before its connection is cut."""
-UPGRADE_PATIENCE = 5.0
-"""Seconds that a client has to move here from long polling; it hears nothing meanwhile."""
 MOST_WAITING = 64
 """Packets of a client that may wait for python-engineio before the client is read no more."""
 
@@ -383,7 +379,7 @@ class Connection(asyncio.BufferedProtocol):
         self.write(frame(struct.pack("!H", code), WSMsgType.CLOSE))
         self._leave_groups()
         self.flush()
-        self._closing = self._driver.loop.call_later(CLOSE_PATIENCE, self.abort)
+        self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
 
     def abort(self) -> None:
         """Cut the connection; what is not on its way is lost."""
@@ -622,8 +618,12 @@ class Wheel:
 class Driver:
     """The WebSockets of one Engine.IO server."""
 
-    def __init__(self, sio: socketio.AsyncServer) -> None:
+    def __init__(
+        self, sio: socketio.AsyncServer, upgrade_timeout: float, close_timeout: float
+    ) -> None:
         self.eio = sio.eio
+        self.close_timeout = close_timeout
+        self._upgrade_timeout = upgrade_timeout
         self.wheel = Wheel(self)
         self.connections: set[Connection] = set()
         self._on_disconnect: Any = None
@@ -710,7 +710,7 @@ class Driver:
         if socket.connected:
             socket.upgrading = True
             connection.probing = PING
-            self.loop.call_later(UPGRADE_PATIENCE, self._give_up, connection)
+            self.loop.call_later(self._upgrade_timeout, self._give_up, connection)
         else:
             socket.connected = True
             self._adopt(connection)
@@ -838,12 +838,17 @@ class Driver:
             connection.abort()
 
 
-def install(sio: socketio.AsyncServer) -> Driver:
+def install(
+    sio: socketio.AsyncServer, *, upgrade_timeout: float = 5.0, close_timeout: float = 1.0
+) -> Driver:
     """Put the driver into a server with `async_mode="aiohttp"`, before its first client.
+
+    A client has `upgrade_timeout` seconds to move to a WebSocket from long polling, in which it
+    hears nothing, and `close_timeout` seconds to answer a close frame before it is cut off.
 
     Handlers find no `aiohttp.request` in the `environ` of a WebSocket: REMOTE_ADDR has the address.
     """
-    driver = Driver(sio)
+    driver = Driver(sio, upgrade_timeout, close_timeout)
     driver.put_in()
     return driver
 

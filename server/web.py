@@ -57,17 +57,17 @@ STATUS = {
 CREDENTIALS = ("token", "name", "via")
 """What a request says of who sends it, apart from its command."""
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
-CLOSE_PATIENCE = 1
-"""Seconds that a plain WebSocket has to take in a last word, or a close frame."""
 DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 
 class PlainClient(Client):
     """A plain WebSocket that hears events."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str) -> None:
+    def __init__(self, socket: web.WebSocketResponse, name: str, close_timeout: float) -> None:
+        """`close_timeout` is how many seconds it has to take a last message."""
         super().__init__(name)
         self._socket = socket
+        self._close_timeout = close_timeout
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._size = 0
         self._cutting: asyncio.Task[bool] | None = None
@@ -94,7 +94,7 @@ class PlainClient(Client):
     async def end(self, why: Frame, code: int = WSCloseCode.POLICY_VIOLATION) -> None:
         """Say why, and close the connection."""
         with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(CLOSE_PATIENCE):
+            async with asyncio.timeout(self._close_timeout):
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
         await self.close(code)
 
@@ -204,10 +204,10 @@ class Web:
             compress=False,
             heartbeat=self._config.ping_interval,
             max_msg_size=self._config.max_frame,
-            timeout=CLOSE_PATIENCE,
+            timeout=self._config.close_timeout,
         )
         await socket.prepare(http_request)
-        client = PlainClient(socket, caller.identity.name)
+        client = PlainClient(socket, caller.identity.name, self._config.close_timeout)
         caller.client = client
         self._clients[client] = caller
         self._limits.opened(address)
