@@ -174,7 +174,7 @@ export class Timeline {
   }
 
   #describe({ bars, left }) {
-    const text = left > 0 ? `${count(bars.length, "job")} drawn, ${count(left, "more")} without room. Search or filter to see them.` : "";
+    const text = left > 0 ? `${count(bars.length, "job")} drawn, ${left.toLocaleString("en")} more without room. Search or filter to see them.` : "";
     setText(this.#caption, text);
     this.#canvas.setAttribute("aria-label", `Timeline of ${count(bars.length, "job")}. The lists have the same jobs.`);
   }
