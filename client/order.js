@@ -15,20 +15,21 @@ const MOST_NEW = 200;
 export class Order {
   jobs = [];
   waiting = 0;
-  #places = new Map(); // run -> job that had a place at the last call
+  #sortedBy = null; // how `jobs` are sorted, while they are
   #came = 0; // jobs that have come in while it is held
 
-  /** `jobs`, sorted; what was sorted before is nearly sorted still, which makes it cheap. */
+  /** `jobs`, sorted. What a job is sorted by never changes, so only new ones have to find a place. */
   show(jobs, compare) {
     const wanted = byRun(jobs);
     const kept = [];
-    for (const run of this.#places.keys()) {
+    for (const { run } of this.#sortedBy === compare ? this.jobs : []) {
       const job = wanted.get(run);
       if (job === undefined) continue;
       kept.push(job);
       wanted.delete(run);
     }
-    this.#place([...kept, ...wanted.values()].sort(compare));
+    this.jobs = merge(kept, [...wanted.values()].sort(compare), compare);
+    this.#sortedBy = compare;
     this.waiting = 0;
     this.#came = 0;
   }
@@ -36,21 +37,38 @@ export class Order {
   /** The same rows in the same places; `find(run)` gives what a job is now, where that is known. */
   hold(find, jobs) {
     const shown = this.jobs.map((job) => find(job.run) ?? job);
-    const fresh = jobs.filter((job) => !this.#places.has(job.run));
+    const places = byRun(shown);
+    const fresh = jobs.filter((job) => !places.has(job.run));
     const coming = fresh.slice(0, MOST_NEW - this.#came);
     this.#came += coming.length;
     this.waiting = fresh.length - coming.length;
-    this.#place([...shown, ...coming]);
-  }
-
-  indexOf(run) {
-    return this.jobs.findIndex((job) => job.run === run);
-  }
-
-  #place(jobs) {
-    this.jobs = jobs;
-    this.#places = byRun(jobs);
+    this.jobs = [...shown, ...coming];
+    this.#sortedBy = null;
   }
 }
 
 const byRun = (jobs) => new Map(jobs.map((job) => [job.run, job]));
+
+/** Two sorted lists as one; cheap when the second is short, however long the first is. */
+function merge(many, few, compare) {
+  const merged = [];
+  let from = 0;
+  for (const job of few) {
+    const to = placeOf(job, many, from, compare);
+    for (; from < to; from++) merged.push(many[from]);
+    merged.push(job);
+  }
+  for (; from < many.length; from++) merged.push(many[from]);
+  return merged;
+}
+
+/** Where a job belongs in a sorted list, at `low` or later. */
+function placeOf(job, list, low, compare) {
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compare(list[middle], job) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -21,7 +21,6 @@ export class VirtualRows {
   #jobs = [];
   #look = () => ({});
   #rows = new Map(); // run -> row
-  #spare = [];
   #active = null; // run
   #height = 0;
 
@@ -93,12 +92,13 @@ export class VirtualRows {
 
   /** Scroll back to the first row. */
   toTop() {
-    if (this.#list.getBoundingClientRect().top < this.#top()) this.#list.scrollIntoView({ block: "start" });
+    if (this.#list.getBoundingClientRect().top < this.#sight().top) this.#list.scrollIntoView({ block: "start" });
   }
 
   /** How many rows are in sight at once. */
   get page() {
-    return Math.max(1, Math.floor(this.#visible() / this.#rowHeight()));
+    const { top, bottom } = this.#sight();
+    return Math.max(1, Math.floor((bottom - top) / this.#rowHeight()));
   }
 
   #activate(run) {
@@ -120,27 +120,29 @@ export class VirtualRows {
     const height = this.#rowHeight();
     this.#list.style.height = `${this.#jobs.length * height}px`;
     const wanted = this.#inSight(height, also ?? -1);
-    const gone = [...this.#rows.keys()].filter((run) => !wanted.has(run));
-    for (const run of gone) this.#drop(run);
-    const stop = this.#rows.has(this.#active) || wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
+    const stop = wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
+    const free = this.#release(wanted);
     const elements = [];
     for (const [run, index] of wanted) {
       const job = this.#jobs[index];
-      const row = this.#rowOf(run);
+      const row = this.#rows.get(run) ?? free.pop() ?? this.#create();
+      this.#rows.set(run, row);
       row.show(job, this.#look(job));
       row.element.style.transform = `translateY(${index * height}px)`;
       row.element.setAttribute("aria-rowindex", String(index + 1));
       setStop(row.element, run === stop);
       elements.push(row.element);
     }
+    for (const row of free) row.element.remove();
     this.#arrange(elements);
   }
 
   /** The rows to have, as run -> place, in order. */
   #inSight(height, also) {
-    const box = this.#list.getBoundingClientRect();
-    const first = Math.max(0, Math.floor((this.#top() - box.top) / height) - BEYOND);
-    const last = Math.min(this.#jobs.length, Math.ceil((this.#top() + this.#visible() - box.top) / height) + BEYOND);
+    const { top } = this.#list.getBoundingClientRect();
+    const sight = this.#sight();
+    const first = Math.max(0, Math.floor((sight.top - top) / height) - BEYOND);
+    const last = Math.min(this.#jobs.length, Math.ceil((sight.bottom - top) / height) + BEYOND);
     const wanted = new Map();
     if (also >= 0 && also < first) wanted.set(this.#jobs[also].run, also);
     for (let index = first; index < last; index++) wanted.set(this.#jobs[index].run, index);
@@ -148,12 +150,10 @@ export class VirtualRows {
     return wanted;
   }
 
-  #top() {
-    return Math.max(0, this.#list.parentElement.getBoundingClientRect().top);
-  }
-
-  #visible() {
-    return Math.max(0, Math.min(innerHeight, this.#list.parentElement.getBoundingClientRect().bottom) - this.#top());
+  /** Where on the screen rows can be seen. */
+  #sight() {
+    const { top, bottom } = this.#list.parentElement.getBoundingClientRect();
+    return { top: Math.max(0, top), bottom: Math.max(0, Math.min(innerHeight, bottom)) };
   }
 
   #rowHeight() {
@@ -161,34 +161,36 @@ export class VirtualRows {
     return this.#height;
   }
 
-  #rowOf(run) {
-    let row = this.#rows.get(run);
-    if (!row) {
-      row = this.#spare.pop() ?? this.#create();
-      this.#rows.set(run, row);
+  /** Let go of the rows that are not wanted; returns those that can show another job. */
+  #release(wanted) {
+    const free = [];
+    for (const [run, row] of this.#rows) {
+      if (wanted.has(run)) continue;
+      this.#rows.delete(run);
+      // One with the focus must not become another job's: the next key would be meant for this one.
+      if (row.element.contains(document.activeElement)) row.element.remove();
+      else free.push(row);
     }
-    return row;
-  }
-
-  #drop(run) {
-    const row = this.#rows.get(run);
-    this.#rows.delete(run);
-    row.element.remove();
-    if (this.#spare.length < 3 * BEYOND) this.#spare.push(row);
+    return free;
   }
 
   #dropAll() {
-    for (const run of [...this.#rows.keys()]) this.#drop(run);
+    for (const row of this.#rows.values()) row.element.remove();
+    this.#rows.clear();
   }
 
   /** Bring the elements into the order in which they are read, without moving the one in focus. */
   #arrange(elements) {
-    const children = this.#list.children;
-    if (children.length === elements.length && elements.every((element, at) => element === children[at])) return;
     const fixed = elements.findIndex((element) => element.contains(document.activeElement));
-    if (fixed < 0) return this.#list.replaceChildren(...elements);
-    elements[fixed].before(...elements.slice(0, fixed));
-    elements[fixed].after(...elements.slice(fixed + 1));
+    if (fixed >= 0 && elements[fixed] !== this.#list.children[fixed]) {
+      elements[fixed].before(...elements.slice(0, fixed));
+      elements[fixed].after(...elements.slice(fixed + 1));
+    }
+    let place = this.#list.firstElementChild;
+    for (const element of elements) {
+      if (element === place) place = place.nextElementSibling;
+      else this.#list.insertBefore(element, place);
+    }
   }
 }
 

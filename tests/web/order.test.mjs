@@ -39,3 +39,17 @@ test("a held list does not grow without end, and counts who waits", () => {
   assert.equal(order.jobs.length, 1000);
   assert.equal(order.waiting, 0);
 });
+
+test("whatever came before, the order is that of a plain sort", () => {
+  const order = new Order();
+  const jobs = [];
+  for (let step = 0; step < 400; step++) {
+    const run = `r${String(step).padStart(3, "0")}`;
+    jobs.push({ run, connid: `job ${(step * 7) % 40}`, deadline: (step * 37) % 50, started_at: step });
+    if (step % 3 === 0) jobs.splice((step * 13) % jobs.length, 1);
+    const compare = Object.values(ORDERS)[Math.floor(step / 50) % 3];
+    if (step % 11 === 0) order.hold(() => undefined, jobs);
+    else order.show(jobs, compare);
+    if (step % 11 !== 0) assert.deepEqual(order.jobs, jobs.toSorted(compare), `step ${step}`);
+  }
+});
