@@ -93,6 +93,10 @@ class Checker:
             for kind in (*COMMANDS.values(), Hello)
         }
 
+    def right(self, field: str) -> str:
+        """What a field must be, as the end of a sentence."""
+        return self._fields[field][0]
+
     def decode(self, text: str | bytes) -> Any:
         """The JSON that a client sent. Raises `Invalid`, or `TooLarge` above `MAX_MESSAGE`.
 

@@ -146,7 +146,7 @@ class Events:
         return len(self._connections)
 
     def _open(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        address = environ["REMOTE_ADDR"] = environ["aiohttp.request"][ADDRESS]
+        address = environ["aiohttp.request"][ADDRESS]
         self._sessions[eio_sid] = address
         self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
         self._limits.opened(address)
@@ -163,7 +163,8 @@ class Events:
             if isinstance(auth, Undecodable):
                 raise Invalid("auth cannot be read", field="auth")
             hello = self._checker.hello(auth)
-            caller = self._commands.welcome(hello, "socket", environ["REMOTE_ADDR"])
+            address = self._sessions.get(self._server.socket_of(sid).sid, "")
+            caller = self._commands.welcome(hello, "socket", address)
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None

@@ -9,7 +9,7 @@ machine, and its page would be of the same origin. Programs send no `Origin`, an
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -30,6 +30,8 @@ PUBLIC = ("/healthz", "/readyz", "/metrics")
 """Paths that platforms ask for under any name; no page can read what they tell."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
 """Where the page may load scripts and styles from, beside this server."""
+MOST_SHOWN = 200
+"""Characters of what a client sent that are put into the log."""
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -195,14 +197,12 @@ class Guard:
     def _refuse(self, request: web.Request, origin: str | None, why: str) -> NoReturn:
         self._limits.refuse("site")
         if self._limits.may_log():
-            remedy = "" if origin is None else f": ALLOWED_ORIGINS={origin} would let it in"
-            log.warning(
-                "%s asked from %s and was refused, as %s%s",
-                request[ADDRESS],
-                ascii(origin),
-                why,
-                ascii(remedy)[1:-1],
-            )
+            remedy = ""
+            with suppress(ValueError):
+                if origin is not None:
+                    remedy = f": ALLOWED_ORIGINS={canonical_origin(origin)} would let it in"
+            shown = ascii(f"{origin}"[:MOST_SHOWN])
+            log.warning("%s asked from %s: %s%s", request[ADDRESS], shown, why, remedy)
         raise Forbidden(why)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -219,11 +219,12 @@ class Guard:
 
 
 class FaultsOfClients(logging.Filter):
-    """Keeps out of the log what aiohttp has to say, with a traceback, of requests that are none."""
+    """Keeps out of the log what aiohttp says, with a traceback, of requests that are none or whose
+    client is gone."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError)
+        return not isinstance(error, HttpProcessingError | ConnectionError)
 
 
 def connects(request: web.Request) -> bool:

@@ -25,7 +25,6 @@ import socketio
 from aiohttp import StreamReader, WSCloseCode, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http import WebSocketError, WebSocketReader
-from engineio.async_drivers.aiohttp import translate_request
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
@@ -85,30 +84,6 @@ class Prepared:
         if self._packet is None:
             self._packet = Packet(MESSAGE, self._text.decode())
         return self._packet
-
-
-class Body:
-    """What a client posts, whole: python-engineio would take the part that has come so far."""
-
-    def __init__(self, content: StreamReader, most: int) -> None:
-        """`most` is in bytes."""
-        self._content = content
-        self._most = most
-
-    async def read(self, _: int) -> bytes:
-        """All of it. Raises `EngineIOError`, which is a 400, for what cannot be a payload."""
-        data = bytearray()
-        while chunk := await self._content.readany():
-            data += chunk
-            if len(data) > self._most:
-                raise ContentTooLongError
-        try:
-            packets = Payload(encoded_payload=data.decode()).packets
-        except (ValueError, RecursionError):
-            packets = [None]
-        if any(packet is None or packet.packet_type > NOOP for packet in packets):
-            raise EngineIOError("the body is no payload of Engine.IO")
-        return bytes(data)
 
 
 class ByteQueue(asyncio.Queue[Any]):
@@ -627,6 +602,7 @@ class Driver:
         self.wheel = Wheel(self)
         self.connections: set[Connection] = set()
         self._on_disconnect: Any = None
+        self._handle_request: Any = None
         self._unflushed: list[Connection] = []
         self._unflushed_groups: list[Multicast] = []
         # For all connections: what is read is taken at once. Else asyncio would make room for the
@@ -642,16 +618,13 @@ class Driver:
     def put_in(self) -> None:
         """Take the places in python-engineio that this driver needs."""
         # A copy: the dictionary is that of all servers of the process.
-        self.eio._async = {
-            **self.eio._async,
-            "websocket": self._websocket,
-            "translate_request": self._translate,
-        }
+        self.eio._async = {**self.eio._async, "websocket": self._websocket}
         self.eio.create_queue = ByteQueue
         self.eio.start_background_task = self.start_background_task
         self._on_disconnect = self.eio.handlers["disconnect"]
         self.eio.handlers["disconnect"] = self._disconnected
-        self.eio.disconnect = self._send_away
+        self._handle_request = self.eio.handle_request
+        self.eio.handle_request = self._request
         # A client's fault, such as a session of before a restart, is no error of the server's.
         self.eio._log_error_once = lambda message, key: log.info(message)
         # Its task looks for lost clients one by one; here the wheel does.
@@ -668,22 +641,49 @@ class Driver:
         if socket is not None and reason == self.eio.reason.CLIENT_DISCONNECT:
             # Lets go of the long poll of a client that has left: some wait for its end.
             socket.queue.put_nowait(None)
+        if socket is not None and not socket.upgraded:
+            # It would be held, with all that it was not sent, until it is time for its next ping.
+            self.eio.sockets.pop(eio_sid, None)
 
-    async def _send_away(self, eio_sid: str) -> None:
-        """Close a client's connection, as python-engineio wants it that cannot go on with it."""
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None:
-            # It would wait until the client has read everything.
+    async def _request(self, request: web.Request) -> Any:
+        if request.method == "POST":
+            return await self._post(request)
+        return await self._handle_request(request)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        """Take what a client of long polling posts.
+
+        Not python-engineio: it takes as much of a body as has come so far for the whole, and what a
+        client does wrong for errors of the server.
+        """
+        socket = self.eio.sockets.get(request.query.get("sid"))
+        if socket is None or socket.closed or socket.upgraded or not socket.connected:
+            return web.Response(status=400, text="There is no such session.")
+        try:
+            for packet in await self._read(request.content):
+                if socket.closed:
+                    break
+                await socket.receive(packet)
+        except (EngineIOError, ValueError, RecursionError):
             await socket.close(wait=False, reason=self.eio.reason.SERVER_DISCONNECT)
+            return web.Response(status=400, text="This is no payload of Engine.IO.")
+        return web.Response(text="OK")
+
+    async def _read(self, content: StreamReader) -> list[Packet]:
+        """The packets of a body. Raises `EngineIOError` and `ValueError` for what is none."""
+        data = bytearray()
+        while chunk := await content.readany():
+            data += chunk
+            if len(data) > self.eio.max_http_buffer_size:
+                raise ContentTooLongError
+        packets: list[Packet] = Payload(encoded_payload=data.decode()).packets
+        if any(packet.packet_type > NOOP for packet in packets):
+            raise UnknownPacketError
+        return packets
 
     def _websocket(self, handler: Any, server: Any) -> Any:
         # The handler is bound to the Engine.IO socket that the request is for.
         return partial(self.upgrade, handler.__self__)
-
-    def _translate(self, request: web.Request) -> dict[str, Any]:
-        environ: dict[str, Any] = translate_request(request)
-        environ["wsgi.input"] = Body(request.content, self.eio.max_http_buffer_size)
-        return environ
 
     def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """As in python-engineio, but pings take no task, and no task is forgotten."""

@@ -34,6 +34,7 @@ from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
 from server.limits import Limits, weight
+from server.openapi import ROUTES, STATUS, TOO_LARGE, document
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Client, Rooms
@@ -41,19 +42,8 @@ from server.rooms import Client, Rooms
 log = logging.getLogger(__name__)
 
 CLIENT = Path(__file__).parent.parent / "client"
-STATUS = {
-    "invalid": 400,
-    "unknown_route": 404,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "not_running": 404,
-    "conflict": 409,
-    "rate_limited": 429,
-    "too_many": 429,
-    "unavailable": 503,
-    "internal": 500,
-}
-"""The HTTP status of each error code."""
+ASSETS = {path.name: path for path in CLIENT.iterdir()}
+"""The files that the page is made of."""
 CREDENTIALS = ("token", "name", "via")
 """What a request says of who sends it, apart from its command."""
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -138,19 +128,13 @@ class Web:
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes to an application."""
-        job = "/api/jobs/{connid}"
-        app.router.add_get("/api/jobs", self._command("status"))
-        app.router.add_post("/api/jobs", self._command("request"))
-        app.router.add_get(job, self._command("status"))
-        app.router.add_delete(job, self._command("kill"))
-        for name in ("finish", "progress", "stopped", "output"):
-            app.router.add_post(f"{job}/{name}", self._command(name))
-        app.router.add_get("/api/history", self._command("history"))
-        app.router.add_get("/api/rooms", self._command("rooms"))
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._command(route.command))
+        app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
         app.router.add_get("/hourglass.py", command_line)
-        app.router.add_static("/client", CLIENT)
+        app.router.add_get("/client/{name}", asset)
 
     async def cut_all(self) -> None:
         """Close every plain WebSocket with the code for a server that goes away."""
@@ -178,6 +162,9 @@ class Web:
             return response
 
         return handle
+
+    async def _openapi(self, http_request: web.Request) -> web.StreamResponse:
+        return web.json_response(document(self._config, self._checker))
 
     async def _payload(self, http_request: web.Request) -> dict[str, Any]:
         """The command that the address and the body of a request make up."""
@@ -251,7 +238,7 @@ def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
     if isinstance(message, Refusal):
         status = STATUS[message.error.code]
         if too_large and status == 400:
-            status = 413
+            status = TOO_LARGE
         if status == 429:
             headers["Retry-After"] = str(math.ceil(message.error.retry_after or 1))
     else:
@@ -282,6 +269,8 @@ def positions(query: Mapping[str, str]) -> dict[str, Any]:
 
 def position(text: str) -> Any:
     """`EPOCH:SEQ` as the protocol has it; what is not of that form is left for the check."""
+    if ":" not in text:
+        return text
     epoch, _, seq = text.rpartition(":")
     return {"epoch": epoch, "seq": number(seq)}
 
@@ -310,6 +299,14 @@ def with_id(answer: bytes, id: Any) -> bytes:
     if not isinstance(id, str | int | float) or (isinstance(id, float) and not math.isfinite(id)):
         return answer
     return b'%b,"id":%b}' % (answer[:-1], json.dumps(id).encode())
+
+
+async def asset(http_request: web.Request) -> web.StreamResponse:
+    """A file of the dashboard; no path comes from the address."""
+    found = ASSETS.get(http_request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(found)
 
 
 async def page(http_request: web.Request) -> web.StreamResponse:
@@ -351,6 +348,8 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+    except ConnectionError:
+        raise  # The client is gone.
     except Exception:
         if request.writer.output_size:  # An answer has begun, and cannot be taken back.
             raise

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields
 
 from server import errors
 from server.app import App
+from server.checks import Checker
 from server.config import Config, ConfigError
+from server.openapi import ROUTES, STATUS, document
 from server.protocol import COMMANDS, LOG_EVENTS
-from server.web import STATUS
 from tests.support.cli import load
 from tests.support.servers import ROOT, command
 
@@ -148,3 +150,18 @@ def test_every_exit_code_of_the_command_line_is_documented() -> None:
     codes = {value for name, value in vars(load().Exit).items() if name.isupper()}
     for code in codes:
         assert re.search(rf"^\| [\d, ]*{code}\b", CLI, re.M), code
+
+
+def test_the_openapi_document_tells_of_every_command_of_http() -> None:
+    config = Config()
+    told = document(config, Checker(config))
+    assert {route.command for route in ROUTES} == set(COMMANDS) - {"join", "leave"}
+    for route in ROUTES:
+        operation = told["paths"][route.path][route.method.lower()]
+        body = operation.get("requestBody", {"content": {"application/json": {"schema": {}}}})
+        shown = {item["name"] for item in operation["parameters"]}
+        shown |= set(body["content"]["application/json"]["schema"].get("properties", ()))
+        assert shown - {"name"} == {
+            field.name for field in fields(COMMANDS[route.command]) if field.name != "route"
+        }
+        assert {str(status) for status in STATUS.values()} < set(operation["responses"])

@@ -40,8 +40,7 @@ LEANED_ON = {
     socketio.AsyncManager.is_connected: "(self, sid, namespace)",
     socketio.packet.Packet.decode: "(self, encoded_packet)",
     engineio.AsyncServer.create_queue: "(self, *args, **kwargs)",
-    engineio.AsyncServer.disconnect: "(self, sid=None)",
-    engineio.async_drivers.aiohttp.translate_request: "(request)",
+    engineio.AsyncServer.handle_request: "(self, *args, **kwargs)",
     socketio.AsyncServer._handle_eio_connect: "(self, eio_sid, environ)",
     socketio.AsyncServer._handle_event: "(self, eio_sid, namespace, id, data)",
     socketio.AsyncServer._handle_disconnect: "(self, eio_sid, namespace, reason=None)",
@@ -69,9 +68,8 @@ async def test_the_driver_takes_the_places_that_it_needs() -> None:
     assert isinstance(socket.queue, ByteQueue)
     assert server.eio.start_service_task is False
     assert server.async_handlers is False
-    for place in ("websocket", "translate_request"):
-        assert server.eio._async[place] != socketio.AsyncServer().eio._async[place]
-    assert server.eio.disconnect.__self__ is server.driver
+    assert server.eio._async["websocket"] != socketio.AsyncServer().eio._async["websocket"]
+    assert server.eio.handle_request.__self__ is server.driver
     assert Payload.max_decode_packets > 10_000
     assert "_message_tail" in RequestHandler.__slots__
     assert {"last_ping", "upgrading", "upgraded", "connected", "closed"} <= set(vars(socket))

@@ -1,0 +1,241 @@
+"""The contract of the HTTP door: its routes, and the OpenAPI document that describes them.
+
+The document is made from the structs that commands are decoded into, from what the check of each
+field says, and from the statuses of the error codes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import NODEFAULT, Raw
+from msgspec.structs import FieldInfo, fields
+
+from server.checks import MOST_HISTORY, MOST_SEQ, Checker
+from server.config import Config
+from server.protocol import (
+    COMMANDS,
+    Answer,
+    EndedJob,
+    Job,
+    Printed,
+    Problem,
+    Refusal,
+    RoomCount,
+)
+
+STATUS = {
+    "invalid": 400,
+    "unknown_route": 404,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_running": 404,
+    "conflict": 409,
+    "rate_limited": 429,
+    "too_many": 429,
+    "unavailable": 503,
+    "internal": 500,
+}
+"""The HTTP status of each error code."""
+TOO_LARGE = 413
+"""The status of a message that is too long, which is `invalid` elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the HTTP door and the command that it stands for."""
+
+    method: str
+    path: str
+    command: str
+    summary: str
+
+
+JOB = "/api/jobs/{connid}"
+ROUTES = (
+    Route("GET", "/api/jobs", "status", "List what is running, or what happened since"),
+    Route("POST", "/api/jobs", "request", "Start a job"),
+    Route("GET", JOB, "status", "Look at one running job"),
+    Route("DELETE", JOB, "kill", "Kill a running job"),
+    Route("POST", f"{JOB}/finish", "finish", "End a job of one's own"),
+    Route("POST", f"{JOB}/progress", "progress", "Report of a job of one's own"),
+    Route("POST", f"{JOB}/stopped", "stopped", "Say that the work of a killed job has stopped"),
+    Route("POST", f"{JOB}/output", "output", "Show what a job of one's own prints"),
+    Route("GET", "/api/history", "history", "List ended jobs, the newest first"),
+    Route("GET", "/api/rooms", "rooms", "List the rooms in which jobs are running"),
+)
+
+
+def document(config: Config, checker: Checker) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a server with these settings."""
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = operation(route, config, checker)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Hourglass",
+            "version": "1",
+            "description": "Shows everything that is running, and lets anyone stop it.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": answers(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}] if config.secrets else [],
+    }
+
+
+def operation(route: Route, config: Config, checker: Checker) -> dict[str, Any]:
+    """What the document says of one route."""
+    known = schemas(config)
+    in_path, in_query, body = [], [], {}
+    required = []
+    for field in fields(COMMANDS[route.command]):
+        if field.name == "route":
+            continue
+        schema = {**known[field.name], "description": checker.right(field.name)}
+        if f"{{{field.name}}}" in route.path:
+            in_path.append({"name": field.name, "in": "path", "required": True, "schema": schema})
+        elif route.method == "POST":
+            body[field.name] = schema
+            if needed(field):
+                required.append(field.name)
+        elif not (route.path == JOB and field.name == "connid"):
+            schema = IN_ADDRESS.get(field.name, schema)
+            in_query.append({"name": field.name, "in": "query", "schema": schema})
+    if not config.secrets:
+        schema = {**known["name"], "description": checker.right("name")}
+        in_query.append({"name": "name", "in": "query", "schema": schema})
+    found: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}-{route.command}"
+        + ("-one" if route.command == "status" and in_path else ""),
+        "summary": route.summary,
+        "parameters": in_path + in_query,
+        "responses": responses(route),
+    }
+    if route.method == "POST":
+        schema = {"type": "object", "properties": body, "required": required}
+        found["requestBody"] = {
+            "required": bool(required),
+            "content": {"application/json": {"schema": schema}},
+        }
+    return found
+
+
+def needed(field: FieldInfo) -> bool:
+    """Whether a message has to have a field."""
+    return field.default is NODEFAULT and field.default_factory is NODEFAULT
+
+
+IN_ADDRESS = {
+    "since": {
+        "type": "string",
+        "pattern": r"^[0-9A-Za-z]{1,64}:(0|[1-9]\d{0,14})$",
+        "description": "EPOCH:SEQ",
+    }
+}
+"""How fields are written in an address that are objects elsewhere."""
+
+
+def schemas(config: Config) -> dict[str, dict[str, Any]]:
+    """The JSON Schema of each field of a command."""
+    seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": config.max_time}
+    text = {"type": ["string", "null"], "maxLength": config.max_note}
+    line = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    return {
+        "connid": {
+            "type": ["string", "integer"],
+            "minLength": 1,
+            "maxLength": 128,
+            "pattern": line,
+        },
+        "time": seconds,
+        "lease": {**seconds, "type": ["number", "null"]},
+        "room": {
+            "type": ["string", "null"],
+            "pattern": "^[A-Za-z0-9._-]{1,64}$",
+            "default": "main",
+        },
+        "note": text,
+        "reason": text,
+        "text": {"type": "string"},
+        "if_running": {"enum": ["reject", "keep", "replace", None], "default": "reject"},
+        "outcome": {"enum": ["done", "failed", None], "default": "done"},
+        "run": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": line},
+        "done": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "exit": {"type": ["integer", "null"], "minimum": -(2**31), "maximum": 2**32 - 1},
+        "result": {},
+        "since": {
+            "type": ["object", "null"],
+            "properties": {
+                "epoch": {"type": "string", "maxLength": 64},
+                "seq": {"type": "integer", "minimum": 0, "maximum": MOST_SEQ},
+            },
+            "required": ["epoch", "seq"],
+        },
+        "before": {"type": "integer", "minimum": 1, "maximum": MOST_SEQ},
+        "limit": {"type": "integer", "minimum": 1, "maximum": MOST_HISTORY, "default": 50},
+        "name": {"type": "string", "maxLength": config.max_name, "pattern": line},
+    }
+
+
+def responses(route: Route) -> dict[str, Any]:
+    """What a route may answer."""
+    found = {"200": response("What was asked for.", "Answer")}
+    if route.command == "request":
+        found["200"] = response("The job runs already, and was kept.", "Answer")
+        found["201"] = response("The job has started.", "Answer")
+    codes: dict[int, list[str]] = {TOO_LARGE: ["invalid"]}
+    for code, status in STATUS.items():
+        codes.setdefault(status, []).append(code)
+    for status, those in sorted(codes.items()):
+        found[str(status)] = response(f"Refused: {' or '.join(those)}.", "Refusal")
+    return found
+
+
+def response(description: str, schema: str) -> dict[str, Any]:
+    """A response with JSON of a schema."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": description, "content": content}
+
+
+def whole(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """A struct as it is on the wire: no field is ever left out, and made JSON is any."""
+    shown = [(item.name, Any if item.type is Raw else item.type) for item in fields(kind)]
+    return msgspec.defstruct(kind.__name__, shown, namespace={"__doc__": kind.__doc__})
+
+
+def answers() -> dict[str, Any]:
+    """The JSON Schemas of what is answered."""
+    template = "#/components/schemas/{name}"
+    _, found = msgspec.json.schema_components(
+        [whole(Job), whole(EndedJob), whole(RoomCount), whole(Printed), Problem],
+        ref_template=template,
+    )
+    job = {"anyOf": [{"$ref": template.format(name=name)} for name in ("Job", "EndedJob")]}
+    # msgspec has no schema for a union of structs without tags, nor for JSON that was made before.
+    apart: dict[str, Any] = {
+        "job": job,
+        "jobs": {"type": "array", "items": job},
+        "events": {"type": "array", "items": {"type": "object", "required": ["event"]}},
+        "rooms": {"type": "array", "items": {"$ref": template.format(name="RoomCount")}},
+        "error": {"$ref": template.format(name="Problem")},
+        "output": {"$ref": template.format(name="Printed")},
+        "before": {"type": ["integer", "null"]},
+        "ok": {"type": "boolean"},
+        "result": {"type": "string"},
+        "room": {"type": "string"},
+        "epoch": {"type": "string"},
+        "seq": {"type": "integer"},
+        "now": {"type": "number"},
+    }
+    for kind in (Answer, Refusal):
+        found[kind.__name__] = {
+            "type": "object",
+            "description": (kind.__doc__ or "").partition("\n")[0],
+            "properties": {field.name: apart[field.name] for field in fields(kind)},
+            "required": [field.name for field in fields(kind) if needed(field)],
+        }
+    return dict(found)
