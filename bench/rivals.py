@@ -34,6 +34,9 @@ class Rival:
     program: tuple[str, ...] = ()
     """What is run, with the port as another argument."""
 
+    cores = str(CORES[0])
+    """What its processes run on, as `taskset` takes it."""
+
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         self.port = 0
@@ -58,7 +61,7 @@ class Rival:
         """Start one of its processes on the servers' core."""
         with (self.scratch / "peers.log").open("ab") as log:
             process = subprocess.Popen(
-                ["taskset", "-c", str(CORES[0]), *argv],
+                ["taskset", "-c", self.cores, *argv],
                 cwd=ROOT,
                 env={**os.environ, **self.environ()},
                 stdin=subprocess.DEVNULL,

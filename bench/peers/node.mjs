@@ -7,7 +7,7 @@ const ROOM = "main";
 const EPOCH = randomBytes(8).toString("hex");
 
 const http = createServer();
-const io = new Server(http);
+const io = new Server(http, await shared());
 const running = new Map();
 const timeouts = new Map();
 const ended = [];
@@ -22,6 +22,17 @@ io.on("connection", (socket) => {
   socket.on("request", (data, answer) => answer(request(data)));
   socket.on("kill", (data, answer) => answer(kill(data)));
 });
+
+// With several servers they tell each other through Redis streams.
+async function shared() {
+  if (!process.env.REDIS_URL) return {};
+  const { createAdapter } = await import("@socket.io/redis-streams-adapter");
+  const { createClient } = await import("redis");
+  const client = createClient({ url: process.env.REDIS_URL });
+  client.on("error", () => {}); // It connects again by itself.
+  await client.connect();
+  return { adapter: createAdapter(client) };
+}
 
 function request({ connid, time, note = null }) {
   if (running.has(connid)) {

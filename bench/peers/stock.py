@@ -1,6 +1,7 @@
 """The service on stock python-socketio and aiohttp, as their documentation shows it."""
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
@@ -12,7 +13,10 @@ from aiohttp import web
 ROOM = "main"
 EPOCH = uuid4().hex[:16]
 
-sio = socketio.AsyncServer(async_mode="aiohttp")
+# With several servers they tell each other through Redis.
+url = os.environ.get("REDIS_URL")
+manager = socketio.AsyncRedisManager(url) if url else None
+sio = socketio.AsyncServer(async_mode="aiohttp", client_manager=manager)
 app = web.Application()
 sio.attach(app)
 

@@ -160,7 +160,7 @@ class Line:
         await self.close()
         self.trouble = error
         if self._failures == 0:
-            log.warning("a connection to Redis was lost: %s", error or type(error).__name__)
+            log.warning("a connection to Redis was lost: %s", str(error) or "no answer in time")
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
         await asyncio.sleep(pause * random.uniform(0.5, 1))

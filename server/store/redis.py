@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 OLDEST = (6, 2)
 """The first version of Redis that has all that the scripts use."""
+START = 3
+"""Times `REDIS_TIMEOUT` that a server waits for Redis when it starts."""
 STEP = 0.2
 """Seconds that a node leaves each node before it to end what is due."""
 LAST = 3
@@ -170,24 +172,33 @@ class RedisStore(Store):
         self._lines = [
             asyncio.create_task(orders.run()) for orders in (self._orders, self._questions)
         ]
+        until = asyncio.get_running_loop().time() + START * self._config.redis_timeout
         try:
-            info = (await self._ask("INFO", "server")).decode()
-            version = info.partition("redis_version:")[2].split("\r")[0]
-            if tuple(map(int, version.split(".")[:2])) < OLDEST:
-                raise StoreError(f"Redis is version {version}, and 6.2 or newer is needed")
-            await self._begin()
-            await self._beat()
-        except (StoreError, Unavailable) as error:
+            while True:
+                try:
+                    await self._check_version()
+                    await self._begin()
+                    await self._beat()
+                    break
+                except Unavailable as error:
+                    if asyncio.get_running_loop().time() > until:
+                        why = str(self._questions.trouble or error) or "no answer"
+                        where = self._place.shown
+                        raise StoreError(f"Redis at {where} cannot be used: {why}") from error
+        except BaseException:
             await self._end()
-            if isinstance(error, StoreError):
-                raise
-            why = self._questions.trouble or error
-            raise StoreError(f"Redis at {self._place.shown} cannot be used: {why}") from error
+            raise
         self._heard_at = asyncio.get_running_loop().time()
         self.ready = True
 
     async def ping(self) -> None:
         await self._ask("PING")
+
+    async def _check_version(self) -> None:
+        info = (await self._ask("INFO", "server")).decode()
+        version = info.partition("redis_version:")[2].split("\r")[0]
+        if tuple(map(int, version.split(".")[:2])) < OLDEST:
+            raise StoreError(f"Redis is version {version}, and 6.2 or newer is needed")
 
     async def run(self) -> None:
         try:
