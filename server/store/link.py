@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hiredis import pack_command
 from msgspec import Struct
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
@@ -131,7 +132,7 @@ class Line:
         if not self._ready:
             async with asyncio.timeout(self._timeout):
                 await self._connection.connect()
-                await self.send([("SCRIPT LOAD", script(name).text) for name in SCRIPTS])
+                await self.send([("SCRIPT", "LOAD", script(name).text) for name in SCRIPTS])
                 for _ in SCRIPTS:
                     await self._connection.read_response()
             self._ready = True
@@ -141,9 +142,9 @@ class Line:
         reader = self._connection._reader
         return reader is None or reader.at_eof()
 
-    async def send(self, commands: Iterable[Iterable[Arg]]) -> None:
+    async def send(self, commands: Iterable[tuple[Arg, ...]]) -> None:
         """Send commands, whose answers are to be read in their order."""
-        packed = self._connection.pack_commands(commands)
+        packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
         await self._connection.send_packed_command(packed, check_health=False)
 
     def worked(self) -> None:
@@ -263,7 +264,7 @@ class Orders:
         asks = [ask for ask in self._under_way if not ask.done]
         for ask in asks:
             ask.sent = True
-        await self._line.send([ask.args for ask in asks])
+        await self._line.send([tuple(ask.args) for ask in asks])
         for ask in asks:
             try:
                 reply, error = await connection.read_response(), None
