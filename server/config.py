@@ -220,6 +220,8 @@ class Config:
                 raise ConfigError(f"{item.name.upper()} must be at least {least}, not {value}")
             if most is not None and not value <= most:
                 raise ConfigError(f"{item.name.upper()} must be at most {most}, not {value}")
+        if self.redis_deaf < 2 * self.redis_heartbeat:
+            raise ConfigError("REDIS_DEAF must be at least twice REDIS_HEARTBEAT")
         if not set(self.transport_names) <= {"websocket", "polling"}:
             raise ConfigError(
                 f"TRANSPORTS must be websocket, polling or both, not {self.transports!r}"

@@ -124,6 +124,9 @@ def test_settings_come_from_the_environment() -> None:
         ({"MAX_TIME": "nan"}, "MAX_TIME must be at least"),
         ({"AUTH_SECRET": "short"}, "AUTH_SECRET must have at least 32 bytes"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL must be"),
+        ({"REDIS_DEAF": "1"}, "REDIS_DEAF must be at least twice REDIS_HEARTBEAT"),
+        ({"REDIS_TLS_VERIFY": "perhaps"}, "REDIS_TLS_VERIFY must be yes or no"),
+        ({"TRANSPORTS": "pigeon"}, "TRANSPORTS must be websocket, polling or both"),
     ],
 )
 def test_a_bad_setting_is_named(environ: dict[str, str], message: str) -> None:

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import server.store.redis as module
 from server.app import App
-from server.store import StoreError
+from server.protocol import Job
+from server.store import StartJob, StoreError, scripts
 from server.store.redis import RedisStore
 from tests.conftest import Connect
 from tests.support import redis
@@ -289,6 +291,43 @@ async def test_what_was_done_before_the_line_was_cut_is_done_once(own_redis: Red
         answer = await kill
         assert (answer["result"], answer["seq"]) == ("killed", 2)
         assert [event["event"] for event in await log_of(app)] == ["started", "killed"]
+
+
+async def test_a_change_that_comes_late_over_a_lost_line_is_not_made(nodes: Any) -> None:
+    (app,) = await nodes(1)
+    store = store_of(app)
+    job = (await command(app, "request", connid="a", time=60))["job"]
+    await command(app, "kill", connid="a")
+    again = {**job, "progress": None, "run": "again"}
+    start = StartJob(msgspec.convert(again, Job))
+    what = scripts.arguments(start, app.config)
+    late = store._evaluate("change", store.node, 1, 0, "4e9", 100, *what)
+    assert await store._put(store._orders, late) == [b"late"]
+    assert (await command(app, "status"))["jobs"] == []
+
+
+async def test_a_node_stops_while_redis_is_away(own_redis: RedisServer, connect: Connect) -> None:
+    async with serving(**QUICK, redis_url=own_redis.url) as app:
+        await connect(app.url)
+        await command(app, "request", connid="a", time=60)
+        own_redis.signal(signal.SIGSTOP)
+        asked = asyncio.create_task(command(app, "kill", connid="a"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await app.stop()
+            assert (await asked)["error"]["code"] == "unavailable"
+
+
+async def test_a_log_that_has_grown_is_cut_to_a_new_bound(nodes: Any) -> None:
+    (app,) = await nodes(1)
+    for _ in range(1500):
+        await command(app, "request", connid="a", time=60, if_running="replace")
+    (small,) = await nodes(1, history=10)
+    for _ in range(60):
+        await command(small, "request", connid="a", time=60, if_running="replace")
+    store = store_of(small)
+    assert await store._ask("XLEN", f"{store._prefix}log:main") <= 110
+    assert len((await command(small, "history", limit=500))["jobs"]) <= 60
 
 
 async def test_an_outcome_that_nobody_knows_is_told_as_unknown(own_redis: RedisServer) -> None:

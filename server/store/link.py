@@ -233,6 +233,10 @@ class Orders:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            for ask in (*self._under_way, *self._waiting):
+                if not ask.done:
+                    ask.done = True
+                    ask.take(None, lost(ask.sent and ask.change))
             await self._line.close()
 
     async def rest(self) -> None:

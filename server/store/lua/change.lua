@@ -1,9 +1,9 @@
 -- Check a change and make it, whole or not at all.
 --
--- ARGV[4] to ARGV[6] are the node, its number for this change, and its first change that may not
--- have been answered yet; ARGV[7] is when it is too late, ARGV[8] how many events a room keeps;
+-- ARGV[4] to ARGV[6] are the node, its number for this change, and the turn in which it is sent: all
+-- of earlier turns have been answered. ARGV[7] is when it is too late, ARGV[8] how many events a room keeps;
 -- ARGV[9] to ARGV[11] are what to do, the room and the connid.
-local node, id, floor = ARGV[4], ARGV[5], ARGV[6]
+local node, id, turn = ARGV[4], ARGV[5], ARGV[6]
 local history = tonumber(ARGV[8])
 local what, room, connid = ARGV[9], ARGV[10], ARGV[11]
 local running, reports = P .. 'running:' .. room, P .. 'progress:' .. room
@@ -11,11 +11,12 @@ local member = room .. ':' .. connid
 local SLACK = 100
 
 local done = P .. 'done:' .. node
-local known = call('HMGET', done, 'floor', id)
-if known[1] == floor and known[2] then
+local known = call('HMGET', done, 'turn', id)
+if known[1] == turn and known[2] then
   return cmsgpack.unpack(known[2])
 end
-if clock > tonumber(ARGV[7]) then
+-- An earlier turn: it was sent before the connection was lost, and has been answered since.
+if clock > tonumber(ARGV[7]) or (known[1] and tonumber(turn) < tonumber(known[1])) then
   return {'late'}
 end
 
@@ -24,17 +25,19 @@ local function stale(value)
 end
 
 local function answer(reply)
-  if known[1] ~= floor then
+  if known[1] ~= turn then
     call('DEL', done)
-    call('HSET', done, 'floor', floor)
+    call('HSET', done, 'turn', turn)
     call('EXPIRE', done, 60)
   end
   call('HSET', done, id, cmsgpack.pack(reply))
   return reply
 end
 
--- Cut a log back to what is kept, and with it what is known of the jobs that ended there.
-local function trim(log, surplus, seq)
+-- Cut a log back to what is kept, and with it what is known of the jobs that ended there; little by
+-- little where HISTORY was much more before.
+local function trim(log, length, seq)
+  local surplus = math.min(length - history, 10 * SLACK)
   for _, item in ipairs(call('XRANGE', log, '-', '+', 'COUNT', surplus)) do
     local kind, run, of = string.match(item[2][2], '^(%S+) (%S+) ([^\n]*)\n')
     if kind == 'killed' or kind == 'finished' then
@@ -43,7 +46,7 @@ local function trim(log, surplus, seq)
       call('HDEL', P .. 'runs:' .. room, run)
     end
   end
-  local last = seq - history
+  local last = seq - length + surplus
   call('ZREMRANGEBYSCORE', P .. 'ends:' .. room, '-inf', last)
   call('XTRIM', log, 'MINID', (last + 1) .. '-0')
 end
@@ -61,7 +64,7 @@ local function write(kind, run, rest, job, report)
   end
   local length = call('XLEN', log)
   if length > history + SLACK then
-    trim(log, length - history, seq)
+    trim(log, length, seq)
   end
   return seq, {kind, seq, body, job, report}
 end
