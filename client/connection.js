@@ -12,7 +12,8 @@
  * taken the event. `onChange()` comes when `status` is another:
  *
  *   { line: "connecting" }                     the first attempt, or one on demand
- *   { line: "catching-up" }                    connected, but a room is not complete yet
+ *   { line: "catching-up" }                    connected, but a room is not complete yet, or the server
+ *                                              has lost its store
  *   { line: "live" }                           what is shown is what is
  *   { line: "offline", since, retryAt }        with `refusal` where the server said why
  *   { line: "refused", since, refusal }        the server will say the same again: no retry
@@ -194,10 +195,11 @@ export class Connection {
     if (name === "closing") this.#farewell = new CommandError(data);
     const followed = this.#followed.get(data?.room);
     if (!followed) return;
+    if (name === "available") followed.away = !data.available;
     followed.state.apply(name, data);
     if (followed.state.behind && followed.timer === null) this.#join(followed).catch(() => {});
     this.#onEvent(name, data);
-    if (this.#status.line !== "live" || followed.state.behind) this.#settle();
+    if (this.#status.line !== "live" || !followed.settled) this.#settle();
   }
 
   #connected() {
@@ -260,6 +262,7 @@ class Followed {
     this.refusal = null;
     this.timer = null; // set while a join is given its time
     this.target = null; // the position that the last join has promised
+    this.away = false; // whether the server has lost its store
   }
 
   joined({ epoch, seq }) {
@@ -276,12 +279,13 @@ class Followed {
     this.timer = null;
     this.target = null;
     this.refusal = null;
+    this.away = false;
     this.state.disconnected();
   }
 
   get complete() {
-    const { state, target } = this;
-    return target !== null && state.epoch === target.epoch && state.seq >= target.seq && !state.behind;
+    const { state, target, away } = this;
+    return !away && target !== null && state.epoch === target.epoch && state.seq >= target.seq && !state.behind;
   }
 
   /** Whether nothing more is to be waited for. */

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { io } from "socket.io-client";
 import { Connection } from "../../client/connection.js";
 import { RoomState } from "../../client/state.js";
-import { eventually, serve } from "./server.mjs";
+import { eventually, serve, serveRedis } from "./server.mjs";
 
 function follower(t, url, rooms = ["main"], more = {}) {
   const lines = [];
@@ -140,4 +140,17 @@ test("without the token that is needed, the refusal is told and not tried again"
   await eventually(() => connection.status.line === "refused");
   assert.equal(connection.status.refusal.code, "unauthorized");
   assert.deepEqual(lines, ["refused"]);
+});
+
+test("while the server has lost its store the line is not live", async (t) => {
+  const redis = await serveRedis(t);
+  const server = await serve(t, { REDIS_URL: redis.url, REDIS_HEARTBEAT: "0.1", REDIS_DEAF: "0.3" });
+  const { state, live } = follower(t, server.url);
+  await eventually(live);
+  redis.process.kill("SIGSTOP");
+  await eventually(() => !live());
+  redis.process.kill("SIGCONT");
+  await eventually(live);
+  await server.ask("request", REQUEST);
+  await eventually(() => names(state).length === 1);
 });

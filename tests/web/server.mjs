@@ -23,6 +23,24 @@ export async function serve(t, environ = {}) {
   return server;
 }
 
+/** A Redis that forgets everything; `url` and `process`. */
+export async function serveRedis(t) {
+  const port = 15_000 + Math.floor(Math.random() * 15_000);
+  const folder = mkdtempSync(join(tmpdir(), "hourglass-redis-"));
+  const args = ["--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", "", "--appendonly", "no"];
+  const redis = spawn("redis-server", args.map(String), { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(async () => {
+    redis.kill("SIGKILL");
+    await new Promise((ended) => redis.once("exit", ended));
+    rmSync(folder, { recursive: true });
+  });
+  for await (const line of createInterface({ input: redis.stdout })) {
+    if (line.includes("Ready to accept connections")) break;
+  }
+  redis.stdout?.resume();
+  return { url: `redis://127.0.0.1:${port}/0`, process: redis };
+}
+
 class Server {
   #database;
   #environ;
