@@ -19,9 +19,9 @@ One file that needs Python 3.11 and nothing else; only the board of `watch` need
     WebSocket      RFC 6455, as much of it as a client needs
     Line           commands and their answers, and events, over one WebSocket
     Output         what a command prints: passed on, kept within bounds, read for progress
-    Command        a process with everything that it starts, and how all of it is ended
+    Tree, Command  a process with everything that it starts, and how all of it is ended
     Owner          keeps a job on the server while its command runs, over many connections
-    run            joins a command and a job
+    run            joins a command and a job, in a process that another one guards
     one-shots      start, kill, status, history
     Board          the state of a room, as its events tell it; watch shows it
 
@@ -365,12 +365,9 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> Away | Refus
         answer = json.loads(body)
         if isinstance(answer, dict) and answer.get("error"):
             return Refused(answer)
-    if status in (502, 503, 504):
-        return Away(f"the server is away: HTTP {status}")
-    message = f"what answers is no Hourglass server: HTTP {status}"
     if "location" in fields:
-        message = f"the server is at another address: {fields['location']}"
-    return Refused({"error": {"code": "refused", "message": message}})
+        return Away(f"the server is at another address: {fields['location']}")
+    return Away(f"what answers is no Hourglass server, or that is away: HTTP {status}")
 
 
 def colon(line: str) -> tuple[str, str, str]:
@@ -652,6 +649,7 @@ class Pump(threading.Thread):
             while data := self._read():
                 self._feed(decoder.decode(data))
                 self._write(data)
+            self._feed(decoder.decode(b"", final=True))
         except OSError:
             pass  # Nobody reads our output any more. Closing the pipe tells the command so.
         os.close(self._source)
@@ -972,6 +970,8 @@ class Owner:
             self._begin_run(job["run"])
             if job["state"] != "running":
                 self._end(job)
+        if self._run is not None:
+            self._complain("")
         while True:
             unreported = self._result is None or self._asked_at is not None
             if self._run is None and unreported and clock() >= self._ask_again_at:
@@ -1029,8 +1029,11 @@ class Owner:
 
     def _is_ours(self, job: Json) -> bool:
         """Whether a job is the one that we asked for without hearing back."""
-        same = (job["note"], job["lease"]) == (self._plan.note, self._plan.lease)
-        return self._asked_at is not None and same and job["started_at"] >= self._asked_at
+        if self._asked_at is None or job["started_at"] < self._asked_at:
+            return False
+        if not self._settings.token and job.get("started_by", job["by"]) != self._settings.by:
+            return False
+        return (job["note"], job["lease"]) == (self._plan.note, self._plan.lease)
 
     def _begin_run(self, run: str) -> None:
         self._run = run
@@ -1250,7 +1253,7 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int) -> in
     signals = Signals(command, guard)
     owner = Owner(settings, plan, output, notices.say)
     try:
-        return await Run(options, command, signals, owner, output, notices.say)(argv)
+        return await Run(options, command, signals, owner, output, notices.say).run(argv)
     except Refused as refused:
         notices.say(f"not run: {refused}")
         if refused.code != "conflict":
@@ -1272,7 +1275,7 @@ class Run:
     output: Output
     say: Callable[[str], None]
 
-    async def __call__(self, argv: Sequence[str]) -> int:
+    async def run(self, argv: Sequence[str]) -> int:
         """Run the command; the exit code. Raises `Refused` when the job may not start."""
         patience = self.options.patience
         waiting: set[Future[Any]] = {self.owner.admitted, self.signals.first}

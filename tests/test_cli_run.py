@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from server.app import App
 from tests.conftest import Connect, Serve
+from tests.support.board import ended, kill, visit
+from tests.support.browsers import chromium
 from tests.support.cli import Cli, alive, load
 from tests.support.load import free_port
 from tests.support.network import Proxy
@@ -44,7 +47,7 @@ async def job(app: App) -> dict[str, Any]:
     return found
 
 
-async def ended(app: App) -> dict[str, Any]:
+async def last_ended(app: App) -> dict[str, Any]:
     """The last job that has ended."""
     return (await command(app, "history"))["jobs"][0]
 
@@ -57,7 +60,7 @@ async def pids(cli: Cli, count: int = 3) -> list[int]:
 async def test_the_exit_code_is_the_commands_own(app: App, script: str, code: int) -> None:
     async with run(app.url, script) as cli:
         assert await cli.end() == code
-    last = await ended(app)
+    last = await last_ended(app)
     assert last["outcome"] == ("failed" if code else "done")
     assert last["result"]["exit"] == code
     assert last["by"] == "eve"
@@ -94,6 +97,17 @@ async def test_a_kill_ends_a_tree_that_ignores_sigterm(app: App, connect: Connec
     assert "hourglass: killed by bo: enough\n" in cli.said
 
 
+async def test_a_kill_in_the_browser_ends_a_tree_that_ignores_sigterm(app: App) -> None:
+    async with run(app.url, TREE, "--grace", "0.3") as cli, chromium() as browser:
+        processes = await pids(cli)
+        page = await visit(browser, app.url)
+        await kill(page, "job", "from the browser")
+        assert await cli.end() == 123
+        assert not any(map(alive, processes))
+        await expect(ended(page, "job")).to_contain_text("exit 137")
+    assert "hourglass: killed by anonymous: from the browser\n" in cli.said
+
+
 async def test_a_kill_leaves_time_to_clean_up(app: App) -> None:
     script = "trap 'echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
     async with run(app.url, script) as cli:
@@ -101,7 +115,7 @@ async def test_a_kill_leaves_time_to_clean_up(app: App) -> None:
         await command(app, "kill", connid="job")
         assert await cli.end() == 123
     assert cli.stdout == b"ready\ncleaned up\n"
-    assert (await ended(app))["exit"] == 3
+    assert (await last_ended(app))["exit"] == 3
 
 
 async def test_a_kill_works_while_nobody_reads_the_output(app: App, connect: Connect) -> None:
@@ -135,7 +149,7 @@ async def test_the_time_limit_ends_the_command(app: App) -> None:
         processes = await pids(cli)
         assert await cli.end() == 124
     assert not any(map(alive, processes))
-    assert (await ended(app))["outcome"] == "elapsed"
+    assert (await last_ended(app))["outcome"] == "elapsed"
     assert "hourglass: its time of 0:01 is over\n" in cli.said
 
 
@@ -158,7 +172,7 @@ async def test_a_wrong_clock_changes_nothing(app: App, tmp_path: Path, hours: in
         assert await cli.end() == 5
     async with run(app.url, "sleep 60", "--time", "0.5", **environ) as cli:
         assert await cli.end() == 124
-    assert (await ended(app))["outcome"] == "elapsed"
+    assert (await last_ended(app))["outcome"] == "elapsed"
 
 
 async def test_the_network_is_cut_and_the_kill_heard_of_later(app: App) -> None:
@@ -169,7 +183,7 @@ async def test_the_network_is_cut_and_the_kill_heard_of_later(app: App) -> None:
         network.mend()
         assert await cli.end() == 123
         assert "while away" in cli.said
-    assert (await ended(app))["exit"] == 143
+    assert (await last_ended(app))["exit"] == 143
 
 
 async def test_the_network_is_cut_and_the_end_told_later(app: App, tmp_path: Path) -> None:
@@ -183,7 +197,7 @@ async def test_the_network_is_cut_and_the_end_told_later(app: App, tmp_path: Pat
         await cli.line()
         network.mend()
         assert await cli.end() == 4
-    last = await ended(app)
+    last = await last_ended(app)
     assert (last["run"], last["outcome"]) == (before["run"], "failed")
     assert last["result"] == {"exit": 4, "output": "ready\nlast words"}
 
@@ -222,7 +236,7 @@ async def test_a_job_whose_start_was_not_answered_is_ours(app: App, when: str) -
             await eventually(lambda: app.rooms.clients > 0)
             await command(app, "kill", connid="job")
         assert await cli.end() == 123
-    last = await ended(app)
+    last = await last_ended(app)
     assert (last["run"], last["exit"]) == (first["run"], 143)
 
 
@@ -297,7 +311,7 @@ async def test_signals_are_passed_on(app: App, signum: signal.Signals) -> None:
         await cli.line()
         cli.signal(signum)
         assert await cli.end() == 128 + signum
-    last = await ended(app)
+    last = await last_ended(app)
     assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
 
 
@@ -307,7 +321,7 @@ async def test_a_command_may_take_ctrl_c_as_it_likes(app: App) -> None:
         await cli.line()
         cli.signal(signal.SIGINT)
         assert await cli.end() == 0
-    assert (await ended(app))["outcome"] == "done"
+    assert (await last_ended(app))["outcome"] == "done"
 
 
 async def test_sigterm_ends_what_ignores_it(app: App) -> None:
@@ -377,7 +391,7 @@ async def test_a_command_that_may_not_be_a_job_does_not_run(serve: Serve) -> Non
         assert cli.stdout == b"" and words in cli.said
     async with run(app.url, "echo ran", HOURGLASS_TOKEN=token(sub="tea")) as cli:
         assert await cli.end() == 0
-    assert (await ended(app))["by"] == "tea"
+    assert (await last_ended(app))["by"] == "tea"
 
 
 @pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
@@ -385,7 +399,7 @@ async def test_a_command_that_cannot_run_is_a_failed_job(app: App, name: str, co
     async with Cli(app.url, "run", "--", name) as cli:
         assert await cli.end() == code
     assert name in cli.said
-    last = await ended(app)
+    last = await last_ended(app)
     assert (last["connid"], last["result"]["exit"]) == (Path(name).name, code)
 
 
