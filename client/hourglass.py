@@ -1640,6 +1640,7 @@ class Follower:
                     over.cancel()
                     if self._over.is_set():
                         await self._wait_for_stop(line)
+                        await self._join(line)  # What was printed last may still be on its way.
                         return self._say_end()
                     line.check()
             except Away as away:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -284,6 +285,61 @@ async def test_watch_misses_nothing_of_an_outage(app: App) -> None:
             if "seq" in event:
                 events.append((event["seq"], event["event"]))
     assert events == [(1, "started"), (2, "started"), (3, "started"), (4, "killed")]
+
+
+async def test_the_output_of_a_job_is_watched_live_until_its_end(app: App) -> None:
+    script = "echo first; read; echo second; read; printf last; exit 3"
+    args = ["run", "--name", "job", "--", "bash", "-c", script]
+    runs = await Cli(app.url, *args).start(stdin=asyncio.subprocess.PIPE)
+    assert runs.process.stdin is not None
+    assert await runs.line() == "first"
+    watches = await Cli(app.url, "watch", "job").start()
+    assert await watches.line() == "first"
+    runs.process.stdin.write(b"\n")
+    assert await watches.line() == "second"
+    runs.process.stdin.write(b"\n")
+    assert await runs.end() == 3
+    assert await watches.end() == 1
+    assert watches.stdout == b"first\nsecond\nlast"
+    assert watches.said == "hourglass: job: failed (exit 3)\n"
+    again = await hg(app.url, "watch", "job")
+    assert (code(again), again.stdout) == (1, watches.stdout)
+
+
+async def test_the_output_of_a_killed_job_is_watched_until_it_has_stopped(app: App) -> None:
+    script = "trap 'sleep 0.5; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    args = ["run", "--name", "job", "--", "bash", "-c", f"exec 2>&-; {script}"]
+    async with Cli(app.url, *args) as runs:
+        await runs.line()
+        watches = await Cli(app.url, "watch", "job").start()
+        assert await watches.line() == "ready"
+        await command(app, "kill", connid="job", reason="enough")
+        assert await runs.end() == 123
+    assert await watches.end() == 1
+    assert watches.stdout == b"ready\ncleaned\n"
+    assert watches.said == "hourglass: job: killed by ana (enough, stopped, exit 0)\n"
+
+
+async def test_output_missed_in_an_outage_is_made_up_for(app: App) -> None:
+    job = (await command(app, "request", connid="job", time=60))["job"]
+    report = {"connid": "job", "run": job["run"]}
+    await command(app, "output", **report, text="one\n")
+    async with Proxy(app.url) as network, Cli(network.url, "watch", "job") as cli:
+        assert await cli.line() == "one"
+        network.cut()
+        await command(app, "output", **report, text="two\n")
+        network.mend()
+        assert await cli.line() == "two"
+        network.cut()
+        for _ in range(3):
+            await command(app, "output", **report, text="x" * 29_999 + "\n")
+        network.mend()
+        assert await cli.line() == ""
+        assert re.fullmatch(r"… \d+ kB missed …", await cli.line())
+        await command(app, "output", **report, text="three\n")
+        await command(app, "finish", **report)
+        assert await cli.end() == 0
+    assert cli.stdout.endswith(b"x\nthree\n")
 
 
 def snapshot(seq: int, *running: Any, epoch: str = "e") -> dict[str, Any]:

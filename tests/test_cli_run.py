@@ -15,6 +15,8 @@ import pytest
 from playwright.async_api import expect
 
 from server.app import App
+from server.errors import UnknownRoute
+from server.protocol import Print
 from tests.conftest import Connect, Serve
 from tests.support.board import ended, kill, visit
 from tests.support.browsers import chromium
@@ -104,7 +106,8 @@ async def test_a_kill_in_the_browser_ends_a_tree_that_ignores_sigterm(app: App) 
         await kill(page, "job", "from the browser")
         assert await cli.end() == 123
         assert not any(map(alive, processes))
-        await expect(ended(page, "job")).to_contain_text("exit 137")
+        await expect(ended(page, "job")).to_contain_text("from the browser")
+    assert (await last_ended(app))["exit"] == 137
     assert "hourglass: killed by anonymous: from the browser\n" in cli.said
 
 
@@ -471,3 +474,48 @@ def peak(pid: int) -> int:
     found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1])
+
+
+async def test_who_watches_the_job_sees_its_output(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=[])
+    await client.command("join", {"room": "main", "connid": "job"})
+    script = r"printf 'caf\303'; read; printf '\251 \xff\n'; read; echo no >&2; read"
+    cli = await run(app.url, script).start(stdin=asyncio.subprocess.PIPE)
+    assert cli.process.stdin is not None
+    first = await client.event("output")
+    assert (first["offset"], first["text"]) == (0, "caf")
+    cli.process.stdin.write(b"\n")
+    second = await client.event("output")
+    assert (second["offset"], second["text"]) == (3, "é \ufffd\n")
+    cli.process.stdin.write(b"\n")
+    assert (await client.event("output"))["text"] == "no\n"
+    assert await cli.end() == 1
+    joined = await client.command("join", {"room": "main", "connid": "job"})
+    assert joined["output"] == {"offset": 0, "text": "café \ufffd\nno\n"}
+    assert cli.stdout == b"caf\xc3\xa9 \xff\n"
+
+
+async def test_a_flood_of_output_is_shown_in_part(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=[])
+    async with run(app.url, "echo begin; seq 1000000; echo end") as cli:
+        assert await cli.end() == 0
+    joined = await client.command("join", {"room": "main", "connid": "job"})
+    text = joined["output"]["text"]
+    assert text.startswith("begin\n1\n2\n") and text.endswith("\n999999\n1000000\nend\n")
+    assert re.search(r"\n… \d\.\d MB not shown …\n", text)
+    assert len(text) < 65_536
+
+
+async def test_a_server_that_takes_no_output_is_sent_no_more(app: App) -> None:
+    """An older one, or one whose token does not allow it."""
+    sent = []
+
+    async def refuse(caller: Any, payload: Any) -> None:
+        sent.append(payload.text)
+        raise UnknownRoute("there is no command 'output'")
+
+    app.commands._handlers[Print] = refuse
+    async with run(app.url, "echo 1; sleep 0.5; echo 2; sleep 0.5; echo 3") as cli:
+        assert await cli.end() == 0
+    assert sent == ["1\n"]
+    assert (await last_ended(app))["outcome"] == "done"
