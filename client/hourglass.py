@@ -67,6 +67,9 @@ except ModuleNotFoundError:
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+if os.name != "posix":
+    sys.exit("hourglass.py needs Linux or macOS")
+
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -166,17 +169,18 @@ class Settings:
     """Where the server is, and who asks."""
 
     url: SplitResult
-    token: str | None
     room: str
     by: str
+    read_token: Callable[[], str | None]
+    """Asked at each connect: a run may outlast its token, and the file hold a newer one."""
 
     @classmethod
     def load(cls, flags: Mapping[str, str | None], environ: Mapping[str, str]) -> "Settings":
         """From flags, else `HOURGLASS_…`, else the file. Raises `SettingsError`."""
-        file = read_file(environ)
 
         def setting(name: str) -> str | None:
-            return flags.get(name) or environ.get(f"HOURGLASS_{name.upper()}") or file.get(name)
+            told = flags.get(name) or environ.get(f"HOURGLASS_{name.upper()}")
+            return told or read_file(environ).get(name)
 
         url = urlsplit(setting("url") or "http://127.0.0.1:8000")
         try:
@@ -185,7 +189,8 @@ class Settings:
             usable = False
         if not usable:
             raise SettingsError(f"url must be like https://hourglass.example, not {url.geturl()}")
-        return cls(url, setting("token"), setting("room") or "main", setting("by") or whoami())
+        room, by = setting("room") or "main", setting("by") or whoami()
+        return cls(url, room, by, lambda: setting("token"))
 
 
 def read_file(environ: Mapping[str, str]) -> dict[str, str]:
@@ -492,8 +497,8 @@ async def connected(
     url = settings.url
     url = url._replace(path=url.path.rstrip("/") + "/ws", query=urlencode(query))
     headers = {"User-Agent": "hourglass.py"}
-    if settings.token:
-        headers["Authorization"] = f"Bearer {settings.token}"
+    if token := settings.read_token():
+        headers["Authorization"] = f"Bearer {token}"
     socket = await WebSocket.connect(url, headers)
     line = Line(socket, on_event)
     try:
@@ -1031,7 +1036,10 @@ class Owner:
         """Whether a job is the one that we asked for without hearing back."""
         if self._asked_at is None or job["started_at"] < self._asked_at:
             return False
-        if not self._settings.token and job.get("started_by", job["by"]) != self._settings.by:
+        if (
+            not self._settings.read_token()
+            and job.get("started_by", job["by"]) != self._settings.by
+        ):
             return False
         return (job["note"], job["lease"]) == (self._plan.note, self._plan.lease)
 
@@ -1246,7 +1254,7 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int) -> in
     notices = Notices(options.quiet)
     argv = options.command[1:] if options.command[:1] == ["--"] else options.command
     lease = options.lease or None
-    name = options.name or Path(argv[0]).name
+    name = options.name or name_of(argv)
     plan = Plan(name, options.time, lease, options.note, options.if_running)
     output = Output([options.progress] if options.progress else PROGRESS)
     command = Command(notices.say)
@@ -1262,6 +1270,21 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int) -> in
     finally:
         await owner.close()
         notices.close()
+
+
+INTERPRETERS = re.compile(r"(python|node|ruby|perl|php|bash|dash|ksh|zsh|sh)[\d.]*")
+
+
+def name_of(argv: Sequence[str]) -> str:
+    """What to call a command: its program, or the script that its interpreter is given."""
+    program = Path(argv[0]).name
+    if INTERPRETERS.fullmatch(program):
+        for arg in argv[1:]:
+            if arg in ("-c", "-e"):
+                break
+            if not arg.startswith("-"):
+                return Path(arg).name or program
+    return program
 
 
 @dataclass
@@ -1663,9 +1686,20 @@ class Follower:
         output = answer.get("output")
         if output is not None and job["run"] == self._run:
             self._print(output["offset"], output["text"])
-        if job["run"] != self._run or job["state"] != "running":
+        if job["run"] != self._run:
+            job = await self._look_up(line)
+        if job["state"] != "running":
             self._end = job
             self._over.set()
+
+    async def _look_up(self, line: Line) -> Json:
+        """The run that we follow, when another one has begun meanwhile."""
+        answer = await line.call("history", room=self._settings.room, connid=self._connid)
+        for job in answer["jobs"]:
+            if job["run"] == self._run:
+                return dict(job)
+        message = f"{self._connid} is running again, and its last run is not known any more"
+        raise Refused({"error": {"code": "not_running", "message": message}})
 
     def _heard(self, name: str, event: Json) -> None:
         if self._raw:

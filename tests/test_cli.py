@@ -172,7 +172,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
     file.write_text('url = "https://file.example/x"\ntoken = "file"\nroom = "file"')
     settings = load_settings({"room": "flag"}, {"HOURGLASS_TOKEN": "environ"}, tmp_path)
     assert settings.url.geturl() == "https://file.example/x"
-    assert (settings.token, settings.room) == ("environ", "flag")
+    assert (settings.read_token(), settings.room) == ("environ", "flag")
     assert "@" in settings.by
     elsewhere = load_settings({}, {"XDG_CONFIG_HOME": str(tmp_path / "none")}, tmp_path)
     assert elsewhere.url.geturl() == "http://127.0.0.1:8000"
@@ -183,6 +183,20 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "hourglass.toml").write_text(text)
     with pytest.raises(hourglass.SettingsError, match=r"hourglass\.toml"):
         load_settings({}, {"XDG_CONFIG_HOME": str(tmp_path)}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("./bin/backup.sh --all", "backup.sh"),
+        ("python3.12 -u jobs/nightly.py x", "nightly.py"),
+        ("/usr/bin/python3 -m backup.main", "backup.main"),
+        ("bash -c secret", "bash"),
+        ("sh", "sh"),
+    ],
+)
+def test_a_job_is_called_what_its_command_is(command: str, name: str) -> None:
+    assert hourglass.name_of(command.split()) == name
 
 
 @pytest.mark.parametrize(
@@ -318,6 +332,20 @@ async def test_the_output_of_a_killed_job_is_watched_until_it_has_stopped(app: A
     assert await watches.end() == 1
     assert watches.stdout == b"ready\ncleaned\n"
     assert watches.said == "hourglass: job: killed by ana (enough, stopped, exit 0)\n"
+
+
+async def test_a_run_that_ends_in_an_outage_is_told_from_the_next(app: App) -> None:
+    first = (await command(app, "request", connid="job", time=60))["job"]
+    report = {"connid": "job", "run": first["run"]}
+    await command(app, "output", **report, text="one\n")
+    async with Proxy(app.url) as network, Cli(network.url, "watch", "job") as cli:
+        assert await cli.line() == "one"
+        network.cut()
+        await command(app, "finish", **report, result={"exit": 0})
+        await command(app, "request", connid="job", time=60)
+        network.mend()
+        assert await cli.end() == 0
+    assert cli.said.endswith("hourglass: job: done (exit 0)\n")
 
 
 async def test_output_missed_in_an_outage_is_made_up_for(app: App) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,20 @@ async def test_a_command_that_may_not_be_a_job_does_not_run(serve: Serve) -> Non
     async with run(app.url, "echo ran", HOURGLASS_TOKEN=token(sub="tea")) as cli:
         assert await cli.end() == 0
     assert (await last_ended(app))["by"] == "tea"
+
+
+async def test_a_run_that_outlasts_its_token_takes_a_newer_one(
+    serve: Serve, tmp_path: Path
+) -> None:
+    app = await serve(auth_secret=SECRET)
+    file = tmp_path / "hourglass.toml"
+    file.write_text(f'token = "{token(exp=time.time() + 1)}"')
+    async with run(app.url, WAIT, XDG_CONFIG_HOME=str(tmp_path)) as cli:
+        await cli.line()
+        file.write_text(f'token = "{token()}"')
+        await eventually(lambda: app.rooms.clients == 0)
+        await command(app, "kill", connid="job")
+        assert await cli.end() == 123
 
 
 @pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
