@@ -155,6 +155,7 @@ async def test_bytes_may_come_one_at_a_time(app: App) -> None:
         (masked(WSMsgType.TEXT, b"nonsense"), 1003),
         (masked(WSMsgType.TEXT, b"9"), 1003),
     ],
+    ids=range(13),
 )
 async def test_a_frame_that_may_not_be_closes_with_the_right_code(
     serve: Serve, connect: Connect, frame: bytes, code: int
