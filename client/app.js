@@ -111,10 +111,13 @@ function connect(io) {
   setInterval(() => document.hidden && changed && drawTitle(), HIDDEN_DRAW_MS);
 }
 
-function receive(name, { run }) {
+function receive(name, event) {
+  if (name === "output") return detail.hear(event);
+  const { run } = event;
   touch();
   if (++heard % EVENTS_A_COUNT === 0) followTrends();
   if (watches.has(run) && (name === "killed" || name === "finished")) watches.follow(find);
+  return undefined;
 }
 
 function showLine() {

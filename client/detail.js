@@ -5,12 +5,14 @@
  *   await detail.show({ room, connid, run });    // run "" is the running or the last one
  *   detail.draw();                               // after events
  *   detail.tick(serverNow)
+ *   detail.hear(event)                           // of the kind `output`
  *
  * `find(room, connid, run)` is the job where the page knows it. Earlier runs come from the history.
  */
 
-import { byId, make, setText } from "./dom.js";
+import { byId, make, setText, textOrHide } from "./dom.js";
 import { earlierLine } from "./ended.js";
+import { Output } from "./output.js";
 import { showInstant } from "./rows.js";
 import { duration, ending, instant, life, resultText, timeLeft, who } from "./words.js";
 
@@ -24,6 +26,9 @@ export class Detail {
   #job = null; // as it was last shown
   #history = [];
   #asked = 0;
+  #watched = null; // { room, connid } whose output we hear
+  #output = null;
+  #early = []; // output that came before the answer which it goes on from
 
   constructor(actions) {
     this.#actions = actions;
@@ -45,6 +50,7 @@ export class Detail {
   async show(wanted) {
     const same = ["room", "connid", "run"].every((key) => this.#wanted?.[key] === wanted[key]);
     if (same && !this.#panel.hidden) return;
+    this.#leave();
     this.#wanted = wanted;
     this.#run = wanted.run;
     this.#job = null;
@@ -57,6 +63,7 @@ export class Detail {
   }
 
   hide() {
+    this.#leave();
     this.#panel.hidden = true;
     this.#wanted = null;
     this.#job = null;
@@ -66,7 +73,13 @@ export class Detail {
     byId("detail-title").focus({ preventScroll: true });
   }
 
-  /** Ask for earlier runs: when it is opened, and when the line is back. */
+  hear(event) {
+    if (event.run !== this.#run) return;
+    if (this.#output === null) this.#early.push(event);
+    else if (this.#output.take(event)) this.#showOutput();
+  }
+
+  /** Ask for earlier runs and the output: when it is opened, and when the line is back. */
   async reload() {
     if (!this.#wanted) return;
     const asked = ++this.#asked;
@@ -77,7 +90,8 @@ export class Detail {
       this.#history = jobs;
       this.#job = null;
       this.draw();
-      if (!this.#job) this.#showUnknown();
+      if (this.#job) await this.#watch(room, connid);
+      else this.#showUnknown();
     } catch (error) {
       if (asked === this.#asked && !this.#job) this.#tell(error.message);
     }
@@ -110,6 +124,36 @@ export class Detail {
     const share = Math.min(1, Math.max(0, left / job.time));
     this.#panel.querySelector(".fill").style.transform = `translateX(${(share - 1) * 100}%)`;
     return left % 1 || 1;
+  }
+
+  /** Hear what the job prints from now on, and show the end of what it has printed. */
+  async #watch(room, connid) {
+    this.#watched = { room, connid };
+    this.#output = null;
+    this.#early = [];
+    const { job, output } = await this.#actions.command("join", { room, connid });
+    if (this.#watched?.connid !== connid || job?.run !== this.#run) return;
+    this.#output = new Output(output);
+    for (const event of this.#early.splice(0)) this.#output.take(event);
+    this.#showOutput();
+  }
+
+  #leave() {
+    const watched = this.#watched;
+    this.#watched = null;
+    this.#output = null;
+    this.#early = [];
+    this.#showOutput();
+    if (watched) this.#actions.command("leave", watched).catch(() => {});
+  }
+
+  #showOutput() {
+    const text = this.#output?.text ?? "";
+    const place = this.#part("output");
+    const atEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 8;
+    this.#part("output-title").hidden = text === "";
+    textOrHide(place, text);
+    if (atEnd) place.scrollTop = place.scrollHeight;
   }
 
   #showState(job) {

@@ -157,6 +157,28 @@ async def test_a_click_shows_the_whole_life_of_a_job(app: App, browser: Browser)
     await expect(detail.locator(".told")).to_contain_text("No job of this name")
 
 
+async def test_what_a_job_prints_is_seen_while_it_prints(app: App, browser: Browser) -> None:
+    job = (await command(app, "request", connid="job", time=60))["job"]
+    printing = {"connid": "job", "run": job["run"]}
+    await command(app, "output", **printing, text="<b>before</b>\n")
+    page = await visit(browser, f"{app.url}/?job=job")
+    output = page.locator("#detail .output")
+    await expect(output).to_have_text("<b>before</b>\n")
+    for number in range(3):
+        await command(app, "output", **printing, text=f"line {number}\n")
+    await expect(output).to_have_text("<b>before</b>\nline 0\nline 1\nline 2\n")
+    await page.context.set_offline(True)
+    await expect(page.locator("#connection")).to_contain_text("Offline")
+    await command(app, "output", **printing, text="meanwhile\n")
+    await page.context.set_offline(False)
+    await expect(output).to_contain_text("meanwhile")
+    await page.locator("#detail .close").click()
+    await command(app, "request", connid="other", time=60)
+    await running(page, "other").locator(".connid").click()
+    await expect(page.locator("#detail-title")).to_have_text("other")
+    await expect(output).to_be_hidden()
+
+
 async def test_ended_jobs_are_read_as_far_back_as_they_are_kept(app: App, browser: Browser) -> None:
     await fill(app, 450)
     await asyncio.gather(*(command(app, "kill", connid=f"job-{n:04}") for n in range(450)))
