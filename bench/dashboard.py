@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import CDPSession, Page
 
 from bench.report import Table
 from bench.servers import DAY, Server, fill, job
@@ -36,8 +36,9 @@ ABOUT = """Headless Chromium without a GPU, {width} by {height} pixels, on the p
 {jobs:,} running jobs in the room, while {rate:,} events a second come, as many starts as kills, for
 {seconds} s. The server and the commands use the same cores. A long task is one of more than 50 ms,
 as the browser's own PerformanceObserver tells; frames are the intervals between two animation
-frames, of which a screen of 60 Hz has one in 16.7 ms. "Behind" is how long after the last event was
-answered the page showed it."""
+frames, of which a screen of 60 Hz has one in 16.7 ms; both also hold the time in which other
+programs had the core. "CPU" is what the page's own thread has used of one core, and "behind" how
+long after the last event was answered the page showed it."""
 MEMORY_ABOUT = """The page's JavaScript heap after a collection, on the same board: at first, and
 when it has seen the events of an hour at {rate} a second, {events:,} of them, replayed at
 {replay:,} a second."""
@@ -120,6 +121,7 @@ async def measure(scratch: Path) -> list[Table]:
         "the longest, ms",
         "frame, median, ms",
         "frame, p99, ms",
+        "CPU, %",
         "behind, ms",
     )
     table = Table("The dashboard under load", about, head)
@@ -141,7 +143,11 @@ async def _under_load(page: Page, churn: Churn, use: Use) -> list[str]:
     loading = asyncio.create_task(churn.run(RATE, RATE * (SECONDS + WARM_UP)))
     await asyncio.sleep(WARM_UP)
     await page.evaluate("() => { bench.tasks.length = 0; bench.frames.length = 0; }")
+    session = await page.context.new_cdp_session(page)
+    await session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    begun, spent = time.perf_counter(), await _cpu(session)
     await use(page)
+    share = (await _cpu(session) - spent) / (time.perf_counter() - begun)
     seen = await page.evaluate("() => bench")
     await loading
     answered = time.perf_counter()
@@ -154,6 +160,7 @@ async def _under_load(page: Page, churn: Churn, use: Use) -> list[str]:
         f"{max(tasks):.0f}" if tasks else "none",
         f"{statistics.median(frames):.1f}",
         f"{frames[int(len(frames) * 0.99)]:.1f}",
+        f"{share * 100:.0f}",
         f"{behind * 1000:.0f}",
     ]
 
@@ -176,6 +183,12 @@ async def _memory(browser: Any, server: Server, churn: Churn) -> Table:
         for name, size in (("its start", first), ("half an hour", half), ("an hour", last))
     ]
     return table
+
+
+async def _cpu(session: CDPSession) -> float:
+    """CPU seconds of the page's main thread so far."""
+    metrics = (await session.send("Performance.getMetrics"))["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
 async def _heap(page: Page) -> int:
