@@ -96,6 +96,8 @@ LAST_LINES, MOST_LAST_LINES = 20, 2500
 STOP_WITHIN = 15.0
 """Seconds that a killed job which is watched may take to stop."""
 REDRAW_EVERY = 0.2
+LAST_TRY = 1.0
+"""Seconds to reach an absent server at the end, for a job that it knows nothing of."""
 DRAIN = 2.0
 """Seconds for output that nobody takes before the end of the command is reported."""
 
@@ -464,8 +466,8 @@ class Line:
                 self._take(json.loads(await self._socket.receive()))
         except Away as lost:
             self._lost = lost
-        except ValueError:
-            self._lost = Away("what the server sends is not JSON")
+        except Exception as error:
+            self._lost = Away(f"what the server says is not understood: {error!r}")
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._lost)
@@ -933,10 +935,13 @@ class Owner:
         """Tell how the command ended, trying for as long as `within` seconds."""
         self._result = result
         self._wake.set()
+        await asyncio.wait({self._keeping}, timeout=min(within, LAST_TRY))
+        if self._keeping.done():
+            return
         if self._run is not None or self._asked_at is not None:
             await asyncio.wait({self._keeping}, timeout=within)
-            if not self._keeping.done():
-                self._say("the server could not be told how the command ended")
+        if not self._keeping.done():
+            self._say("the server could not be told how the command ended")
 
     async def close(self) -> None:
         self._keeping.cancel()
@@ -978,8 +983,7 @@ class Owner:
         if self._run is not None:
             self._complain("")
         while True:
-            unreported = self._result is None or self._asked_at is not None
-            if self._run is None and unreported and clock() >= self._ask_again_at:
+            if self._run is None and clock() >= self._ask_again_at:
                 await self._request(line, now)
             self._admit()
             await self._tell(line)
@@ -1000,8 +1004,13 @@ class Owner:
         self._wake.clear()
 
     async def _request(self, line: Line, now: float) -> None:
-        """Start the job, with the time that is left to the command."""
+        """Start the job, with the time that is left to the command.
+
+        One that has ended without the server is started all the same, to be seen in the history.
+        """
         left = self._plan.time if self._limit_at is None else self._limit_at - clock()
+        if self._result is not None:
+            left = max(left, 1.0)
         if left <= 0 or self._over:
             return
         self._asked_at = now
@@ -1102,7 +1111,7 @@ class Owner:
         elif job["outcome"] == "lost" and self._result is None:
             self._run = None  # We were away for longer than the lease: start anew.
         else:
-            self._over = True  # Somebody has said for the command that it is done.
+            self._over = True  # Lost as it ended, or somebody has said for it that it is done.
 
     async def _tell_end(self, line: Line, result: Json) -> None:
         if self._run is None or self._over:
@@ -1741,6 +1750,8 @@ class Follower:
 
     def _say_end(self) -> int:
         assert self._end is not None
+        if self._tty:
+            self._write("\x1b[0m")
         more = facts(self._end)
         text = f"{self._connid}: {ending(self._end)}" + (f" ({more})" if more else "")
         print(f"hourglass: {printable(text)}", file=sys.stderr)
@@ -1837,12 +1848,15 @@ def header(board: Board, room: str, problem: str, width: int) -> "RenderableType
     names = ", ".join(sorted(set(map(printable, board.watching["names"]))))
     watching = f"{board.watching['watching']} watching: {names}   " if names else ""
     state = Text(f"● {printable(problem)}", "red") if problem else Text("● live", "green")
+    head = Text.assemble(("Hourglass", "bold"), f" {room}")
     table = Table.grid(expand=True, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, ratio=1)
-    table.add_column(no_wrap=True, justify="right", max_width=width // 2)
-    head = Text.assemble(("Hourglass", "bold"), f" {room}")
-    table.add_row(head, state, Text(f"{watching}q leaves", "dim"))
+    if width < 60:
+        table.add_row(head, state)
+    else:
+        table.add_column(no_wrap=True, justify="right", max_width=width // 2)
+        table.add_row(head, state, Text(f"{watching}q leaves", "dim"))
     return table
 
 

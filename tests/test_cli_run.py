@@ -302,6 +302,28 @@ async def test_the_server_is_away_at_the_start(tmp_path: Path, connect: Connect)
     assert "cannot reach" in cli.said and "the job is on the server" in cli.said
 
 
+async def test_a_command_that_ended_without_the_server_is_in_the_history(
+    tmp_path: Path, connect: Connect
+) -> None:
+    go = tmp_path / "go"
+    server = Process(tmp_path / "jobs.db")
+    server.port = free_port()
+    async with run(
+        server.url, f"echo ready; until [ -e {go} ]; do sleep 0.02; done; exit 3"
+    ) as cli:
+        await cli.line()
+        cli.signal(signal.SIGSTOP)
+        os.kill(worker(cli), signal.SIGSTOP)
+        async with server:
+            go.touch()
+            os.kill(worker(cli), signal.SIGCONT)
+            cli.signal(signal.SIGCONT)
+            assert await cli.end() == 3
+            client = await connect(server.url, "http")
+            (last,) = (await client.command("history"))["jobs"]
+            assert (last["outcome"], last["result"]["exit"]) == ("failed", 3)
+
+
 async def test_a_command_ends_though_its_server_does_not_come_back() -> None:
     app_url = f"http://127.0.0.1:{free_port()}"
     async with run(app_url, "echo done") as cli:
