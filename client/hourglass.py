@@ -91,6 +91,8 @@ OUTPUT_HEAD, OUTPUT_TAIL = 2048, 14_336
 """Characters kept of the output that waits to be sent: its first, and its newest."""
 MOST_MESSAGE = 49_152
 """Bytes of text in a command; the server takes 64 KiB unless it is told otherwise."""
+LONGEST_LINE = 1000
+"""Characters of a line in which progress is looked for."""
 LAST_LINES, MOST_LAST_LINES = 20, 2500
 """Lines of output that go into a job's result, and their bytes."""
 STOP_WITHIN = 15.0
@@ -542,7 +544,7 @@ class Progress:
 def read_progress(text: str, patterns: Iterable[re.Pattern[str]]) -> Progress | None:
     """The last progress that the lines of a text tell."""
     for line in reversed(re.split(r"[\r\n]+", text)):
-        line = ESCAPE.sub("", line).strip()
+        line = ESCAPE.sub("", line[:LONGEST_LINE]).strip()
         for pattern in patterns:
             found = pattern.search(line)
             progress = from_match(found) if found else None
@@ -627,8 +629,10 @@ class Output:
         return read_progress(lines, self._patterns)
 
     def last_lines(self) -> str:
+        """The last lines, as a terminal would show them."""
         with self._lock:
-            lines = printable(self._last, keep="\n").rstrip().splitlines()
+            text = self._last.replace("\r\n", "\n").rstrip()
+        lines = [printable(line.rpartition("\r")[2], keep="\t") for line in text.split("\n")]
         return fit("\n".join(lines[-LAST_LINES:]), MOST_LAST_LINES)
 
 
@@ -927,7 +931,8 @@ class Owner:
         self._keeping = asyncio.create_task(self._keep())
 
     def begin(self) -> float:
-        """The command starts now; when its time is over, by `clock`."""
+        """The command starts, whatever the server says later; when its time is over, by `clock`."""
+        self._admit()
         self._limit_at = clock() + self._plan.time
         return self._limit_at
 

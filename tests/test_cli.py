@@ -248,6 +248,15 @@ def test_too_much_output_loses_its_middle_and_says_so() -> None:
     assert backlog.take() == ""
 
 
+def test_the_last_lines_are_those_that_a_terminal_shows() -> None:
+    output = hourglass.Output(hourglass.PROGRESS)
+    output.feed("".join(f"line {number}\r\n" for number in range(100)))
+    output.feed("1%\r50%\r\x1b[32m100%\x1b[0m\ta\n\n")
+    lines = output.last_lines().split("\n")
+    assert lines[-2:] == ["line 99", "100%\ta"]
+    assert len(lines) == 20
+
+
 @pytest.mark.parametrize("character", ["a", "é", "漢", "😀", "\x00"])
 def test_output_fits_into_a_message(character: str) -> None:
     text = hourglass.fit(character * 100_000, 1000)

@@ -399,6 +399,16 @@ async def test_a_command_whose_name_is_taken_does_not_run(
     assert cli.said == "hourglass: not run: job is running already, started by ana\n"
 
 
+async def test_a_command_that_runs_goes_on_though_its_name_is_taken(app: App) -> None:
+    """Its patience was over before the server said so."""
+    await command(app, "request", connid="job", time=60)
+    script = "for i in $(seq 10); do sleep 0.1; done; echo ran; exit 9"
+    async with run(app.url, script, "--patience", "0") as cli:
+        assert await cli.end() == 9
+    assert cli.stdout == b"ran\n"
+    assert "job is running already, started by ana; the command runs on" in cli.said
+
+
 async def test_a_run_can_replace_another(app: App) -> None:
     async with run(app.url, WAIT) as first:
         await first.line()
