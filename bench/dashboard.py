@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections import deque
@@ -37,8 +38,8 @@ ABOUT = """Headless Chromium without a GPU, {width} by {height} pixels, on the p
 {seconds} s. The server and the commands use the same cores. A long task is one of more than 50 ms,
 as the browser's own PerformanceObserver tells; frames are the intervals between two animation
 frames, of which a screen of 60 Hz has one in 16.7 ms; both also hold the time in which other
-programs had the core. "CPU" is what the page's own thread has used of one core, and "behind" how
-long after the last event was answered the page showed it."""
+programs had the core: the load average before was {load:.1f}. "CPU" is what the page's own thread
+has used of one core, and "behind" how long after the last event was answered the page showed it."""
 MEMORY_ABOUT = """The page's JavaScript heap after a collection, on the same board: at first, and
 when it has seen the events of an hour at {rate} a second, {events:,} of them, replayed at
 {replay:,} a second."""
@@ -113,7 +114,8 @@ async def measure(scratch: Path) -> list[Table]:
     path = scratch / "dashboard.db"
     now = time.time()
     await fill(path, (job(index, ROOM, now, now + DAY + index) for index in range(JOBS)))
-    about = ABOUT.format(jobs=JOBS, rate=RATE, seconds=SECONDS, **SIZE)
+    load, _, _ = os.getloadavg()
+    about = ABOUT.format(jobs=JOBS, rate=RATE, seconds=SECONDS, load=load, **SIZE)
     head = (
         "the page is",
         "long tasks a second",
