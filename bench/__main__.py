@@ -10,7 +10,18 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cluster, contest, dashboard, lateness, memory, servers, starts, startup, store
+from bench import (
+    cluster,
+    contest,
+    dashboard,
+    flood,
+    lateness,
+    memory,
+    servers,
+    starts,
+    startup,
+    store,
+)
 from bench.report import Table, machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -68,6 +79,7 @@ SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table |
     ),
     "starts": lambda flags, _, scratch: starts.measure(flags.rounds, 1, scratch),
     "store": lambda flags, _, scratch: store.measure(flags.rounds, 1, scratch),
+    "flood": lambda _, __, scratch: flood.measure(scratch),
     "dashboard": lambda _, __, scratch: dashboard.measure(scratch),
     "cluster": lambda flags, _, scratch: cluster.measure(flags.peer_rounds, scratch),
     "peers": lambda flags, _, scratch: contest.measure(flags.peer_rounds, scratch),

@@ -343,6 +343,12 @@ class Commands:
         answer.rooms = sorted(rooms, key=lambda count: (-count.running, count.room))[:MOST_ROOMS]
         return answer
 
+    def refuse_again(self, reply: Reply) -> Reply:
+        """The refusal of one more command in the same words."""
+        assert isinstance(reply.message, Refusal)
+        self._counts.refusals[reply.message.error.code] += 1
+        return reply
+
     def _refused(self, error: CommandError) -> Reply:
         self._counts.refusals[error.code] += 1
         return Reply(refusal(error))

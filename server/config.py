@@ -140,7 +140,7 @@ class Config:
         least=0,
     )
     rate_limit_address: float = setting(
-        5000, "commands a second", "from one address, in the same way", least=0
+        1000, "commands a second", "from one address, in the same way", least=0
     )
     connect_rate: float = setting(
         200, "connects a second", "from one address, in the same way", least=0

@@ -12,14 +12,18 @@ from typing import Any
 
 from server.commands import Caller, Commands, Reply, broken, refusal
 from server.config import Config
-from server.errors import CommandError
+from server.errors import CommandError, RateLimited
 from server.limits import weight
-from server.protocol import Command, Finish, Kill, Print, Report, Request, Stop, encode
+from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, Stop, encode
 from server.rooms import Client
 
 CHANGING = (Request, Kill, Finish, Report, Stop, Print)
 MAY_FOLLOW = (*CHANGING, Reply)
 """What may begin while others are under way, if those are changing too."""
+MANY_REFUSED = 100
+"""Commands of a client that are refused for its rate before it is read no more for a while."""
+MOST_REST = 10.0
+"""The most seconds that a client is not read for what it has sent too much at once."""
 LOOK_AGAIN = 0.05
 """Seconds after which a client that reads too slowly is looked at again."""
 
@@ -78,7 +82,9 @@ class Pipeline:
         "_going",
         "_hold",
         "_looking",
+        "_owed",
         "_reading",
+        "_resting",
         "_send",
         "_slow_since",
         "_waiting",
@@ -109,22 +115,31 @@ class Pipeline:
         self._going = False
         self._looking = False
         self._slow_since: float | None = None
+        # Set while nothing is read because of its rate: the refusal that it was given last. And how
+        # many were refused since the last rest.
+        self._resting: Reply | None = None
+        self._owed = 0
 
     def feed(self, tag: Any, name: str | None, payload: Any) -> None:
         """Take the command `name`, or that in the payload's `route`, as it was decoded."""
         try:
             command = self._commands.parse(self._caller, name, payload)
         except CommandError as error:
-            self._take(tag, Reply(refusal(error)))
+            self._take(tag, self._refused(Reply(refusal(error))))
         else:
             self._take(tag, command)
 
     def feed_json(self, tag: Any, event: str) -> bool:
         """Take an event as JSON; false when it has to be decoded and fed, to see what is wrong."""
+        if self._resting is not None:
+            # Not even decoded: it was read before the client was read no more.
+            self._owed += 1
+            self._take(tag, self._commands.refuse_again(self._resting))
+            return True
         try:
             command = self._commands.parse_json(self._caller, event)
         except CommandError as error:
-            self._take(tag, Reply(refusal(error)))
+            self._take(tag, self._refused(Reply(refusal(error))))
             return True
         if command is None:
             return False
@@ -133,12 +148,41 @@ class Pipeline:
 
     def refuse(self, tag: Any, error: CommandError) -> None:
         """Take what is no command at all."""
-        self._take(tag, self._commands.refuse(self._caller.bucket, error))
+        self._take(tag, self._refused(self._commands.refuse(self._caller.bucket, error)))
 
     async def when_room(self) -> None:
         """Wait until more may be fed, or the client is gone."""
-        while self._full() and not self._client.gone:  # noqa: ASYNC110
+        while (self._full() or self._resting) and not self._client.gone:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
+
+    def _refused(self, reply: Reply) -> Reply:
+        """Read no more for a while from a client that gives many more commands than it may.
+
+        To refuse each takes almost as long as to carry it out, and the time is that of all others.
+        """
+        message = reply.message
+        if isinstance(message, Refusal) and message.error.code == RateLimited.code:
+            self._owed += 1
+            if self._owed >= MANY_REFUSED and self._resting is None:
+                self._resting = reply
+                self._hold(True)
+                self._rest()
+        return reply
+
+    def _rest(self) -> None:
+        """Take as long as the commands that were refused would have been given time for."""
+        rate = self._config.rate_limit or self._config.rate_limit_address
+        seconds, self._owed = min(self._owed / rate, MOST_REST), 0
+        asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        """Read on, unless what had been read already was too much as well."""
+        if self._owed >= MANY_REFUSED and not self._client.gone:
+            self._rest()
+            return
+        self._resting = None
+        if not self._full():
+            self._hold(False)
 
     def _full(self) -> bool:
         return len(self._begun) + len(self._waiting) >= self._config.max_pipeline
@@ -190,7 +234,7 @@ class Pipeline:
         self._answer()
         if self._waiting:
             self._go()
-        if full and not self._full():
+        if full and not self._full() and self._resting is None:
             self._hold(False)
 
     def _answer(self) -> None:

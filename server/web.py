@@ -46,6 +46,8 @@ ASSETS = {path.name: path for path in CLIENT.iterdir()}
 """The files that the page is made of."""
 CREDENTIALS = ("token", "name", "via")
 """What a request says of who sends it, apart from its command."""
+TURN = 16
+"""Messages of a plain WebSocket that are taken before it is the turn of others."""
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
@@ -207,10 +209,15 @@ class Web:
                 await self._commands.admit(caller, hello)
             except CommandError as error:
                 await client.end(farewell(error), WSCloseCode.TRY_AGAIN_LATER)
+            taken = 0
             async for message in socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     self._feed(pipeline, message.data)
                     await pipeline.when_room()
+                    taken += 1
+                    if taken % TURN == 0:
+                        # What has been read already is there at once, and others wait.
+                        await asyncio.sleep(0)
         finally:
             del self._clients[client]
             self._limits.closed(address)

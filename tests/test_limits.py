@@ -15,6 +15,7 @@ from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient
 from tests.support.servers import eventually
 from tests.support.tokens import SECRET, token
+from tests.support.wire import REQUEST, masked
 
 HEARING = [kind for kind in CLIENTS if CLIENTS[kind].hears]
 OPEN = "/socket.io/?EIO=4&transport=polling"
@@ -198,3 +199,38 @@ async def test_limits_may_be_off(serve: Serve, connect: Connect) -> None:
     guesser = await connect(app.url, "http", token="guess")
     codes = {code(await guesser.command("status")) for _ in range(100)}
     assert codes == {"unauthorized"}
+
+
+@pytest.mark.parametrize("path", ["/socket.io/?EIO=4&transport=websocket", "/ws?rooms="])
+async def test_who_floods_is_read_no_more_for_a_while(
+    serve: Serve, connect: Connect, path: str
+) -> None:
+    app = await serve(rate_limit=50)
+    other = await connect(app.url, "websocket", rooms=[])
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+    writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path.encode()))
+    writer.write(masked(1, b'40{"rooms":[]}'))
+    frame = masked(1, b'42["status"]' if "EIO" in path else b'{"route":"status"}')
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            writer.write(frame * 1000)
+            sent += 1000
+            await writer.drain()
+
+    async def read() -> None:
+        while await reader.read(2**16):
+            pass
+
+    tasks = [asyncio.create_task(flood()), asyncio.create_task(read())]
+    await eventually(lambda: app.counts.refusals["rate_limited"] >= 100)
+    for _ in range(50):
+        assert (await other.command("status"))["ok"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # What it has sent is not there to be refused: it is still in its own buffers, and the kernel's.
+    assert app.counts.refusals["rate_limited"] < sent
+    writer.close()
