@@ -36,6 +36,7 @@ import codecs
 import contextlib
 import getpass
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -256,7 +257,7 @@ class WebSocket:
 
     async def send(self, text: str) -> None:
         """Send a message; waits while the network does not take it."""
-        self._write(self.TEXT, text.encode())
+        self._write(self.TEXT, text.encode(errors="replace"))
         try:
             await self._writer.drain()
         except OSError as error:
@@ -499,7 +500,7 @@ async def connected(
     if since:
         query["since"] = f"{room}:{since}"
     url = settings.url
-    url = url._replace(path=url.path.rstrip("/") + "/ws", query=urlencode(query))
+    url = url._replace(path=url.path.rstrip("/") + "/ws", query=urlencode(query, errors="replace"))
     headers = {"User-Agent": "hourglass.py"}
     if token := settings.read_token():
         headers["Authorization"] = f"Bearer {token}"
@@ -1375,7 +1376,7 @@ async def start(options: argparse.Namespace, settings: Settings) -> Json:
         "request",
         connid=options.name,
         time=options.time,
-        lease=options.lease,
+        lease=options.lease or None,
         note=options.note,
         if_running=options.if_running,
     )
@@ -2059,8 +2060,10 @@ def main() -> int:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    found = parser()
-    options = found.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    options = parser().parse_args()
     running = options.what == "run"
     if running and options.command in ([], ["--"]):
         print("hourglass run: which command? hourglass run -- COMMAND …", file=sys.stderr)

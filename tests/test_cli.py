@@ -153,6 +153,14 @@ async def test_tls_is_spoken_and_certificates_are_checked(app: App, tmp_path: Pa
         assert "certificate is not valid" in refused.said
 
 
+async def test_names_that_are_no_text_are_refused_or_shown(app: App) -> None:
+    await command(app, "request", connid="é漢", time=60)
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    status = await hg(app.url, "status", **ascii_only)
+    assert code(status) == 0 and b"\n??" in status.stdout
+    assert code(await hg(app.url, "kill", os.fsdecode(b"\xff"), "--by", os.fsdecode(b"\xfe"))) == 3
+
+
 def self_signed(folder: Path) -> tuple[str, str]:
     """A key, and a certificate of this machine that nobody has signed but itself."""
     key, certificate = str(folder / "key"), str(folder / "certificate")
