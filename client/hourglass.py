@@ -1581,6 +1581,8 @@ async def keep_up(
     behind = asyncio.Event()
 
     def take(name: str, event: Json) -> None:
+        if name == "available":
+            changed("" if event["available"] else "the server has lost its store")
         if board.apply(name, event):
             heard(name, event)
         elif board.behind:

@@ -412,6 +412,17 @@ def test_a_board_notices_what_it_has_missed() -> None:
     assert (list(board.running), list(board.ended)) == (["z"], [])
 
 
+async def test_watch_says_that_the_server_has_lost_its_store(app: App) -> None:
+    async with Cli(app.url, "watch") as cli:
+        await watched(app)
+        for available in (False, True):
+            app.rooms.reachable(available)
+        await command(app, "request", connid="a", time=60)
+        await cli.line()
+        cli.process.terminate()
+    assert cli.said == "hourglass: the server has lost its store; trying again\n"
+
+
 class Terminal:
     """A terminal of its own (tmux) with a command in it."""
 

@@ -166,15 +166,21 @@ async def test_the_time_limit_needs_no_server() -> None:
     assert "cannot reach" in cli.said
 
 
+WRONG_CLOCK = """
+import time
+right, start = time.time, time.monotonic()
+time.time = lambda: right() + {hours} * 3600 * (1 if time.monotonic() - start > 0.4 else -1)
+"""
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_a_wrong_clock_changes_nothing(app: App, tmp_path: Path, hours: int) -> None:
-    """The wall clock of Python is off by an hour, and the service's is not."""
-    clock = f"import time; right = time.time; time.time = lambda: right() + {hours * 3600}"
-    (tmp_path / "sitecustomize.py").write_text(clock)
+    """The command line's clock is off by an hour, and then set by two; the server's is right."""
+    (tmp_path / "sitecustomize.py").write_text(WRONG_CLOCK.format(hours=hours))
     environ = {"PYTHONPATH": str(tmp_path)}
-    async with run(app.url, "sleep 0.5; exit 5", **environ) as cli:
+    async with run(app.url, "sleep 0.8; exit 5", **environ) as cli:
         assert await cli.end() == 5
-    async with run(app.url, "sleep 60", "--time", "0.5", **environ) as cli:
+    async with run(app.url, "sleep 60", "--time", "0.8", **environ) as cli:
         assert await cli.end() == 124
     assert (await last_ended(app))["outcome"] == "elapsed"
 
@@ -339,6 +345,16 @@ async def test_signals_are_passed_on(app: App, signum: signal.Signals) -> None:
         assert await cli.end() == 128 + signum
     last = await last_ended(app)
     assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
+
+
+async def test_what_was_ignored_stays_so(app: App) -> None:
+    """As SIGHUP under nohup."""
+    cli = run(app.url, "echo ready; exec sleep 60")
+    await cli.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    await cli.line()
+    cli.signal(signal.SIGHUP)
+    cli.signal(signal.SIGINT)
+    assert await cli.end() == 128 + signal.SIGINT
 
 
 async def test_a_command_may_take_ctrl_c_as_it_likes(app: App) -> None:
