@@ -81,7 +81,10 @@ class Checker:
                 self._name,
             ),
             "via": ('"cli", or left out', str),
-            "rooms": (f"an array of at most {config.max_joined} names of rooms", self._rooms),
+            "rooms": (
+                f"at most {config.max_joined} names of rooms, as an array or with commas between",
+                self._rooms,
+            ),
         }
 
         # By kind of message: each field, what makes its default, and its check.
@@ -202,7 +205,9 @@ class Checker:
             raise ValueError
         return name
 
-    def _rooms(self, value: list[str]) -> list[str]:
+    def _rooms(self, value: list[str] | str) -> list[str]:
+        if isinstance(value, str):
+            value = [name for name in value.split(",") if name]
         if len(value) > self._config.max_joined:
             raise ValueError
         return list(dict.fromkeys(room(name) for name in value))

@@ -202,7 +202,8 @@ class Frame:
 
 
 # Some fields are wider on the wire than in a checked message (see `checks.py`): a number for a
-# connid, a numeric string for a time, and nothing at all where there is a default.
+# connid, a numeric string for a time, a text with commas for names, and nothing at all where there
+# is a default.
 if TYPE_CHECKING:
     ConnId = str
     Seconds = float
@@ -217,7 +218,7 @@ else:
     Default = str | None
     Ending = str | None
     Limit = int | None
-    Names = list[str] | None
+    Names = list[str] | str | None
     Positions = dict[str, "Since | None"] | None
 
 

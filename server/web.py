@@ -267,7 +267,7 @@ def positions(query: Mapping[str, str]) -> dict[str, Any]:
     """The `rooms` and `since` of a plain WebSocket's address."""
     found: dict[str, Any] = {}
     if "rooms" in query:
-        found["rooms"] = [room for room in query["rooms"].split(",") if room]
+        found["rooms"] = query["rooms"]
     if query.get("since"):
         items = [item.partition(":") for item in query["since"].split(",")]
         found["since"] = {room: position(text) for room, _, text in items}

@@ -272,7 +272,7 @@ async def test_a_body_that_is_no_command(app: App, body: bytes) -> None:
     [
         [1],
         "text",
-        {"rooms": "main"},
+        {"rooms": "main, ops"},
         {"rooms": ["a b"]},
         {"rooms": [1]},
         {"rooms": ["r"] * 101},

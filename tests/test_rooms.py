@@ -56,6 +56,15 @@ async def test_a_client_may_be_in_no_room(app: App, connect: Connect, kind: str)
     assert client.events == []
 
 
+@pytest.mark.parametrize(("text", "rooms"), [("main,ops", ["main", "ops"]), ("", [])])
+async def test_rooms_may_be_a_text_as_some_clients_send_no_arrays(
+    app: App, connect: Connect, text: str, rooms: list[str]
+) -> None:
+    client = await connect(app.url, rooms=text)
+    await barrier(client)
+    assert [body["room"] for name, body in client.events if name == "snapshot"] == rooms
+
+
 async def test_everyone_hears_a_job_s_life(app: App, connect: Connect, kind: str) -> None:
     one, two = await connect(app.url, kind, name="ana"), await connect(app.url, kind, name="bo")
     job = await start(one, "a")
