@@ -4,12 +4,13 @@
 #   scripts/need.sh COMMAND:PACKAGE ...
 #
 # A COMMAND may be `python3-ensurepip`: the part of Python that fills a virtual environment, which
-# Debian ships apart. What cannot be installed is named, and the exit code is 1.
+# Debian ships apart; or the path of a file. What cannot be installed is named, and the exit code is 1.
 set -eu
 
 has() {
     case $1 in
         python3-ensurepip) "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null ;;
+        /*) [ -e "$1" ] ;;
         *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from server.app import App
-from tests.support import redis
+from tests.support import examples, redis
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.servers import serving
 
@@ -38,6 +38,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         both = metafunc.module.__name__ in ON_EACH_STORE
         only = metafunc.definition.get_closest_marker("embedded") or not both
         metafunc.parametrize("store", ["sqlite"] if only else ["sqlite", "redis"], scope="module")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the examples built while other tests run."""
+    if not session.config.option.collectonly:
+        wanted = [item for item in session.items if item.module.__name__ == "tests.test_examples"]
+        parameters = [item.callspec.params for item in wanted if hasattr(item, "callspec")]
+        examples.begin_builds({found["name"] for found in parameters if "name" in found})
+
+
+def pytest_sessionfinish() -> None:
+    examples.stop_builds()
 
 
 @pytest.fixture

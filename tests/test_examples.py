@@ -1,0 +1,81 @@
+"""Every program in `examples/` does what they all do, in its own toolchain."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from tests.conftest import Serve
+from tests.support.browsers import chromium
+from tests.support.examples import EXAMPLES, FOLDER, built, lacking, run
+from tests.support.servers import ROOT
+from tests.support.tokens import SECRET, token
+
+README = (FOLDER / "README.md").read_text()
+TOKEN = token(rooms=["example-*"])
+
+
+def expected() -> str:
+    """What the README says that all print."""
+    found = re.search(r"```\n(.*?)```", README, re.S)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_an_example_prints_what_all_do_with_a_token_and_without(
+    serve: Serve, name: str
+) -> None:
+    if missing := lacking(name):
+        why = f"the example in {name} needs {', '.join(missing)}"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    await built(name)
+    free, guarded = await serve(), await serve(auth_secret=SECRET)
+    printed = await asyncio.gather(run(name, free.url, None), run(name, guarded.url, TOKEN))
+    assert printed == [expected(), expected()]
+
+
+@asynccontextmanager
+async def served_page() -> AsyncIterator[str]:
+    """The folder of the page, on an origin of its own."""
+    site = web.Application()
+    site.router.add_static("/", FOLDER / "html")
+    runner = web.AppRunner(site)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("secret", ["", SECRET])
+async def test_the_page_shows_what_all_print(serve: Serve, secret: str) -> None:
+    async with served_page() as origin, chromium() as browser:
+        app = await serve(auth_secret=secret, allowed_origins=origin)
+        page = await browser.new_page()
+        fragment = f"#token={TOKEN}" if secret else ""
+        await page.goto(f"{origin}/index.html?url={app.url}{fragment}")
+        await page.get_by_text("running:").wait_for(timeout=20_000)
+        assert await page.locator("#steps").text_content() == expected()
+
+
+def test_every_example_is_listed_and_told_how_to_run() -> None:
+    folders = {path.name for path in FOLDER.iterdir() if path.is_dir()}
+    assert folders == {*EXAMPLES, "html"}
+    for name in folders:
+        assert f"| [{name}]({name}) |" in README
+        assert (FOLDER / name / "README.md").exists()
+
+
+def test_the_python_example_is_pinned_to_what_it_is_tested_with() -> None:
+    def pins(text: str) -> set[str]:
+        return {line for line in text.splitlines() if "==" in line}
+
+    wanted = pins((FOLDER / "python/requirements.txt").read_text())
+    assert wanted
+    assert wanted <= pins((ROOT / "requirements.txt").read_text())
