@@ -48,7 +48,7 @@ MOST_UNREAD = 2**16
 MOST_JOINED = 2**18
 """Bytes that a group joins before it writes them, even though the turn of the loop is not over."""
 
-READ_AT_ONCE = 2**18
+READ_AT_ONCE = 2**16
 """Bytes that are read from a connection before it is the turn of others."""
 
 OnText = Callable[[str], bool]
@@ -261,6 +261,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._leave_groups()
         self._transport = None
+        del self._dispatch, self._parser  # They are in a cycle, and nothing more will be read.
         self.out.clear()
         self._size = 0
         self.resume_writing()
