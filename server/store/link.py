@@ -159,6 +159,10 @@ class Line:
     async def lost(self, error: BaseException) -> None:
         """Cut it, and wait a little before the next attempt."""
         await self.close()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Inside of redis-py a cancellation can turn into the failure to connect.
+            raise asyncio.CancelledError
         self.trouble = error
         if self._failures == 0:
             log.warning("a connection to Redis was lost: %s", str(error) or "no answer in time")

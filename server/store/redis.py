@@ -227,8 +227,8 @@ class RedisStore(Store):
     async def close(self) -> None:
         self._closed = True
         await self._orders.rest()
-        while self._told:
-            await asyncio.wait([self._told[-1].future])
+        while self._told:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         with suppress(Unavailable):
             await self._call("bye", self.node)
         self._stopped = True
@@ -485,6 +485,7 @@ class RedisStore(Store):
         found = await self._entry(feed.position) if known else b""
         if known and not self._missed and found == feed.last and number >= feed.position:
             return
+        self._lose_sight()
         if known and (number < feed.position or found not in (b"", feed.last)):
             log.warning("Redis has lost what it knew last: its log gets a new epoch")
             await self._call("renew", secrets.token_hex(8))
@@ -610,7 +611,10 @@ class RedisStore(Store):
             if node.decode() == self.node and int(count) > self._beats_before:
                 self._hear_itself()
         elif item.kind == "gone":
-            self._forget_node(item.body.decode())
+            for loading in self._loading.values():
+                loading.heard.append(item)
+            for held in list(self._boards.values()):
+                self._bring(held, item)
         elif item.kind == "printed":
             offset, run, connid = item.body.decode().split(" ", 2)
             self._listener.printed(item.room, connid, run, int(offset))
@@ -634,6 +638,9 @@ class RedisStore(Store):
             if part.watching:
                 board.parts[node.decode()] = part
             self._tell_presence(board)
+        elif item.kind == "gone":
+            if board.parts.pop(item.body.decode(), None) is not None:
+                self._tell_presence(board)
         elif item.seq > board.seq:
             self._apply(board, scripts.decode_event[item.kind](item.body), item.body)
 
@@ -647,11 +654,6 @@ class RedisStore(Store):
     def _report(self, board: SharedBoard, progress: Progress) -> None:
         board.report(progress)
         self._listener.report(progress)
-
-    def _forget_node(self, node: str) -> None:
-        for board in list(self._boards.values()):
-            if board.parts.pop(node, None) is not None:
-                self._tell_presence(board)
 
     def _tell_presence(self, board: SharedBoard) -> None:
         watching = sum(part.watching for part in board.parts.values())

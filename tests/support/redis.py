@@ -88,6 +88,13 @@ class RedisServer:
             while what not in await self.info(name):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
+    async def has_reached(self, master: "RedisServer") -> None:
+        """Wait until it has all that its master has now."""
+        target = int(await master.info("master_repl_offset"))
+        async with asyncio.timeout(PATIENCE):
+            while int(await self.info("slave_repl_offset")) < target:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     async def clients(self) -> int:
         """How many connections it has, besides the one that asks."""
         return int(await self.info("connected_clients")) - 1
@@ -142,8 +149,8 @@ class Sentinel(RedisServer):
         super().__init__(folder)
         (folder / "sentinel.conf").write_text(
             f"sentinel monitor jobs 127.0.0.1 {watched.port} 1\n"
-            "sentinel down-after-milliseconds jobs 300\n"
-            "sentinel failover-timeout jobs 1000\n"
+            "sentinel down-after-milliseconds jobs 1000\n"
+            "sentinel failover-timeout jobs 3000\n"
         )
 
     @property
