@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import NODEFAULT, Raw
+from msgspec import NODEFAULT, UNSET, Raw
 from msgspec.structs import FieldInfo, fields
 
 from server.checks import MOST_HISTORY, MOST_SEQ, Checker
@@ -52,6 +52,8 @@ class Route:
 
 
 JOB = "/api/jobs/{connid}"
+REF = "#/components/schemas/{name}"
+"""How a schema is named in another."""
 ROUTES = (
     Route("GET", "/api/jobs", "status", "List what is running, or what happened since"),
     Route("POST", "/api/jobs", "request", "Start a job"),
@@ -197,32 +199,44 @@ def responses(route: Route) -> dict[str, Any]:
 
 def response(description: str, schema: str) -> dict[str, Any]:
     """A response with JSON of a schema."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    content = {"application/json": {"schema": {"$ref": REF.format(name=schema)}}}
     return {"description": description, "content": content}
 
 
 def whole(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """A struct as it is on the wire: no field is ever left out, and made JSON is any."""
-    shown = [(item.name, Any if item.type is Raw else item.type) for item in fields(kind)]
-    return msgspec.defstruct(kind.__name__, shown, namespace={"__doc__": kind.__doc__})
+    """A struct as it is on the wire: no field is left out that may be set, and made JSON is any."""
+    shown: list[Any] = [
+        (item.name, wire_type(item.type), *([UNSET] * (item.default is UNSET)))
+        for item in fields(kind)
+    ]
+    about = {"__doc__": kind.__doc__}
+    return msgspec.defstruct(kind.__name__, shown, namespace=about, kw_only=True)
+
+
+def wire_type(kind: Any) -> Any:
+    """The type of a field as msgspec can describe it."""
+    if kind == list[EndedJob]:
+        ended: Any = whole(EndedJob)
+        return list[ended]
+    return Any if kind is Raw else kind
 
 
 def answers() -> dict[str, Any]:
     """The JSON Schemas of what is answered."""
-    template = "#/components/schemas/{name}"
     _, found = msgspec.json.schema_components(
         [whole(Job), whole(EndedJob), whole(RoomCount), whole(Printed), Problem],
-        ref_template=template,
+        ref_template=REF,
     )
-    job = {"anyOf": [{"$ref": template.format(name=name)} for name in ("Job", "EndedJob")]}
+    found["Job"]["properties"]["remaining"] = {"type": "number", "description": "only in a status"}
+    job = {"anyOf": [{"$ref": REF.format(name=name)} for name in ("Job", "EndedJob")]}
     # msgspec has no schema for a union of structs without tags, nor for JSON that was made before.
     apart: dict[str, Any] = {
         "job": job,
         "jobs": {"type": "array", "items": job},
         "events": {"type": "array", "items": {"type": "object", "required": ["event"]}},
-        "rooms": {"type": "array", "items": {"$ref": template.format(name="RoomCount")}},
-        "error": {"$ref": template.format(name="Problem")},
-        "output": {"$ref": template.format(name="Printed")},
+        "rooms": {"type": "array", "items": {"$ref": REF.format(name="RoomCount")}},
+        "error": {"$ref": REF.format(name="Problem")},
+        "output": {"$ref": REF.format(name="Printed")},
         "before": {"type": ["integer", "null"]},
         "ok": {"type": "boolean"},
         "result": {"type": "string"},

@@ -136,6 +136,18 @@ LOG_EVENTS: dict[str, type[LogEvent]] = {
 }
 
 
+class Snapshot(Struct, frozen=True):
+    """All running jobs of a room and its last ended ones, the oldest first, as of `seq`."""
+
+    name: ClassVar[str] = "snapshot"
+    room: str
+    epoch: str
+    seq: int
+    now: float
+    running: list[Job]
+    ended: list[EndedJob]
+
+
 class Progress(Struct, frozen=True):
     """The latest report of a running job: not part of the log, so it has no `seq`."""
 
@@ -173,6 +185,14 @@ class Presence(Struct, frozen=True):
     room: str
     watching: int
     names: list[str]
+
+
+class Available(Struct, frozen=True):
+    """Whether the server has its store: when not, what is shown may be old."""
+
+    name: ClassVar[str] = "available"
+    room: str
+    available: bool
 
 
 class Closing(Struct, frozen=True):

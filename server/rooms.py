@@ -17,6 +17,7 @@ from server.config import Config
 from server.errors import TooMany, Unavailable
 from server.output import OutputPump
 from server.protocol import (
+    Available,
     Finished,
     Frame,
     Killed,
@@ -25,6 +26,7 @@ from server.protocol import (
     Progress,
     Reported,
     Since,
+    Snapshot,
     encode,
 )
 from server.store import Entry, Listener, Store
@@ -347,7 +349,7 @@ class Rooms(Listener):
             self._send_all(room, self._availability(name), room.board.seq)
 
     def _availability(self, name: str) -> Frame:
-        return Frame("available", encode({"room": name, "available": self._reachable}))
+        return Frame(Available.name, encode(Available(name, self._reachable)))
 
     def _open(self, room: Room) -> Room:
         """The room that is open under its name: one let go of meanwhile did not follow the log."""
@@ -436,7 +438,7 @@ class Rooms(Listener):
             self.snapshots_encoded += 1
         at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
         body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
-        client.grant(Frame("snapshot", body))
+        client.grant(Frame(Snapshot.name, body))
 
     def _send_presence(self, room: Room) -> None:
         if not room.presence_changed:

@@ -19,7 +19,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.typedefs import Handler
 
+from server import asyncapi, openapi
 from server.auth import expired
 from server.checks import Checker
 from server.commands import Caller, Commands, Reply, broken, farewell, refusal
@@ -34,7 +35,7 @@ from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
 from server.limits import Limits, weight
-from server.openapi import ROUTES, STATUS, TOO_LARGE, document
+from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Client, Rooms
@@ -132,9 +133,11 @@ class Web:
         """Add the routes to an application."""
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._command(route.command))
-        app.router.add_get("/openapi.json", self._openapi)
+        app.router.add_get("/openapi.json", self._contract(openapi.document))
+        app.router.add_get("/asyncapi.json", self._contract(asyncapi.document))
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
+        app.router.add_get("/docs", contract_page)
         app.router.add_get("/hourglass.py", command_line)
         app.router.add_get("/client/{name}", asset)
 
@@ -165,8 +168,11 @@ class Web:
 
         return handle
 
-    async def _openapi(self, http_request: web.Request) -> web.StreamResponse:
-        return web.json_response(document(self._config, self._checker))
+    def _contract(self, document: Callable[[Config, Checker], dict[str, Any]]) -> Handler:
+        async def handle(http_request: web.Request) -> web.StreamResponse:
+            return web.json_response(document(self._config, self._checker))
+
+        return handle
 
     async def _payload(self, http_request: web.Request) -> dict[str, Any]:
         """The command that the address and the body of a request make up."""
@@ -314,6 +320,12 @@ async def asset(http_request: web.Request) -> web.StreamResponse:
     if found is None:
         raise web.HTTPNotFound
     return web.FileResponse(found)
+
+
+async def contract_page(http_request: web.Request) -> web.StreamResponse:
+    """What the two documents of the contract say, to read."""
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return web.FileResponse(CLIENT / "docs.html", headers=headers)
 
 
 async def page(http_request: web.Request) -> web.StreamResponse:
