@@ -23,6 +23,7 @@ check: .venv/dev node_modules/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	npm run --silent lint
+	npm run --silent types
 
 test-web: .venv/run node_modules/installed
 	npm test --silent

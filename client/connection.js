@@ -32,11 +32,55 @@ const RETRY_FIRST_MS = 1_000;
 const RETRY_MOST_MS = 15_000;
 const FINAL = new Set(["unauthorized", "forbidden"]);
 
+/**
+ * @typedef {import("./state.js").Job} Job
+ * @typedef {import("./state.js").EndedJob} EndedJob
+ * @typedef {import("./state.js").RoomState} RoomState
+ *
+ * @typedef {object} Status how the line is; instants are milliseconds of our own clock
+ * @property {"connecting" | "catching-up" | "live" | "offline" | "refused"} line
+ * @property {number} [since] since when it is not up
+ * @property {number} [retryAt] when the next attempt is due
+ * @property {CommandError | null} [refusal] why the server did not let us in
+ *
+ * @typedef {object} Answer what a command that was carried out is answered
+ * @property {true} ok
+ * @property {string} result
+ * @property {string} room
+ * @property {string} epoch
+ * @property {number} seq
+ * @property {number} [now]
+ * @property {Job | EndedJob} [job]
+ * @property {(Job | EndedJob)[]} [jobs]
+ * @property {Record<string, unknown>[]} [events]
+ * @property {{ room: string, running: number }[]} [rooms]
+ * @property {number | null} [before]
+ *
+ * @typedef {(url: any, options: any) => any} Io the Socket.IO client's function
+ *
+ * @typedef {ReturnType<typeof setTimeout> | undefined} Timer
+ *
+ * @typedef {object} ConnectionOptions
+ * @property {Io} io
+ * @property {string} [url]
+ * @property {object} [options] more of the Socket.IO client's own
+ * @property {() => { name?: string, token?: string }} [credentials]
+ * @property {(name: string, data: any) => void} [onEvent]
+ * @property {() => void} [onChange]
+ */
+
 /** A command that did not succeed: `code`, `field`, `retryAfter` (seconds) and `job` as answered. */
 export class CommandError extends Error {
+  /**
+   * @param {{ code: string, message: string, field?: string | null, retry_after?: number | null }} problem
+   * @param {Job | EndedJob | null} [job]
+   */
   constructor({ code, message, field = null, retry_after: retryAfter = null }, job = null) {
     super(message);
-    Object.assign(this, { code, field, retryAfter, job });
+    this.code = code;
+    this.field = field;
+    this.retryAfter = retryAfter;
+    this.job = job;
   }
 }
 
@@ -45,13 +89,18 @@ export class Connection {
   #credentials;
   #onEvent;
   #onChange;
-  #followed = new Map(); // room -> Followed
+  /** @type {Map<string, Followed>} */
+  #followed = new Map(); // by room
   #clock = new Clock();
+  /** @type {Status} */
   #status = { line: "connecting" };
   #attempts = 0; // that failed since the line was last up
-  #retryTimer = null;
+  /** @type {Timer} */
+  #retryTimer;
+  /** @type {CommandError | null} */
   #farewell = null; // why the server is about to end the line, where it says so
 
+  /** @param {ConnectionOptions} options */
   constructor({ io, url, options, credentials = () => ({}), onEvent, onChange }) {
     this.#credentials = credentials;
     this.#onEvent = onEvent ?? (() => {});
@@ -91,7 +140,11 @@ export class Connection {
     return this.#followed.get(room)?.refusal ?? null;
   }
 
-  /** Keep a RoomState up to date from now on. */
+  /**
+   * Keep a RoomState up to date from now on.
+   *
+   * @param {RoomState} state
+   */
   follow(state) {
     const followed = new Followed(state);
     this.#followed.set(state.room, followed);
@@ -146,7 +199,14 @@ export class Connection {
     }
   }
 
-  /** Send a command and return its answer; throws a CommandError, also when there is no connection. */
+  /**
+   * Send a command and return its answer; throws a CommandError, also when there is no connection.
+   *
+   * @param {string} name
+   * @param {object} [data]
+   * @param {number} [within] milliseconds that the answer may take
+   * @returns {Promise<Answer>}
+   */
   async command(name, data, within = ANSWER_WITHIN_MS) {
     if (!this.connected) throw notConnected();
     const answering = this.#socket.timeout(within).emitWithAck(name, data);
@@ -176,7 +236,7 @@ export class Connection {
     try {
       const answer = await this.command("join", since ? { room, since } : { room }, within);
       followed.joined(answer);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (error.code === "offline" || error.code === "no_answer") throw error;
       followed.refused(error);
     }

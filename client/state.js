@@ -18,19 +18,57 @@
 const HELD_LIMIT = 1000;
 const EARLY_PROGRESS_LIMIT = 200;
 
+/**
+ * @typedef {object} Job a running job; instants are seconds of the server's clock
+ * @property {string} connid
+ * @property {string} run
+ * @property {string} room
+ * @property {"running"} state
+ * @property {number} time the seconds that it may run
+ * @property {number} started_at
+ * @property {number} deadline
+ * @property {string} by who started it
+ * @property {string | null} note
+ * @property {{ done: number | null, note: string | null, at?: number } | null} progress
+ * @property {number | null} lease
+ *
+ * @typedef {Omit<Job, "state"> & Ending} EndedJob a job that was killed or has finished
+ *
+ * @typedef {object} Ending
+ * @property {"killed" | "finished"} state
+ * @property {number} seq
+ * @property {number} ended_at
+ * @property {string} started_by
+ * @property {string | null} [reason] why it was killed
+ * @property {"socket" | "websocket" | "http" | "cli" | "server" | null} [via] through which door
+ * @property {"elapsed" | "done" | "failed" | "lost" | null} [outcome] how it finished
+ * @property {unknown} [result] what its owner left
+ * @property {boolean} [late]
+ * @property {number | null} [exit]
+ * @property {number | null} [stopped_at]
+ */
+
 export class RoomState {
-  #running = new Map(); // run -> job, oldest first
-  #ended = new Map(); // run -> job, oldest first
+  /** @type {Map<string, Job>} */
+  #running = new Map(); // by run, oldest first
+  /** @type {Map<string, EndedJob>} */
+  #ended = new Map(); // by run, oldest first
   #held = new Map(); // seq -> [name, event], came too early
   #earlyProgress = new Map(); // run -> progress of a job whose `started` is still to come
   #heard = 0; // the highest seq that we know to exist
   #uncertain = false; // held events were dropped at a new epoch; they may have been of that one
 
+  /**
+   * @param {string} room
+   * @param {{ endedLimit?: number }} [options]
+   */
   constructor(room, { endedLimit = 50 } = {}) {
     this.room = room;
     this.endedLimit = endedLimit;
+    /** @type {string | null} */
     this.epoch = null;
     this.seq = 0;
+    /** @type {{ watching: number, names: string[] } | null} */
     this.presence = null;
   }
 
@@ -161,7 +199,7 @@ export class RoomState {
     const progress = this.#earlyProgress.get(run);
     this.#earlyProgress.delete(run);
     const job = this.#running.get(run);
-    if (progress && !isOlder(progress, job.progress)) this.#running.set(run, { ...job, progress });
+    if (job && progress && !isOlder(progress, job.progress)) this.#running.set(run, { ...job, progress });
   }
 
   #end(name, event) {
