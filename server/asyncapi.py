@@ -45,7 +45,8 @@ DOES = {
 }
 """What each command does, in a few words."""
 SOCKET = (
-    "A message is the Socket.IO event of its name, with one object; answers are acknowledgements."
+    "A message is the Socket.IO event of its name, with one object; answers are acknowledgements. A"
+    " command may also be the event `message`, with its name in `route`."
 )
 PLAIN = "A message is a text frame with one object, which names itself in `route` or `event`."
 

@@ -13,11 +13,12 @@ import socketio
 from jsonschema import Draft7Validator, Draft202012Validator
 from playwright.async_api import expect
 
+from server.app import App
 from server.asyncapi import EVENTS
 from server.openapi import ROUTES
 from server.protocol import COMMANDS
-from tests.conftest import Serve
-from tests.support.browsers import chromium, open_page
+from tests.conftest import Connect, Serve
+from tests.support.browsers import check_with_axe, chromium, open_page
 from tests.support.clients import PATIENCE
 from tests.support.redis import RedisServer
 from tests.support.servers import ROOT, serving
@@ -216,6 +217,44 @@ async def test_all_that_goes_over_the_wire_is_as_the_document_says(
     assert {f"{prefix}answer.Answer", f"{prefix}answer.Refusal"} <= seen
 
 
+JOB = {"connid": "c", "time": 1}
+RUN = {"connid": "a", "run": "r"}
+BOUNDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("request", {"connid": "x" * 128, "time": 60}, {"connid": "x" * 129, "time": 60}),
+    ("request", {"connid": 5, "time": 60}, {"connid": 5.5, "time": 60}),
+    ("request", {"connid": "a", "time": 2592000}, {"connid": "a", "time": 2592001}),
+    ("request", {"connid": "b", "time": 1e-3}, {"connid": "b", "time": 0}),
+    ("request", {**JOB, "note": "ä" * 500}, {**JOB, "note": "ä" * 501}),
+    ("status", {"room": "A-z.0_9"}, {"room": "a b"}),
+    ("status", {"room": None}, {"room": ""}),
+    ("status", {"since": {"epoch": "e", "seq": 0}}, {"since": {"epoch": "e", "seq": -1}}),
+    ("history", {"limit": 500}, {"limit": 501}),
+    ("history", {"before": 1}, {"before": 0}),
+    ("progress", {"connid": "a", "run": "r", "done": 1}, {"connid": "a", "run": "r", "done": 1.1}),
+    (
+        "finish",
+        {"connid": "a", "run": "r", "outcome": "failed"},
+        {"connid": "a", "outcome": "lost"},
+    ),
+    ("stopped", {"connid": "a", "run": "r", "exit": -9}, {"connid": "a", "run": "r", "exit": 0.5}),
+    ("kill", {"connid": "a", "run": "r"}, {"run": "r"}),
+    ("join", {"room": "main"}, {"connid": "a"}),
+    ("output", {"connid": "a", "run": "r", "text": ""}, {"connid": "a", "run": "r"}),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), BOUNDS)
+async def test_the_document_and_the_server_draw_the_same_bounds(
+    app: App, connect: Connect, name: str, good: Any, bad: Any
+) -> None:
+    client = await connect(app.url)
+    validator = Draft202012Validator(payload_of(await fetched(app.url), f"command.{name}"))
+    for message, valid in ((good, True), (bad, False)):
+        answer = await client.command(name, message)
+        assert (answer.get("error", {}).get("code") != "invalid") is valid, answer
+        assert validator.is_valid(message) is valid
+
+
 async def test_what_the_document_does_not_say_is_found_out(serve: Serve) -> None:
     document = await fetched((await serve()).url)
     killed = {"room": "r", "seq": 1, "at": 1.5, "connid": "a", "run": "r", "by": "b"}
@@ -237,10 +276,12 @@ async def test_the_documents_are_well_formed(serve: Serve) -> None:
             Draft202012Validator.check_schema(part)
 
 
-async def test_the_contract_is_there_to_read(serve: Serve) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_contract_is_there_to_read(serve: Serve, scheme: Any) -> None:
     app = await serve()
     async with chromium() as browser:
-        page = await open_page(await browser.new_context(), f"{app.url}/docs")
+        context = await browser.new_context(color_scheme=scheme)
+        page = await open_page(context, f"{app.url}/docs")
         for part, names in (("commands", COMMANDS), ("events", EVENTS)):
             shown = page.locator(f"#{part} h3")
             await expect(shown).to_have_text(list(names))
@@ -251,3 +292,4 @@ async def test_the_contract_is_there_to_read(serve: Serve) -> None:
             "text or null, if given"
         )
         assert page.errors == []  # type: ignore[attr-defined]
+        await check_with_axe(page, "the contract")

@@ -1,7 +1,6 @@
 """The dashboard in use: finding, killing many, rooms, links, keys, sign-in, thousands."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 
@@ -11,11 +10,10 @@ from playwright.async_api import Browser, Page, expect
 from server.app import App
 from tests.conftest import Serve
 from tests.support.board import confirm, ended, kill, live, order, running, start, visit
-from tests.support.browsers import MODULES, chromium, open_page
+from tests.support.browsers import check_with_axe, chromium, open_page
 from tests.support.servers import command
 from tests.support.tokens import SECRET, token
 
-AXE = (MODULES / "axe-core/axe.min.js").read_text()
 PHONE = {"viewport": {"width": 390, "height": 844}}
 WIDE = {"viewport": {"width": 1440, "height": 900}}
 
@@ -412,39 +410,27 @@ async def test_axe_finds_nothing_to_mend(app: App, browser: Browser, scheme: str
     for size in (WIDE, PHONE):
         page = await visit(browser, app.url, view={**size, "color_scheme": scheme})
         await expect(page.locator("#running .job").first).to_be_visible()
-        await check(page, "the board")
+        await check_with_axe(page, "the board")
         await page.locator("#running .job input").first.check()
         await page.locator("#running .connid").first.click()
         await expect(page.locator("#detail .life li").first).to_be_visible()
-        await check(page, "a job")
+        await check_with_axe(page, "a job")
         await page.locator("#detail .close").click()
         await page.locator("#kill-selected").click()
-        await check(page, "the question")
+        await check_with_axe(page, "the question")
         await page.keyboard.press("Escape")
         for key, place in (("2", "#history .past"), ("3", "#lanes canvas")):
             await page.keyboard.press(key)
             await expect(page.locator(place).first).to_be_visible()
-            await check(page, place)
+            await check_with_axe(page, place)
         await page.keyboard.press("?")
-        await check(page, "the keys")
+        await check_with_axe(page, "the keys")
         await page.keyboard.press("Escape")
         await page.locator("#menu-button").click()
-        await check(page, "the settings")
+        await check_with_axe(page, "the settings")
         await page.context.set_offline(True)
         await expect(page.locator("#notice .text")).to_be_visible()
-        await check(page, "offline")
+        await check_with_axe(page, "offline")
         await page.context.close()
     empty = await visit(browser, f"{app.url}/?room=empty", view={"color_scheme": scheme})
-    await check(empty, "an empty room")
-
-
-async def check(page: Page, what: str) -> None:
-    """Fail where axe finds something in the page as it is now."""
-    await page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
-    if not await page.evaluate("() => 'axe' in window"):
-        await page.evaluate(AXE)
-    found = await page.evaluate(
-        "async () => (await axe.run()).violations.map(({ id, nodes }) =>"
-        " [id, nodes.slice(0, 3).map(({ html, failureSummary }) => [html, failureSummary])])"
-    )
-    assert found == [], f"{what}: {json.dumps(found, indent=1)}"
+    await check_with_axe(empty, "an empty room")

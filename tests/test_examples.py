@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -62,6 +63,20 @@ async def test_the_page_shows_what_all_print(serve: Serve, secret: str) -> None:
         await page.goto(f"{origin}/index.html?url={app.url}{fragment}")
         await page.get_by_text("running:").wait_for(timeout=20_000)
         assert await page.locator("#steps").text_content() == expected()
+
+
+def test_a_toolchain_that_is_missing_or_too_old_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert lacking("go") == ["go 1.26"]
+    assert lacking("javascript") == ["node 20", "npm"]
+    old = tmp_path / "go"
+    old.write_text("#!/bin/sh\necho go version go1.25.9 linux/amd64\n")
+    old.chmod(0o755)
+    assert lacking("go") == ["go 1.26"]
+    old.write_text("#!/bin/sh\necho go version go1.100.0 linux/amd64\n")
+    assert lacking("go") == []
 
 
 def test_every_example_is_listed_and_told_how_to_run() -> None:

@@ -1,5 +1,6 @@
 """A real Chromium, with the CDN answered from `node_modules`, so that `integrity` is checked."""
 
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ CDN = {
     "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/": MODULES / "uplot/dist",
 }
 """The addresses that the page loads from, and where the same files are here."""
+AXE = (MODULES / "axe-core/axe.min.js").read_text()
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,3 +63,15 @@ async def answer_cdn(context: BrowserContext, there: bool = True) -> None:
             await route.abort()
 
     await context.route(re.compile("^https://"), answer)
+
+
+async def check_with_axe(page: Page, what: str) -> None:
+    """Fail where axe finds something in the page as it is now."""
+    await page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
+    if not await page.evaluate("() => 'axe' in window"):
+        await page.evaluate(AXE)
+    found = await page.evaluate(
+        "async () => (await axe.run()).violations.map(({ id, nodes }) =>"
+        " [id, nodes.slice(0, 3).map(({ html, failureSummary }) => [html, failureSummary])])"
+    )
+    assert found == [], f"{what}: {json.dumps(found, indent=1)}"
