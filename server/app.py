@@ -85,7 +85,10 @@ class App:
         metrics = Metrics(
             self.counts, self.store, self.rooms, self.limits, self.guard, self.events, self.web
         )
-        Health(self.store, metrics, config, lambda: self._stopping is not None).add_to(application)
+        health = Health(
+            self.store, metrics, config, lambda: self._stopping is not None, self.guard.known
+        )
+        health.add_to(application)
         if config.transport_names == ["websocket"]:
             application.middlewares.append(websocket_alone)
         self.sockets.attach(application)
@@ -172,6 +175,7 @@ class App:
             await self.events.end_expired()
             await self.events.end_silent()
             await self.web.end_expired()
+            self.guard.cut_unread()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

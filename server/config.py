@@ -230,6 +230,8 @@ class Config:
             raise ConfigError(
                 "AUTH_SECRET must have at least 32 bytes, and so must each part between commas"
             )
+        if self.auth_secret and not self.secrets:
+            raise ConfigError("AUTH_SECRET holds no secret: set one, or leave it out")
         if self.auth not in ("", "open"):
             raise ConfigError(f"AUTH must be open, or be left out, not {self.auth!r}")
         if self.auth and self.secrets:
@@ -238,9 +240,11 @@ class Config:
             raise ConfigError(
                 "ALLOWED_ORIGINS=* would let any web page start and kill: set AUTH_SECRET"
             )
-        if not (self.auth or self.secrets or is_loopback(self.host)):
+        reached = self.trusted_proxies or not is_loopback(self.host)
+        if reached and not (self.auth or self.secrets):
+            where = f"on {self.host}" if not self.trusted_proxies else "through TRUSTED_PROXIES"
             raise ConfigError(
-                f"on {self.host} others can reach this server, and without tokens they could start"
+                f"{where} others can reach this server, and without tokens they could start"
                 " and kill: set AUTH_SECRET to at least 32 random bytes (`openssl rand -hex 32`"
                 " makes some), or AUTH=open if everyone who reaches it may"
             )

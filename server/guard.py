@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 ADDRESS = web.RequestKey("address", str)
 """Where a request carries the address that it comes from."""
 PUBLIC = ("/healthz", "/readyz", "/metrics")
-"""Paths that platforms ask for under any name; no page can read what they tell."""
+"""Paths that platforms ask for under any name; what is not for all checks that by itself."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
 """Where the page may load scripts and styles from, beside this server."""
 MOST_SHOWN = 200
@@ -79,6 +79,9 @@ class Guard:
         self._sockets = Crowd(2 * config.max_connections, 2 * each)
         # What cuts a connection that sends no request, until it has sent one.
         self._silent: dict[Any, asyncio.TimerHandle] = {}
+        self._open: dict[Any, asyncio.Transport] = {}
+        # Bytes that a connection has left unread, and since when not one of them was read.
+        self._unread: dict[Any, tuple[int, float]] = {}
 
     def add_to(self, app: web.Application) -> None:
         """Guard all routes of an application."""
@@ -98,14 +101,30 @@ class Guard:
                 self._limits.refuse("http_connections")
             self._sockets.enter(address)
             self._silent[handler] = self._cut_later(transport, 0 if full else None)
+            self._open[handler] = transport
 
         def connection_lost(handler: Any, exc: BaseException | None = None) -> None:
             self._spoke(handler)
+            self._open.pop(handler, None)
+            self._unread.pop(handler, None)
             self._sockets.leave(addresses.pop(handler))
             lost(handler, exc)
 
         server.connection_made = connection_made  # type: ignore[method-assign]
         server.connection_lost = connection_lost  # type: ignore[method-assign]
+
+    def cut_unread(self) -> None:
+        """Cut the connections that have read nothing for `SLOW_TIMEOUT` of what waits for them."""
+        now = asyncio.get_running_loop().time()
+        for handler, transport in list(self._open.items()):
+            size = transport.get_write_buffer_size()
+            before, since = self._unread.get(handler, (0, now))
+            if size == 0:
+                self._unread.pop(handler, None)
+            elif before == 0 or size < before:
+                self._unread[handler] = size, now
+            elif now - since > self._config.slow_timeout:
+                transport.abort()
 
     @property
     def sockets(self) -> int:
@@ -166,7 +185,7 @@ class Guard:
     def _check_site(self, request: web.Request) -> None:
         """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
         host = request.headers.get("Host", "").lower()
-        if host and not self._config.secrets and not self._known(host):
+        if host and not self._config.secrets and not self.known(host):
             self._refuse(request, f"http://{host}", "this server goes by another name")
         origin = request.headers.get("Origin")
         if origin is not None:
@@ -175,7 +194,7 @@ class Guard:
         elif foreign(request.headers):
             self._refuse(request, None, "pages of other sites may not come in")
 
-    def _known(self, host: str) -> bool:
+    def known(self, host: str) -> bool:
         """Whether a name cannot be one that somebody else leads here: no public name is dotless."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -231,7 +250,7 @@ def connects(request: web.Request) -> bool:
     """Whether a request wants a new connection of Socket.IO, or a plain WebSocket."""
     if request.path == "/ws":
         return True
-    return request.path.startswith("/socket.io") and "sid" not in request.query
+    return request.path.startswith("/socket.io") and not request.query.get("sid")
 
 
 def bearer(request: web.BaseRequest) -> str:

@@ -22,13 +22,20 @@ class Health:
     """The routes that tell how the server is."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, config: Config, stopping: Callable[[], bool]
+        self,
+        store: Store,
+        metrics: Metrics,
+        config: Config,
+        stopping: Callable[[], bool],
+        known: Callable[[str], bool],
     ) -> None:
-        """`stopping` says whether the server is on its way out."""
+        """`stopping` says whether the server is on its way out, `known` whether nobody else can
+        have led the name of a `Host` here."""
         self._store = store
         self._metrics = metrics
         self._config = config
         self._stopping = stopping
+        self._known = known
         self._asking: asyncio.Task[None] | None = None
 
     def add_to(self, app: web.Application) -> None:
@@ -76,6 +83,9 @@ class Health:
         wanted = self._config.metrics_token
         if wanted:
             return hmac.compare_digest(bearer(request).encode(), wanted.encode())
+        # A page that is open here may have had its own name led here.
+        if not self._known(request.headers.get("Host", "").lower()):
+            return False
         # A proxy that is not known to be one would make everyone seem to be here.
         if "X-Forwarded-For" in request.headers and not self._config.trusted_proxies:
             return False

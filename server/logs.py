@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ import msgspec
 
 from server.changes import Change
 
+UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON lets through although it may begin a new line, or drive a terminal."""
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -68,9 +71,14 @@ def instant(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
+def escaped(found: re.Match[str]) -> str:
+    """A character as JSON may have it, too."""
+    return f"\\u{ord(found[0]):04x}"
+
+
 def json_line(change: Change) -> str:
     """A change as a line of JSON, in the form of all others."""
-    fields = msgspec.json.encode(change).decode()
+    fields = UNPRINTED.sub(escaped, msgspec.json.encode(change).decode())
     return (
         f'{{"time":"{instant(change.at)}","level":"INFO","logger":"server.changes",{fields[1:]}\n'
     )

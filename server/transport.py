@@ -649,6 +649,10 @@ class Driver:
     async def _request(self, request: web.Request) -> Any:
         if request.method == "POST":
             return await self._post(request)
+        wants, may = (request.headers.get(name, "") for name in ("Upgrade", "Connection"))
+        if wants and "upgrade" not in may.lower():
+            # For python-engineio it would be a poll, of a client that has none.
+            return web.Response(status=400, text="Upgrade needs a Connection that says so, too.")
         return await self._handle_request(request)
 
     async def _post(self, request: web.Request) -> web.Response:

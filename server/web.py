@@ -169,8 +169,10 @@ class Web:
         return handle
 
     def _contract(self, document: Callable[[Config, Checker], dict[str, Any]]) -> Handler:
+        made = encode(document(self._config, self._checker))
+
         async def handle(http_request: web.Request) -> web.StreamResponse:
-            return web.json_response(document(self._config, self._checker))
+            return web.Response(body=made, content_type="application/json")
 
         return handle
 

@@ -327,6 +327,8 @@ def test_loopback_needs_no_secret(host: str) -> None:
         {"auth_secret": SECRET, "auth": "open"},
         {"auth": "closed"},
         {"auth_secret": f"{SECRET},short"},
+        {"auth_secret": " , "},
+        {"trusted_proxies": 1},
     ],
     ids=repr,
 )

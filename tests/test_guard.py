@@ -292,7 +292,7 @@ async def test_a_bug_in_a_page_is_answered_without_its_cause(
 
 def address(hops: int, *forwarded: str) -> str:
     """What a server with so many proxies takes for the address of a request of 10.0.0.9."""
-    config = Config(trusted_proxies=hops)
+    config = Config(trusted_proxies=hops, auth="open")
     guard = Guard(config, Limits(config, lambda: 0, Counts()))
 
     class Request:

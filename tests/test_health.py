@@ -168,8 +168,10 @@ async def test_refusals_are_counted_by_reason(serve: Serve, connect: Connect) ->
     [
         ({}, {}, 200),
         ({}, {"X-Forwarded-For": "1.1.1.1"}, 403),
-        ({"trusted_proxies": 1}, {"X-Forwarded-For": "1.1.1.1"}, 403),
-        ({"trusted_proxies": 1}, {"X-Forwarded-For": "127.0.0.1"}, 200),
+        ({"trusted_proxies": 1, "auth": "open"}, {"X-Forwarded-For": "1.1.1.1"}, 403),
+        ({"trusted_proxies": 1, "auth": "open"}, {"X-Forwarded-For": "127.0.0.1"}, 200),
+        ({}, {"Host": "evil.example"}, 403),
+        ({"auth_secret": SECRET}, {"Host": "evil.example"}, 403),
         ({"metrics_token": METRICS_TOKEN}, {}, 403),
         ({"metrics_token": METRICS_TOKEN}, {"Authorization": "Bearer wrong"}, 403),
         ({"metrics_token": METRICS_TOKEN}, {"Authorization": f"Bearer {METRICS_TOKEN}"}, 200),
@@ -196,7 +198,7 @@ def test_a_histogram_counts_up_to_each_bound() -> None:
 
 
 async def test_each_change_is_a_line_of_the_log(tmp_path: Path, connect: Connect) -> None:
-    environ = {"LOG_LEVEL": "INFO", "LOG_FORMAT": "", "TRUSTED_PROXIES": "1"}
+    environ = {"LOG_LEVEL": "INFO", "LOG_FORMAT": "", "TRUSTED_PROXIES": "1", "AUTH": "open"}
     async with Process(tmp_path / "jobs.db", **environ) as server:
         client = await connect(server.url, "websocket", name="ana")
         job = (await client.command("request", {"connid": "a", "time": 60}))["job"]
@@ -248,12 +250,12 @@ def test_what_clients_wrote_cannot_make_a_line_of_its_own() -> None:
         run="r",
         by="ana",
         via="http",
-        reason="\n2026-01-01 ERROR forged\x1b[31m",
+        reason="\n2026-01-01 ERROR forged\x1b[31m\x85\x9b31m\u2029",
     )
     for write in (json_line, text_line):
         line = write(change)
-        assert line.count("\n") == 1 and line.endswith("\n")
-        assert "\x1b" not in line
+        assert line.splitlines(keepends=True) == [line] and line.endswith("\n")
+        assert not {"\x1b", "\x9b"} & set(line)
     assert json.loads(json_line(change))["reason"] == change.reason
 
 

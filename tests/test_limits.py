@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from server.errors import RateLimited
 from server.limits import Bucket, Crowd
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient
-from tests.support.servers import eventually
+from tests.support.servers import command, eventually
 from tests.support.tokens import SECRET, token
 from tests.support.wire import REQUEST, masked
 
@@ -67,7 +68,7 @@ async def test_an_address_is_limited_beside_each_of_its_clients(
 
 
 async def test_connects_are_limited_by_address(serve: Serve) -> None:
-    app = await serve(connect_rate=3, trusted_proxies=1)
+    app = await serve(connect_rate=3, trusted_proxies=1, auth="open")
     async with aiohttp.ClientSession(app.url) as session:
         for path in (OPEN, "/ws"):
             headers = proxied(f"1.1.1.{len(path)}")
@@ -91,7 +92,7 @@ async def test_connections_are_capped(serve: Serve, connect: Connect, kind: str)
     await connect(app.url, "websocket")
     assert app.limits.clients.total == 2
     async with aiohttp.ClientSession(app.url) as session:
-        for path in (OPEN, "/ws"):
+        for path in (OPEN, f"{OPEN}&sid=", "/ws"):
             async with session.get(path) as response:
                 assert response.status == 429
                 assert (await response.json())["error"]["code"] == "too_many"
@@ -101,7 +102,7 @@ async def test_connections_are_capped(serve: Serve, connect: Connect, kind: str)
 
 
 async def test_connections_of_one_address_are_capped(serve: Serve) -> None:
-    app = await serve(max_connections_address=1, trusted_proxies=1)
+    app = await serve(max_connections_address=1, trusted_proxies=1, auth="open")
     async with aiohttp.ClientSession(app.url) as session:
         for address, status in [("1.1.1.1", 200), ("1.1.1.1", 429), ("2.2.2.2", 200)]:
             async with session.get(OPEN, headers=proxied(address)) as response:
@@ -131,6 +132,30 @@ async def test_connections_of_http_are_capped(serve: Serve) -> None:
             assert response.status == 200
     for _, writer in sockets:
         writer.close()
+
+
+async def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
+    app = await serve(slow_timeout=0.2, rate_limit=0)
+    starts = (command(app, "request", connid=str(n), time=60, note="x" * 500) for n in range(5000))
+    await asyncio.gather(*starts)
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    door.connect(("127.0.0.1", app.port))
+    _, writer = await asyncio.open_connection(sock=door)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /api/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+    await eventually(lambda: app.guard.sockets == 1)
+    await eventually(lambda: app.guard.sockets == 0)
+    writer.close()
+
+
+async def test_an_upgrade_that_only_half_asks_for_one_is_refused(app: App) -> None:
+    async with aiohttp.ClientSession(app.url) as session:
+        for transport in ("websocket", "polling"):
+            path = f"/socket.io/?EIO=4&transport={transport}"
+            async with session.get(path, headers={"Upgrade": "websocket"}) as response:
+                assert response.status == 400
+    assert not app.sockets.eio.sockets
 
 
 @pytest.mark.parametrize(

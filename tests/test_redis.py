@@ -466,15 +466,18 @@ async def test_sentinels_tell_where_redis_is(tmp_path: Path) -> None:
 
 
 async def test_a_redis_that_cannot_be_reached_is_told() -> None:
-    url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+    url = f"redis://user:secret@127.0.0.1:{free_port()}/0?password=secret"
     with pytest.raises(StoreError, match="cannot be used") as told:
         async with serving(**QUICK, redis_url=url):
             pass
     assert "secret" not in str(told.value)
 
 
-@pytest.mark.parametrize("url", ["http://x", "redis+sentinel://host:26379", "redis://h:port"])
+@pytest.mark.parametrize(
+    "url", ["http://x", "redis+sentinel://host:26379", "redis://h:port", "redis://:sec/ret@h"]
+)
 async def test_an_address_that_is_none_is_told(url: str) -> None:
-    with pytest.raises(StoreError, match="REDIS_URL"):
+    with pytest.raises(StoreError, match="REDIS_URL") as told:
         async with serving(redis_url=url):
             pass
+    assert "sec" not in str(told.value).replace("SERVICE", "")

@@ -49,7 +49,7 @@ class Place:
             "client_name": "hourglass",
         }
         scheme, _, rest = config.redis_url.partition("://")
-        self.shown = f"{scheme}://{rest.rpartition('@')[2]}"
+        self.shown = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
         """The address without the password."""
         if scheme.startswith("rediss"):
             options["ssl_cert_reqs"] = "required" if config.redis_tls_verify else "none"
@@ -60,8 +60,12 @@ class Place:
                 self._pool = self._behind_sentinels(config.redis_url, options)
             else:
                 self._pool = ConnectionPool.from_url(config.redis_url, **options)
-        except ValueError as error:
-            raise StoreError(f"REDIS_URL cannot be used: {error}") from None
+        except ValueError:  # What it says may be a part of the password.
+            raise StoreError(
+                "REDIS_URL cannot be used: it must be like redis://user:password@host:6379/0, or"
+                " redis+sentinel://user:password@host:26379,host:26379/SERVICE, with special"
+                " characters written as %XX"
+            ) from None
 
     def connection(self) -> AbstractConnection:
         """A connection that is not connected yet."""
