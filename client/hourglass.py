@@ -432,7 +432,7 @@ class Line:
         self._on_event = on_event
         self._ids = itertools.count(1)
         self._answers: dict[int, Future[Json]] = {}
-        self._lost: Away | None = None
+        self._lost: Away | BrokenPipeError | None = None
         self.reading = asyncio.create_task(self._read())
         """Ends when the connection is lost, and never raises."""
 
@@ -459,7 +459,7 @@ class Line:
         return found
 
     def check(self) -> None:
-        """Raises `Away` when the connection is lost."""
+        """Raises `Away` when the connection is lost, and what kept an event from being printed."""
         if self._lost is not None:
             raise self._lost
 
@@ -467,7 +467,7 @@ class Line:
         try:
             while True:
                 self._take(json.loads(await self._socket.receive()))
-        except Away as lost:
+        except (Away, BrokenPipeError) as lost:  # The latter when nobody reads what we print.
             self._lost = lost
         except Exception as error:
             self._lost = Away(f"what the server says is not understood: {error!r}")

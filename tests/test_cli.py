@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -295,6 +296,19 @@ async def test_watch_prints_what_happens_as_lines(app: App) -> None:
         await command(app, "kill", connid="a", reason="enough")
         assert (await cli.line()).endswith("  a killed by ana: enough")
         cli.process.terminate()
+
+
+@pytest.mark.parametrize("args", [["watch"], ["watch", "--json"], ["watch", "a", "--json"]])
+async def test_watch_ends_when_its_reader_has_enough(app: App, args: list[str]) -> None:
+    await command(app, "request", connid="a", time=60)
+    reader, writer = os.pipe()
+    cli = await Cli(app.url, *args).start(stdout=writer)
+    os.close(writer)
+    await watched(app)
+    os.close(reader)
+    await command(app, "kill", connid="a")
+    assert await cli.end() == 128 + signal.SIGPIPE
+    assert cli.said == ""
 
 
 async def watched(app: App) -> None:
