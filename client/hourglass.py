@@ -1205,6 +1205,8 @@ class Signals:
         """The first signal that asks for an end."""
         self.terminate: Future[int] = loop.create_future()
         """SIGTERM: a supervisor, which will not wait for ever."""
+        self.insisted: Future[int] = loop.create_future()
+        """Another one, or one after the command's end, or nobody guards us any more."""
         for signum in self.PASSED:
             # What was ignored before, as SIGHUP is under nohup, stays so for the command too.
             if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -1215,14 +1217,23 @@ class Signals:
     def _unguarded(self, guard: int) -> None:
         asyncio.get_running_loop().remove_reader(guard)
         self._pass_on(signal.SIGTERM)
+        settle(self.insisted, signal.SIGTERM)
 
     def _pass_on(self, signum: int) -> None:
         self._command.signal(signum)
-        asks = signum not in (signal.SIGUSR1, signal.SIGUSR2)
-        if asks and not self.first.done():
-            self.first.set_result(signum)
-        if signum == signal.SIGTERM and not self.terminate.done():
-            self.terminate.set_result(signum)
+        if signum in (signal.SIGUSR1, signal.SIGUSR2):
+            return
+        settle(self.first, signum)
+        if self._command.exited.done() or (signum == signal.SIGTERM and self.terminate.done()):
+            settle(self.insisted, signum)
+        if signum == signal.SIGTERM:
+            settle(self.terminate, signum)
+
+
+def settle(future: Future[int], value: int) -> None:
+    """The first value stays."""
+    if not future.done():
+        future.set_result(value)
 
 
 def guarded(work: Callable[[int], int], grace: float) -> int:
@@ -1333,7 +1344,11 @@ class Run:
         await self.command.drained(DRAIN)
         result = {"exit": self.command.exited.result(), "output": self.output.last_lines()}
         await self.owner.report(result, patience)
-        await self.command.drained()
+        drained = asyncio.create_task(self.command.drained())
+        # Whoever reads our output may never do so again.
+        left: set[Future[Any]] = {drained, self.signals.insisted}
+        await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
         return code
 
     async def _not_run(self, code: int, why: str) -> int:

@@ -135,6 +135,27 @@ async def test_a_kill_works_while_nobody_reads_the_output(app: App, connect: Con
     assert await cli.end() == 123
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_run_whose_output_nobody_reads_can_be_ended(
+    app: App, connect: Connect, how: signal.Signals
+) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    reader, writer = os.pipe()
+    cli = await run(app.url, "yes", "--grace", "0.1").start(stdout=writer)
+    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    os.close(writer)
+    await eventually(lambda: unread(reader) > size - 4096)
+    works = worker(cli)
+    cli.signal(signal.SIGTERM)
+    finished = await client.event("finished", connid="job")
+    assert finished["result"]["exit"] == 128 + signal.SIGTERM
+    assert alive(works), "what was printed may still be read"
+    cli.signal(how)
+    assert await cli.end() == (128 + how if how == signal.SIGTERM else -how)
+    await eventually(lambda: not alive(works))
+    os.close(reader)
+
+
 def unread(pipe: int) -> int:
     """Bytes that wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
