@@ -309,15 +309,22 @@ class Commands:
         seq = room.board.seq
         answer = self._answer("joined", name, seq)
         answer.now = self._now()
-        answer.job = await self._jobs.find(name, connid)
-        if answer.job is not None:
-            entries = await self._store.read_run(name, connid, answer.job.run)
+        answer.job = job = await self._jobs.find(name, connid)
+        if job is not None:
+            entries = await self._store.read_run(name, connid, job.run)
             frames = [Frame(entry.event.name, entry.body) for entry in entries]
             answer.events = [Raw(frame.plain()) for frame in frames]
             seq = max([seq, *(entry.event.seq for entry in entries)])
-            # Last: what is printed from now on is heard.
-            answer.output = await self._store.printed(name, answer.job.run)
-        return Reply(answer, lambda: self._rooms.watch(client, room, connid, seq))
+            answer.output = await self._store.printed(name, job.run)
+
+        def then() -> None:
+            self._rooms.watch(client, room, connid, seq)
+            if job is not None and answer.output is not None:
+                # Something may have been printed between that reading and now.
+                end = answer.output.offset + len(answer.output.text)
+                self._rooms.show_output(name, connid, job.run, end)
+
+        return Reply(answer, then)
 
     async def _leave(self, caller: Caller, command: Leave) -> Answer:
         client = self._hearing(caller)

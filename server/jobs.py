@@ -169,6 +169,8 @@ class Jobs:
                 _check_owner(connid, found.by, actor)
             elif found is not None:
                 _check_owner(connid, found.started_by, actor)
+            else:
+                raise await self._not_running(room, connid, job, run)
         try:
             await self._store.print(room, connid, run, text)
         except Stale as stale:

@@ -43,6 +43,12 @@ class OutputPump:
             self._pending.setdefault(key, max(offset, self._sent.get(key, 0)))
             self._wake.set()
 
+    def show(self, room: str, connid: str, run: str, offset: int) -> None:
+        """Somebody new has what was printed up to `offset`: send what came since, to them too."""
+        key = (room, connid, run)
+        self._pending[key] = min(offset, self._pending.get(key, offset))
+        self._wake.set()
+
     async def run(self) -> None:
         """Send what there is, until cancelled."""
         while True:
@@ -61,4 +67,8 @@ class OutputPump:
             return offset  # Its watchers see a gap.
         if printed.text:
             self._send(Output(room, connid, run, printed.offset, printed.text))
-        return printed.offset + len(printed.text)
+        end, key = printed.offset + len(printed.text), (room, connid, run)
+        self._sent[key] = end
+        if offset <= self._pending.get(key, end) < end:
+            self._pending[key] = end  # Said to be there meanwhile, and sent just now.
+        return end

@@ -14,10 +14,11 @@ from server.commands import Caller, Commands, Reply, broken, refusal
 from server.config import Config
 from server.errors import CommandError, RateLimited
 from server.limits import weight
-from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, Stop, encode
+from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, encode
 from server.rooms import Client
 
-CHANGING = (Request, Kill, Finish, Report, Stop, Print)
+CHANGING = (Request, Kill, Finish, Report, Print)
+OWNED = (Finish, Report, Print)
 MAY_FOLLOW = (*CHANGING, Reply)
 """What may begin while others are under way, if those are changing too."""
 MANY_REFUSED = 100
@@ -203,7 +204,9 @@ class Pipeline:
         else:
             slot = Slot(tag, self._done)
             self._begun.append(slot)
-            self._reading = not isinstance(command, CHANGING)
+            self._reading = not isinstance(command, CHANGING) or (
+                self._caller.identity.proven and isinstance(command, OWNED)
+            )
             slot.run(self._commands.do(self._caller, command))
 
     def _go(self) -> None:

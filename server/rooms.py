@@ -258,7 +258,11 @@ class Rooms(Listener):
         room.watchers.setdefault(connid, set()).add(client)
         client.watched.add((name, connid))
         self._clients.add(client)
-        if name not in client.rooms and not self._send_watched(client, room, seq):
+        if name in client.rooms:
+            return
+        if name in client.behind:
+            client.behind[name] = min(client.behind[name], seq)
+        elif not self._send_after(client, room, seq, {connid}):
             self._fall_behind(client, name, seq)
 
     def leave(self, client: Client, name: str) -> None:
@@ -291,6 +295,7 @@ class Rooms(Listener):
 
     async def missed(self, name: str, since: Since) -> list[Logged] | None:
         """The entries of a room after a position; None where they are no longer all kept."""
+        await self._store.board(name)  # All that others have been answered by now is in it then.
         room = await self.prepare(name, since)
         if since.epoch != self._store.epoch or not room.reaches(since.seq):
             return None
@@ -325,6 +330,10 @@ class Rooms(Listener):
     def printed(self, room: str, connid: str, run: str, offset: int) -> None:
         """Send what a job has printed to those who watch it."""
         self._output.offer(room, connid, run, offset)
+
+    def show_output(self, room: str, connid: str, run: str, offset: int) -> None:
+        """Send what a job has printed after so many characters to those who watch it."""
+        self._output.show(room, connid, run, offset)
 
     def reset(self, room: str) -> None:
         """Send everyone in a room how it is now; who watches a job of it has to join again."""
@@ -393,17 +402,24 @@ class Rooms(Listener):
             if room is not None and name in client.rooms:
                 room.presence_changed = True
                 self._send_snapshot(client, room)
+                client.grant(self._availability(name))
             elif room is not None and not self._send_watched(client, room, seq):
                 client.drop()  # What it missed is no longer kept: it has to join again.
 
     def _send_watched(self, client: Client, room: Room, seq: int) -> bool:
         """Send the entries after `seq` of the jobs that a client watches, if they are at hand."""
+        name = room.board.room
+        watched = {connid for of, connid in client.watched if of == name}
+        return self._send_after(client, room, seq, watched)
+
+    def _send_after(self, client: Client, room: Room, seq: int, connids: set[str]) -> bool:
+        """Send the entries after `seq` of these jobs, if they are at hand."""
         if not room.reaches(seq):
             return False
-        name = room.board.room
         for _, connid, frame in room.after(seq):
-            if (name, connid) in client.watched:
+            if connid in connids:
                 client.grant(frame)
+        self._send_reported(client, room, seq, connids)
         return True
 
     def _send_all(
@@ -411,9 +427,10 @@ class Rooms(Listener):
     ) -> None:
         """Send a frame to a room and to the strangers; `seq` is what they have without it."""
         self.deliveries += len(room.members)
-        room.group.send(frame)
         for client in chain(room.others, strangers):
             self._send(client, frame, room.board.room, seq)
+        # Last: whom it takes out for being slow is one of the others then, and has been sent it.
+        room.group.send(frame)
 
     def _send(self, client: Client, frame: Frame, name: str, seq: int) -> None:
         """Send a frame of a room unless the client is too slow."""
@@ -426,9 +443,9 @@ class Rooms(Listener):
 
     def _fall_behind(self, client: Client, name: str, seq: int) -> None:
         """Send a client no more of a room, of which it has all up to `seq`, until it drains."""
-        client.behind[name] = seq
-        if client.slow_since is None:
+        if not client.behind or client.slow_since is None:
             client.slow_since = asyncio.get_running_loop().time()
+        client.behind[name] = seq
 
     def _send_snapshot(self, client: Client, room: Room) -> None:
         board = room.board
@@ -469,11 +486,13 @@ class Rooms(Listener):
             if client.backlog() <= self._config.max_backlog / 4:
                 client.send(frame)
 
-    def _send_reported(self, client: Client, room: Room, seq: int) -> None:
+    def _send_reported(
+        self, client: Client, room: Room, seq: int, connids: set[str] | None = None
+    ) -> None:
         """Send the progress that was reported at `seq` or later: the log does not tell it."""
         board = room.board
         for connid, reported in room.reported.items():
-            if reported >= seq:
+            if reported >= seq and (connids is None or connid in connids):
                 job = board.running[connid]
                 told = job.progress or Reported()
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)

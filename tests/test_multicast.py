@@ -77,7 +77,8 @@ async def test_who_leaves_hears_what_was_before_and_nothing_after(app: App) -> N
 async def test_one_that_does_not_read_misses_nothing_and_holds_up_nobody(
     serve: Serve, connect: Connect
 ) -> None:
-    app = await serve(rate_limit=0, max_backlog=2**24, presence_interval=0.05)
+    settings = {"max_backlog": 2**24, "max_note": 5000, "presence_interval": 0.05}
+    app = await serve(rate_limit=0, **settings)
     async with wire(app, "{}", buffer=16_384) as slow:
         reader = await connect(app.url)
         await reader.event("presence", watching=2)
@@ -87,8 +88,8 @@ async def test_one_that_does_not_read_misses_nothing_and_holds_up_nobody(
         slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
         total = 0
         while not room.others:
-            await asyncio.gather(*(big(app, str(total + number)) for number in range(50)))
-            total += 50
+            await asyncio.gather(*(big(app, str(total + n), 5000) for n in range(150)))
+            total += 150
             assert total < 50_000
         await reader.event("started", seq=total)
         slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -110,8 +111,8 @@ def narrow(app: App) -> list[Connection]:
     return connections
 
 
-async def big(app: App, connid: str) -> None:
-    await command(app, "request", connid=connid, time=600, note="x" * 500)
+async def big(app: App, connid: str, size: int = 500) -> None:
+    await command(app, "request", connid=connid, time=600, note="x" * size)
 
 
 async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -> None:

@@ -1,5 +1,6 @@
 """What jobs print: for those who watch them, live, and the end of it for those who come later."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from server.store.outputs import Outputs
 from tests.conftest import Connect, Serve
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, command, eventually
+from tests.support.tokens import SECRET, token
 
 HEARING = ["python", "polling", "node", "websocket"]
 
@@ -82,6 +84,35 @@ async def test_a_killed_job_may_print_until_it_has_stopped(app: App, connect: Co
     assert answer["output"] == {"offset": 0, "text": "new"}
 
 
+async def test_only_its_owner_shows_what_a_job_prints(serve: Serve, connect: Connect) -> None:
+    app = await serve(auth_secret=SECRET)
+    ana = await connect(app.url, token=token(), rooms=[])
+    eve = await connect(app.url, token=token(sub="eve"), rooms=[])
+    job = await start(ana)
+    await ana.command("output", {**job, "text": "mine"})
+    for other in ({}, {"connid": "b"}, {"room": "other"}):
+        answer = await eve.command("output", {**job, **other, "text": "forged"})
+        assert answer["error"]["code"] in ("forbidden", "not_running")
+    await ana.command("kill", {"connid": "a"})
+    answer = await eve.command("output", {**job, "connid": "b", "text": "forged"})
+    assert not answer["ok"]
+    known = (await ana.command("join", {"room": "main", "connid": "a"}))["output"]
+    assert known["text"] == "mine"
+
+
+async def test_what_an_owner_prints_keeps_its_order(serve: Serve, connect: Connect) -> None:
+    app = await serve(auth_secret=SECRET, rate_limit=0)
+    ana = await connect(app.url, token=token(), rooms=[])
+    job = await start(ana)
+    commands = []
+    for number in range(50):
+        commands.append(ana.command("progress", {**job, "done": number / 50}))
+        commands.append(ana.command("output", {**job, "text": f"{number} "}))
+    await asyncio.gather(*commands)
+    known = (await ana.command("join", {"room": "main", "connid": "a"}))["output"]
+    assert known["text"] == "".join(f"{number} " for number in range(50))
+
+
 async def test_a_run_that_nobody_knows_prints_nothing(app: App, connect: Connect) -> None:
     owner = await connect(app.url, rooms=[])
     await start(owner)
@@ -134,6 +165,15 @@ def test_what_is_kept_of_all_jobs_is_bounded() -> None:
     assert outputs.add("run 9", "z" * 1000, 10.0) == 140
     assert outputs.read("run 9", 0).text == "z" * 100
     assert outputs.read("run 9", 0).offset == 1040
+
+
+def test_little_by_little_takes_no_more_than_all_at_once() -> None:
+    outputs = Outputs(Config(max_output=6400))
+    for _ in range(10_000):
+        outputs.add("run", "x", 0.0)
+        outputs.add("run", "", 0.0)
+    assert outputs.read("run", 0).text == "x" * 6400
+    assert len(outputs._tails["run"].texts) <= 66
 
 
 def test_nothing_is_kept_where_that_is_asked_for() -> None:

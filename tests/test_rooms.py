@@ -314,6 +314,20 @@ async def test_a_crowd_that_reconnects_gets_what_it_missed_and_no_snapshots(
     assert app.rooms.snapshots_encoded == 0
 
 
+@pytest.mark.parametrize("kind", ["python", "websocket"])
+async def test_to_watch_a_second_job_tells_nothing_of_the_first_again(
+    app: App, connect: Connect, kind: str
+) -> None:
+    owner = await connect(app.url, rooms=[])
+    watcher = await connect(app.url, kind, rooms=[])
+    for connid in ("a", "b"):
+        await start(owner, connid)
+        await watcher.command("join", {"room": "main", "connid": connid})
+        await owner.command("kill", {"connid": connid})
+        await watcher.event("killed", connid=connid)
+    assert names(watcher) == ["killed", "killed"]
+
+
 class Slow(Client):
     """A client that takes nothing until it is told to."""
 

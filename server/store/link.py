@@ -15,7 +15,14 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from server.config import Config
 from server.errors import Unavailable
@@ -26,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LOST = (RedisError, OSError, TimeoutError)
 """What a connection fails with."""
-AGAIN = ("NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
+AGAIN = (NoScriptError, ReadOnlyError, MasterDownError, TryAgainError)
 """Refusals of Redis that another connection, or a little time, will mend."""
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds between attempts to connect; the last one again and again."""
@@ -184,6 +191,8 @@ class Ask(Struct, eq=False):
     """By the clock of the loop."""
     change: bool = False
     """Whether it is one, which must be made once only, however often it is asked for."""
+    writes: bool = False
+    """Whether it changes something all the same."""
     sent: bool = False
     done: bool = False
 
@@ -244,7 +253,7 @@ class Orders:
             for ask in (*self._under_way, *self._waiting):
                 if not ask.done:
                     ask.done = True
-                    ask.take(None, lost(ask.sent and ask.change))
+                    ask.take(None, lost(ask.sent and (ask.change or ask.writes)))
             await self._line.close()
 
     async def rest(self) -> None:
@@ -280,9 +289,9 @@ class Orders:
         for ask in asks:
             try:
                 reply, error = await connection.read_response(), None
+            except AGAIN:
+                raise
             except ResponseError as refusal:
-                if str(refusal).startswith(AGAIN):
-                    raise
                 log.error("Redis refuses: %s", refusal)
                 reply, error = None, Unavailable(f"the store refuses: {refusal}")
             if not ask.done:
@@ -301,7 +310,7 @@ class Orders:
                     self._timer = loop.call_at(ask.deadline, self._expire)
                     break
                 ask.done = True
-                ask.take(None, lost(ask.sent and ask.change))
+                ask.take(None, lost(ask.sent and (ask.change or ask.writes)))
             if self._timer is not None:
                 return
 

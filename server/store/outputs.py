@@ -5,6 +5,9 @@ from collections import OrderedDict, deque
 from server.config import Config
 from server.protocol import Printed
 
+PARTS = 64
+"""Texts that a tail is made of, about."""
+
 
 class Tail:
     """The end of what one run has printed."""
@@ -49,7 +52,10 @@ class Outputs:
         tail = self._tails.pop(run, None) or Tail()
         self._tails[run] = tail
         before, kept = tail.end, tail.end - tail.offset
-        tail.texts.append(text)
+        if tail.texts and len(tail.texts[-1]) < self._most / PARTS:
+            tail.texts[-1] += text  # Little by little it would take far more than its length.
+        elif text:
+            tail.texts.append(text)
         tail.end += len(text)
         tail.touched_at = now
         tail.cut(self._most)

@@ -329,7 +329,14 @@ class RedisStore(Store):
 
     async def print(self, room: str, connid: str, run: str, text: str) -> None:
         keep = (self._config.max_output, int(self._config.output_keep) or 1)
-        reply = await self._order("print", room, connid, run, text, len(text), *keep)
+        self._changes += 1
+        once = (
+            self.node,
+            self._changes,
+            repr(self._clock.now() + 0.75 * self._config.redis_timeout),
+        )
+        command = self._evaluate("print", room, connid, run, text, len(text), *keep, *once)
+        reply = self._check(await self._put(self._orders, command, writes=True))
         if reply[0] == b"stale":
             raise Stale(scripts.looked(reply))
 
@@ -374,7 +381,7 @@ class RedisStore(Store):
             raise Unavailable("the server is stopping")
         return await self._put(self._questions, list(command))
 
-    def _put(self, orders: Orders, command: list[Arg]) -> Future[Any]:
+    def _put(self, orders: Orders, command: list[Arg], *, writes: bool = False) -> Future[Any]:
         loop = asyncio.get_running_loop()
         future: Future[Any] = loop.create_future()
 
@@ -384,7 +391,7 @@ class RedisStore(Store):
             elif not future.done():
                 future.set_result(reply)
 
-        orders.ask(Ask(command, take, loop.time() + self._config.redis_timeout))
+        orders.ask(Ask(command, take, loop.time() + self._config.redis_timeout, writes=writes))
         return future
 
     async def _seq(self, room: str) -> int:

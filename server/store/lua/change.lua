@@ -20,10 +20,6 @@ if clock > tonumber(ARGV[7]) or (known[1] and tonumber(turn) < tonumber(known[1]
   return {'late'}
 end
 
-local function stale(value)
-  return {'stale', value or '', value and call('HGET', reports, connid) or ''}
-end
-
 local function answer(reply)
   if known[1] ~= turn then
     call('DEL', done)
@@ -32,6 +28,10 @@ local function answer(reply)
   end
   call('HSET', done, id, cmsgpack.pack(reply))
   return reply
+end
+
+local function stale(value)
+  return answer({'stale', value or '', value and call('HGET', reports, connid) or ''})
 end
 
 -- Cut a log back to what is kept, and with it what is known of the jobs that ended there; little by
@@ -127,7 +127,7 @@ if what == 'start' then
   else
     local cap = full()
     if cap then
-      return {'full', cap}
+      return answer({'full', cap})
     end
   end
   local deadline = now + tonumber(time)

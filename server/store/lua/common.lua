@@ -19,7 +19,8 @@
 --   ends:ROOM       the seq of each end
 --   ended:ROOM      CONNID, a zero byte and the seq of each end, in this order
 --   printed:ROOM:RUN  what a job has printed, by place: how many characters came before, the text;
---                   end: characters in all; size: bytes that are kept; first and last of the places
+--                   end: characters in all; size: bytes that are kept; first and last of the places;
+--                   said:NODE: the last number of a node
 --   runs:ROOM       by run: seq and kind of its end, seq of its start; seq, exit and time of stopped
 local P = KEYS[1]
 local call = redis.call
