@@ -513,10 +513,29 @@ async def connected(
         await socket.close()
 
 
-def backoff(attempt: int) -> float:
-    """Seconds to wait before connecting again; random, so that a crowd does not come at once."""
-    least, most = BACKOFF
-    return random.uniform(0.3, 1) * min(most, least * 2.0 ** min(attempt, 10))
+class Backoff:
+    """How long to wait before connecting again: ever longer, until a line was up for long enough.
+
+    One that the server only takes to say no must not make us come back at once, again and again.
+    """
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._up_since: float | None = None
+
+    def up(self) -> None:
+        """There is a line, from now until the next `seconds`."""
+        self._up_since = clock()
+
+    def seconds(self) -> float:
+        """The next wait; random, so that a crowd does not come at once."""
+        least, most = BACKOFF
+        if self._up_since is not None and clock() - self._up_since > most:
+            self._attempt = 0
+        self._up_since = None
+        wait = random.uniform(0.3, 1) * min(most, least * 2.0**self._attempt)
+        self._attempt = min(self._attempt + 1, 10)
+        return wait
 
 
 # -------------------------------------------------------------------------------------- Output
@@ -955,11 +974,11 @@ class Owner:
             await self._keeping
 
     async def _keep(self) -> None:
-        attempt = 0
+        backoff = Backoff()
         while True:
             try:
                 async with connected(self._settings, self._heard) as line:
-                    attempt = 0
+                    backoff.up()
                     await self._serve(line)
                     return
             except (Away, Refused) as problem:
@@ -974,8 +993,7 @@ class Owner:
             except Exception as error:  # Whatever is wrong with the server, the command goes on.
                 self._complain(f"the server is not understood: {error!r}")
             self._admit()
-            await self._pause(backoff(0 if self._result else attempt))
-            attempt += 1
+            await self._pause((Backoff() if self._result else backoff).seconds())
 
     async def _serve(self, line: Line) -> None:
         joined = await self._call(line, "join")
@@ -1592,7 +1610,7 @@ async def keep_up(
     `changed` is told what is wrong with the connection, and "" when it is live. Raises `Refused`
     when we are not let in.
     """
-    attempt = 0
+    backoff = Backoff()
     behind = asyncio.Event()
 
     def take(name: str, event: Json) -> None:
@@ -1608,7 +1626,7 @@ async def keep_up(
         since = f"{at['epoch']}:{at['seq']}" if at else ""
         try:
             async with connected(settings, take, room=settings.room, since=since) as line:
-                attempt = 0
+                backoff.up()
                 changed("")
                 while not line.reading.done():
                     missing = asyncio.create_task(behind.wait())
@@ -1624,8 +1642,7 @@ async def keep_up(
             if not refused.passing:
                 raise
             changed(str(refused))
-        await asyncio.sleep(backoff(attempt))
-        attempt += 1
+        await asyncio.sleep(backoff.seconds())
 
 
 # --------------------------------------------------------------------------------------- watch
@@ -1684,11 +1701,11 @@ class Follower:
 
     async def follow(self) -> int:
         """The exit code: 0 when the job was done."""
-        attempt = 0
+        backoff = Backoff()
         while True:
             try:
                 async with connected(self._settings, self._heard) as line:
-                    attempt = 0
+                    backoff.up()
                     await self._join(line)
                     over = asyncio.create_task(self._over.wait())
                     await asyncio.wait({line.reading, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -1704,8 +1721,7 @@ class Follower:
                 if not refused.passing:
                     raise
                 complain(str(refused))
-            await asyncio.sleep(backoff(attempt))
-            attempt += 1
+            await asyncio.sleep(backoff.seconds())
 
     async def _join(self, line: Line) -> None:
         answer = await line.call("join", room=self._settings.room, connid=self._connid)

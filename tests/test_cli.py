@@ -288,6 +288,23 @@ def test_a_tree_is_found_without_proc() -> None:
         child.wait()
 
 
+def test_a_line_that_is_lost_soon_does_not_make_us_come_back_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(hourglass, "clock", lambda: now)
+    monkeypatch.setattr(hourglass.random, "uniform", lambda low, high: high)
+    backoff = hourglass.Backoff()
+    waits = []
+    for lasted in (0, 1, 15, 14, 1, 1, 1, 16, 1):
+        backoff.up()
+        now += lasted
+        waits.append(backoff.seconds())
+    assert waits == [0.5, 1, 2, 4, 8, 15, 15, 0.5, 1]
+    now += 3600
+    assert backoff.seconds() == 2, "an hour of being away is not an hour of being connected"
+
+
 async def test_watch_prints_what_happens_as_lines(app: App) -> None:
     async with Cli(app.url, "watch") as cli:
         await watched(app)
