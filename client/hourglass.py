@@ -796,8 +796,10 @@ def send(how: Callable[[int, int], None], target: int, signum: int) -> None:
 class Command:
     """A process in a session of its own, and all that it starts."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], group: int) -> None:
+        """To `group` the process group is written, for whoever has to end it in our place."""
         self._say = say
+        self._group = group
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._tree = Tree()
@@ -820,6 +822,8 @@ class Command:
             for _, writing in set(outputs.values()):
                 os.close(writing)
         self._tree.group = self._process.pid
+        with contextlib.suppress(BrokenPipeError):  # Nobody guards us: that is heard elsewhere.
+            os.write(self._group, str(self._process.pid).encode())
         for reading, target in {reading: fd for fd, (reading, _) in outputs.items()}.items():
             pump = Pump(reading, target, feed, self._stop_reading)
             pump.start()
@@ -1254,22 +1258,26 @@ def settle(future: Future[int], value: int) -> None:
         future.set_result(value)
 
 
-def guarded(work: Callable[[int], int], grace: float) -> int:
+def guarded(work: Callable[[int, int], int], grace: float) -> int:
     """Do `work` in a process of its own; its exit code.
 
     The two guard each other, since nobody cleans up after a SIGKILL of their own. When the worker
-    is killed, we end what it has left behind. When we are, the pipe whose reading end `work` is
-    given comes to its end, and the worker goes on as after a SIGTERM.
+    is killed, we end what it has left behind: its command's process group, which it writes to the
+    second pipe, is all that some systems let us find. When we are, the first pipe, whose reading
+    end `work` is given, comes to its end, and the worker goes on as after a SIGTERM.
     """
     tree = Tree()
     reading, writing = os.pipe()
+    group_reading, group_writing = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, Signals.PASSED)
     worker = os.fork()
     if worker == 0:
         os.close(writing)
+        os.close(group_reading)
         os.setsid()  # What the terminal sends comes to us by the guard alone, and so only once.
-        os._exit(work(reading))
+        os._exit(work(reading, group_writing))
     os.close(reading)
+    os.close(group_writing)
     for signum in Signals.PASSED:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, lambda signum, _: send(os.kill, worker, signum))
@@ -1279,21 +1287,25 @@ def guarded(work: Callable[[int], int], grace: float) -> int:
     _, status = os.waitpid(worker, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
+        tree.group = int(os.read(group_reading, 20) or 0) or None
         asyncio.run(tree.end(grace, lambda text: print(f"hourglass: {text}", file=sys.stderr)))
     return code if code >= 0 else 128 - code
 
 
-def work(options: argparse.Namespace, settings: Settings, guard: int) -> int:
-    """Run a command as a job; the exit code. `guard` is readable when nobody guards us."""
+def work(options: argparse.Namespace, settings: Settings, guard: int, group: int) -> int:
+    """Run a command as a job; the exit code.
+
+    `guard` is readable when nobody guards us; to `group` the command's process group is written.
+    """
     try:
-        return asyncio.run(run(options, settings, guard))
+        return asyncio.run(run(options, settings, guard, group))
     except BaseException:
         traceback.print_exc()
         os.kill(os.getpid(), signal.SIGKILL)  # The guard ends what we can no longer answer for.
         raise
 
 
-async def run(options: argparse.Namespace, settings: Settings, guard: int) -> int:
+async def run(options: argparse.Namespace, settings: Settings, guard: int, group: int) -> int:
     """Run a command as a job; the exit code."""
     notices = Notices(options.quiet)
     argv = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -1301,7 +1313,7 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int) -> in
     name = options.name or name_of(argv)
     plan = Plan(name, options.time, lease, options.note, options.if_running)
     output = Output([options.progress] if options.progress else PROGRESS)
-    command = Command(notices.say)
+    command = Command(notices.say, group)
     signals = Signals(command, guard)
     owner = Owner(settings, plan, output, notices.say)
     try:
@@ -2104,7 +2116,7 @@ def main() -> int:
     try:
         settings = Settings.load(vars(options), os.environ)
         if running:
-            return guarded(lambda guard: work(options, settings, guard), options.grace)
+            return guarded(lambda *pipes: work(options, settings, *pipes), options.grace)
         if options.what == "watch":
             return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))

@@ -417,6 +417,17 @@ async def test_a_kill_of_the_wrapper_itself_ends_the_tree(app: App, connect: Con
         assert not any(map(alive, processes))
 
 
+async def test_the_guard_ends_a_command_that_nobody_hands_to_it(app: App, tmp_path: Path) -> None:
+    """As on macOS, where what loses its parent is no child of ours."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ctypes'] = None")
+    script = "trap '' TERM; (echo $BASHPID; sleep 60; sleep 60) & echo $$; sleep 60; sleep 60"
+    async with run(app.url, script, "--grace", "0.2", PYTHONPATH=str(tmp_path)) as cli:
+        processes = await pids(cli, 2)
+        os.kill(worker(cli), signal.SIGKILL)
+        assert await cli.end() == 137
+        assert not any(map(alive, processes))
+
+
 def worker(cli: Cli) -> int:
     """The process that does the work of a run, below the one that guards it."""
     (found,) = (
