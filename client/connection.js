@@ -13,7 +13,7 @@
  *
  *   { line: "connecting" }                     the first attempt, or one on demand
  *   { line: "catching-up" }                    connected, but a room is not complete yet, or the server
- *                                              has lost its store
+ *                                              has lost its store; with `refusal` where it said why
  *   { line: "live" }                           what is shown is what is
  *   { line: "offline", since, retryAt }        with `refusal` where the server said why
  *   { line: "refused", since, refusal }        the server will say the same again: no retry
@@ -31,6 +31,7 @@ const JOIN_AGAIN_AFTER_MS = 2_000;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MOST_MS = 15_000;
 const FINAL = new Set(["unauthorized", "forbidden"]);
+const PASSING = new Set(["unavailable", "rate_limited", "internal"]);
 
 /**
  * @typedef {import("./state.js").Job} Job
@@ -81,6 +82,11 @@ export class CommandError extends Error {
     this.field = field;
     this.retryAfter = retryAfter;
     this.job = job;
+  }
+
+  /** Whether it is worth trying again. */
+  get passing() {
+    return PASSING.has(this.code);
   }
 }
 
@@ -135,7 +141,7 @@ export class Connection {
     return this.#clock.now();
   }
 
-  /** Why the server does not let us into a room, as a CommandError; null when it does. */
+  /** Why the server does not let us into a room, for good or for now, as a CommandError; null when it does. */
   refusalOf(room) {
     return this.#followed.get(room)?.refusal ?? null;
   }
@@ -272,8 +278,9 @@ export class Connection {
   /** Say whether all is complete, as long as there is a line. */
   #settle() {
     if (!this.connected) return;
-    const complete = [...this.#followed.values()].every(({ settled }) => settled);
-    this.#change({ line: complete ? "live" : "catching-up" });
+    const waiting = [...this.#followed.values()].filter(({ settled }) => !settled);
+    const refusal = waiting.find((followed) => followed.refusal)?.refusal ?? null;
+    this.#change(waiting.length > 0 ? { line: "catching-up", refusal } : { line: "live" });
   }
 
   #disconnected(reason) {
@@ -309,7 +316,8 @@ export class Connection {
   }
 
   #change(status) {
-    const same = status.line === this.#status.line && status.retryAt === this.#status.retryAt;
+    const { line, retryAt, refusal } = this.#status;
+    const same = status.line === line && status.retryAt === retryAt && status.refusal?.code === refusal?.code;
     this.#status = status;
     if (!same) this.#onChange();
   }
@@ -350,7 +358,7 @@ class Followed {
 
   /** Whether nothing more is to be waited for. */
   get settled() {
-    return this.complete || this.refusal !== null;
+    return this.complete || (this.refusal !== null && !this.refusal.passing);
   }
 }
 

@@ -21,8 +21,12 @@ export function refusedNotice({ refusal }) {
 
 /** What is said of names that no room can have, and of `[room, refusal]`s; a refusal may be null. */
 export function roomsNotice(wrong, rooms) {
-  const closed = rooms.filter(([, refusal]) => refusal);
-  const parts = closed.map(([room, { message }]) => `The room ${room} is not open to you: ${message}.`);
+  const refused = rooms.filter(([, refusal]) => refusal);
+  const parts = refused.map(([room, { message, passing }]) =>
+    passing
+      ? `The room ${room} may not be shown as it is now: ${message}. This page keeps trying.`
+      : `The room ${room} is not open to you: ${message}.`,
+  );
   if (wrong.length > 0) {
     parts.unshift(
       `There can be no room ${wrong.join(", ")}: a name is made of 1 to 64 letters, digits, dots, dashes and underscores. ` +

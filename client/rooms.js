@@ -39,10 +39,10 @@ export class Rooms {
     for (const room of wanted) {
       const { element, open, number, close } = this.#itemOf(room);
       const state = states.find((other) => other.room === room);
-      const refused = room !== ALL && refusalOf(room);
+      const refusal = room === ALL ? null : refusalOf(room);
       const running = room === ALL ? total : state.size;
       const known = room === ALL || state.known;
-      setText(number, refused ? "closed" : known ? running.toLocaleString("en") : "");
+      setText(number, refusal && !refusal.passing ? "closed" : known ? running.toLocaleString("en") : "");
       open.setAttribute("aria-current", String(!several || room === only));
       close.hidden = !several || room === ALL;
       if (this.#list.children[wanted.indexOf(room)] !== element) {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io } from "socket.io-client";
 import { Connection } from "../../client/connection.js";
+import { roomsNotice } from "../../client/notices.js";
 import { RoomState } from "../../client/state.js";
 import { eventually, serve, serveRedis } from "./server.mjs";
 
@@ -140,6 +141,50 @@ test("without the token that is needed, the refusal is told and not tried again"
   await eventually(() => connection.status.line === "refused");
   assert.equal(connection.status.refusal.code, "unauthorized");
   assert.deepEqual(lines, ["refused"]);
+});
+
+for (const code of ["unavailable", "rate_limited", "internal"]) {
+  test(`the line is not live while a join is refused as ${code}`, async (t) => {
+    const server = await serve(t);
+    let refusing = null;
+    const { connection, lines, live, state } = follower(t, server.url, ["main"], {
+      io: (...options) => refusingJoins(io(...options), () => refusing),
+    });
+    await eventually(live);
+    refusing = { ok: false, error: { code, message: "not now" } };
+    connection.reopen();
+    await eventually(() => connection.status.refusal?.code === code);
+    assert.equal(connection.status.line, "catching-up");
+    assert.ok(roomsNotice([], [["main", connection.refusalOf("main")]]).includes("keeps trying"));
+    await server.ask("request", REQUEST);
+    refusing = null;
+    await eventually(live);
+    assert.deepEqual(names(state), ["a"]);
+    assert.deepEqual(lines.slice(2), ["connecting", "catching-up", "catching-up", "live"]);
+  });
+}
+
+/** A socket whose joins are answered `refusal()`, where that is something. */
+function refusingJoins(socket, refusal) {
+  const timeout = socket.timeout.bind(socket);
+  socket.timeout = (within) => {
+    const real = timeout(within);
+    const emitWithAck = (name, data) =>
+      name === "join" && refusal() ? Promise.resolve(refusal()) : real.emitWithAck(name, data);
+    return { emitWithAck };
+  };
+  return socket;
+}
+
+test("a room that is closed to us keeps no other from being live", async (t) => {
+  const server = await serve(t);
+  const forbidden = { ok: false, error: { code: "forbidden", message: "not for you" } };
+  const { connection, lines, live } = follower(t, server.url, ["main"], {
+    io: (...options) => refusingJoins(io(...options), () => forbidden),
+  });
+  await eventually(live);
+  assert.equal(roomsNotice([], [["main", connection.refusalOf("main")]]), "The room main is not open to you: not for you.");
+  assert.deepEqual(lines, ["catching-up", "live"]);
 });
 
 test("while the server has lost its store the line is not live", async (t) => {
