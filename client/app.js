@@ -27,7 +27,7 @@ import { SignIn } from "./signin.js";
 import { Start } from "./start.js";
 import { RoomState } from "./state.js";
 import { Timeline } from "./timeline.js";
-import { say } from "./toasts.js";
+import { say, unsay } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
 import { series, Trend } from "./trend.js";
 import { onWaking } from "./waking.js";
@@ -49,7 +49,7 @@ const states = new Map(); // room -> RoomState, of the open rooms
 const trends = new Map(); // room -> Trend
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const signIn = new SignIn(reopen);
+const signIn = new SignIn(signedIn);
 const menu = new Menu({ rename, signOut: () => signIn.out(), help: () => byId("help").showModal() });
 const line = new Line({ retry: () => connection?.open() });
 const toolbar = new Toolbar((part) => go(part, { push: "view" in part }));
@@ -170,6 +170,19 @@ function rename(name) {
 function reopen() {
   connection?.reopen();
   showMenu();
+}
+
+/** Somebody else may be here now: what the one before was shown is forgotten. */
+function signedIn() {
+  connection?.close();
+  for (const room of states.keys()) connection?.unfollow(room);
+  states.clear();
+  trends.clear();
+  for (const part of [board, ended, watches]) part.forget();
+  detail.hide();
+  unsay();
+  show(view);
+  reopen();
 }
 
 function showMenu() {

@@ -65,6 +65,12 @@ export class Board {
     this.#showSelection();
   }
 
+  /** Hold nothing that was shown. */
+  forget() {
+    this.#order = new Order();
+    this.selection.clear();
+  }
+
   tick(serverNow, still) {
     return this.#rows.tick(serverNow, still);
   }

@@ -340,6 +340,7 @@ class Followed {
 
   refused(error) {
     this.refusal = error;
+    if (error.code === "forbidden") this.state.forget();
   }
 
   lost() {

@@ -64,9 +64,14 @@ export class Detail {
 
   hide() {
     this.#leave();
+    this.#clear();
+    this.#tell("");
+    setText(byId("detail-title"), "");
     this.#panel.hidden = true;
     this.#wanted = null;
     this.#job = null;
+    this.#history = [];
+    this.#asked += 1;
   }
 
   takeFocus() {
@@ -87,6 +92,7 @@ export class Detail {
     try {
       const { jobs } = await this.#actions.command("history", { room, connid, limit: EARLIER });
       if (asked !== this.#asked) return;
+      this.#tell("");
       this.#history = jobs;
       this.#job = null;
       this.draw();
@@ -210,11 +216,15 @@ export class Detail {
   }
 
   #showUnknown() {
+    this.#clear();
+    this.#tell(`No job of this name and run is known in the room ${this.#wanted.room}. Old ones are forgotten after a while.`);
+  }
+
+  #clear() {
     for (const place of [".facts", ".life", ".earlier"]) this.#panel.querySelector(place).replaceChildren();
     this.#panel.querySelector(".earlier-title").hidden = true;
     this.#panel.querySelector(".bar").hidden = true;
     setText(this.#panel.querySelector(".state"), "");
-    this.#tell(`No job of this name and run is known in the room ${this.#wanted.room}. Old ones are forgotten after a while.`);
   }
 
   async #toggleWatch() {

@@ -44,6 +44,12 @@ export class Ended {
     if (shown) this.#drawAll(states, { view, several, filtered, known });
   }
 
+  /** Hold nothing that was shown or read. */
+  forget() {
+    this.#pasts.clear();
+    this.#jobs = [];
+  }
+
   #drawAll(states, { view, several, filtered, known }) {
     this.#forgetOldLog(states);
     const rooms = states.map((state) => ({ past: this.#pastOf(state.room), ended: state.ended() }));

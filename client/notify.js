@@ -31,6 +31,11 @@ export class Watches {
       : "This page will say when it ends. For a notification outside of it, allow them in the browser's settings for this site.";
   }
 
+  /** Tell of none of those that were picked. */
+  forget() {
+    this.#jobs.clear();
+  }
+
   follow(find) {
     for (const [run, watched] of this.#jobs) {
       const job = find(run);

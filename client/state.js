@@ -126,6 +126,16 @@ export class RoomState {
     this.#uncertain = false;
   }
 
+  /** We may not see the room any more: nothing is known of it. */
+  forget() {
+    this.epoch = null;
+    this.seq = 0;
+    this.presence = null;
+    this.#running.clear();
+    this.#ended.clear();
+    this.disconnected();
+  }
+
   #applySnapshot({ epoch, seq, running, ended }) {
     const sameLog = epoch === this.epoch;
     if (sameLog && seq < this.seq) return "duplicate";

@@ -5,6 +5,8 @@
  *   const toast = say("No answer came.", { keep: true, tone: "bad" });
  *   toast.change("…"); toast.close();
  *
+ *   unsay();                       // all that is still seen
+ *
  *   announce("3 of 20 jobs");      // heard alone, when nothing more is said for a moment
  *
  * What is `keep`t stays until it is closed. `action` is `{ label, act }`.
@@ -21,6 +23,12 @@ let pause = null;
 export function announce(text) {
   clearTimeout(pause);
   pause = setTimeout(() => setText(byId("said"), text), PAUSE_MS);
+}
+
+/** Close all that is still seen. */
+export function unsay() {
+  byId("toasts").replaceChildren();
+  announce("");
 }
 
 export function say(text, { keep = false, tone = "plain", action = null } = {}) {

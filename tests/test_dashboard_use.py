@@ -320,6 +320,42 @@ async def test_a_token_is_asked_for_kept_for_the_tab_and_given_back(
     assert token(sub="zoë") not in await page.evaluate("() => JSON.stringify({...sessionStorage})")
 
 
+async def test_whoever_signs_in_next_sees_nothing_of_the_last(
+    serve: Serve, browser: Browser
+) -> None:
+    app = await serve(auth_secret=SECRET, rate_limit=0)
+    job = (await command(app, "request", connid="plan", time=600, note="sell"))["job"]
+    await command(app, "output", connid="plan", run=job["run"], text="ACME")
+    await command(app, "request", connid="over", time=600)
+    await command(app, "kill", connid="over", reason="bought")
+    told = ("sell", "ACME", "bought")
+    context = await browser.new_context(**WIDE)
+    page = await open_page(context, f"{app.url}/?job=plan#token={token(rooms=['main'])}")
+    for text in told:
+        await expect(page.locator("body")).to_contain_text(text)
+    await page.locator("#detail .tell-me").click()
+    await expect(page.locator("#detail .told")).to_contain_text("when it ends")
+    await page.locator("#menu-button").click()
+    await page.locator("#sign-out").click()
+    await expect(page.locator("#sign-in")).to_be_visible()
+    await expect(page.locator("#detail")).to_be_hidden()
+    await expect(running(page, "plan")).to_have_count(0)
+    for rooms in (["other"], []):
+        await page.evaluate("token => { location.hash = `token=${token}` }", token(rooms=rooms))
+        await expect(page.locator("#notice")).to_contain_text("The room main is not open to you")
+        await live(page)
+        await expect(page.locator("#detail .told")).to_contain_text("does not open")
+        await expect(ended(page, "over")).to_have_count(0)
+        for text in (*told, "has ended"):
+            await expect(page.locator("body")).not_to_contain_text(text)
+    await page.evaluate("token => { location.hash = `token=${token}` }", token(sub="bo"))
+    await live(page)
+    for text in told:
+        await expect(page.locator("body")).to_contain_text(text)
+    await expect(page.locator("#detail .told")).to_be_empty()
+    assert page.errors == []  # type: ignore[attr-defined]
+
+
 async def test_a_link_brings_a_token_and_a_viewer_sees_no_buttons(
     serve: Serve, browser: Browser
 ) -> None:

@@ -176,15 +176,25 @@ function refusingJoins(socket, refusal) {
   return socket;
 }
 
-test("a room that is closed to us keeps no other from being live", async (t) => {
+test("a room that is closed to us is forgotten, and the line is live", async (t) => {
   const server = await serve(t);
+  await server.ask("request", REQUEST);
   const forbidden = { ok: false, error: { code: "forbidden", message: "not for you" } };
-  const { connection, lines, live } = follower(t, server.url, ["main"], {
-    io: (...options) => refusingJoins(io(...options), () => forbidden),
+  let refusing = null;
+  const { connection, lines, live, state } = follower(t, server.url, ["main"], {
+    io: (...options) => refusingJoins(io(...options), () => refusing),
   });
   await eventually(live);
+  assert.deepEqual(names(state), ["a"]);
+  refusing = forbidden;
+  connection.reopen();
+  await eventually(live);
+  assert.deepEqual([names(state), state.known, state.presence], [[], false, null]);
   assert.equal(roomsNotice([], [["main", connection.refusalOf("main")]]), "The room main is not open to you: not for you.");
-  assert.deepEqual(lines, ["catching-up", "live"]);
+  assert.deepEqual(lines.slice(2), ["connecting", "catching-up", "live"]);
+  refusing = null;
+  connection.reopen();
+  await eventually(() => live() && state.size === 1);
 });
 
 test("while the server has lost its store the line is not live", async (t) => {
