@@ -47,14 +47,20 @@ func connect(url, token string) (*client, error) {
 	options.SetTransports(types.NewSet(socket.WebSocket))
 	options.SetAuth(fields{"token": token, "name": "go", "rooms": []string{}})
 	options.SetAutoConnect(false)
+	options.SetTimeout(3 * time.Second)
 	line, err := socket.Connect(url, options)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{line, make(chan event, 100)}
-	connected := make(chan error, 1)
+	connected := make(chan error, 2)
 	line.Once("connect", func(...any) { connected <- nil })
-	line.Once("connect_error", func(why ...any) { connected <- fmt.Errorf("not connected: %v", why...) })
+	line.On("connect_error", func(why ...any) {
+		// As long as it is active it tries again by itself.
+		if !line.Active() {
+			connected <- fmt.Errorf("not connected: %v", why...)
+		}
+	})
 	line.OnAny(func(args ...any) {
 		heard := event{Name: args[0].(string)}
 		if err := decode(args[1], &heard); err != nil {
