@@ -18,6 +18,8 @@ from tests.support.tokens import SECRET, token
 
 README = (FOLDER / "README.md").read_text()
 TOKEN = token(rooms=["example-*"])
+ATTEMPTS = {"go": 3}
+"""On a busy machine Go's client loses a packet now and then, and says so after a while."""
 
 
 def expected() -> str:
@@ -35,9 +37,16 @@ async def test_an_example_prints_what_all_do_with_a_token_and_without(
         why = f"the example in {name} needs {', '.join(missing)}"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
     await built(name)
-    free, guarded = await serve(), await serve(auth_secret=SECRET)
-    printed = await asyncio.gather(run(name, free.url, None), run(name, guarded.url, TOKEN))
-    assert printed == [expected(), expected()]
+    for attempts_left in reversed(range(ATTEMPTS.get(name, 1))):
+        free, guarded = await serve(), await serve(auth_secret=SECRET)
+        try:
+            printed = await asyncio.gather(run(name, free.url, None), run(name, guarded.url, TOKEN))
+        except AssertionError:
+            if not attempts_left:
+                raise
+        else:
+            assert printed == [expected(), expected()]
+            break
 
 
 @asynccontextmanager

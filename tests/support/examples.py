@@ -50,7 +50,7 @@ EXAMPLES = {
     ),
     "rust": Example(
         ["build/example"],
-        build="cargo build --locked --quiet && mkdir -p build"
+        build="cargo build --quiet && mkdir -p build"
         ' && cp "$CARGO_TARGET_DIR/debug/hourglass-example" build/example',
         needs={"cargo": "1.85", "pkg-config": "", "/usr/include/openssl/ssl.h": ""},
     ),
