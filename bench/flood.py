@@ -32,7 +32,6 @@ FLOODS = 50
 SETTINGS = {
     "AUTH_SECRET": SECRET,
     "TRUSTED_PROXIES": "1",
-    "AUTH": "open",
     "RATE_LIMIT": "500",
     "RATE_LIMIT_ADDRESS": "1000",
     "CONNECT_RATE": "200",
