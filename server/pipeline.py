@@ -18,7 +18,9 @@ from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Reque
 from server.rooms import Client
 
 CHANGING = (Request, Kill, Finish, Report, Print)
+"""What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet."""
 OWNED = (Finish, Report, Print)
+"""What waits for a look at the owner first, where tokens prove who that is."""
 MAY_FOLLOW = (*CHANGING, Reply)
 """What may begin while others are under way, if those are changing too."""
 MANY_REFUSED = 100
