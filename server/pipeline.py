@@ -16,6 +16,7 @@ from server.errors import CommandError, RateLimited
 from server.limits import weight
 from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, encode
 from server.rooms import Client
+from server.store import Ticket
 
 CHANGING = (Request, Kill, Finish, Report, Print)
 """What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet."""
@@ -51,9 +52,9 @@ class Slot:
     def run(self, coroutine: Coroutine[Any, Any, Reply]) -> None:
         """Run until it first waits, and go on whenever it can; then `done` is called, with this."""
         self._coroutine = coroutine
-        self._step(None)
+        self._step()
 
-    def _step(self, _: Any) -> None:
+    def _step(self, _: Any = None) -> None:
         try:
             future = self._coroutine.send(None)
         except StopIteration as end:
@@ -66,7 +67,10 @@ class Slot:
             self._done(self)
             return
         if future is None:  # asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(self._step, None)
+            asyncio.get_running_loop().call_soon(self._step)
+        elif isinstance(future, Ticket) and future.resume is None:
+            future._asyncio_future_blocking = False
+            future.resume = self._step
         else:
             # What a task does with the future that its coroutine waits for.
             future._asyncio_future_blocking = False

@@ -148,7 +148,8 @@ async def test_output_is_let_go_of_in_time(serve: Serve) -> None:
     await command(app, "output", connid="a", run=job["run"], text="x")
     assert (await app.store.printed("main", job["run"])).text == "x"
     clock.now += 61
-    await eventually(lambda: not list(app.store._boards["main"].running))  # type: ignore[attr-defined]
+    board = await app.store.board("main")
+    await eventually(lambda: not board.running)
     assert (await app.store.printed("main", job["run"])).text == ""
 
 

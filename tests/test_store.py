@@ -1,12 +1,33 @@
-"""What the file of the store must not do: read whole tables where a few rows would do."""
+"""The embedded store: what its file must not do, and that memory keeps what the file does."""
 
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from server.config import Config
 from server.errors import RateLimited
 from server.limits import Bucket, weight
-from server.store.sqlite import CHUNKS, ROOMS, Batch, Database
+from server.protocol import NULL, Job, Progress
+from server.store import (
+    Change,
+    EndJob,
+    Finish,
+    Kill,
+    Listener,
+    ReportProgress,
+    StartJob,
+    StopJob,
+    Store,
+    open_store,
+)
+from server.store.batch import Batch
+from server.store.sqlite import CHUNKS, ROOMS, Database
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, seen, serving
 
@@ -16,6 +37,23 @@ def database(tmp_path: Path) -> Database:
     database = Database(str(tmp_path / "jobs.db"))
     database.open()
     return database
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Store]:
+    store = open_store(config)
+    await store.open(Listener())
+    running = asyncio.create_task(store.run())
+    yield store
+    await store.close()
+    running.cancel()
+
+
+def a_job(room: str, connid: str, at: float) -> Job:
+    run = f"{room}-{at}"
+    return Job(
+        connid=connid, run=run, room=room, time=60, started_at=at, deadline=at + 60, by="ana"
+    )
 
 
 def plan_of(database: Database, statement: str, values: list[object]) -> str:
@@ -63,3 +101,42 @@ async def test_heavy_answers_count_as_many_commands() -> None:
     with pytest.raises(RateLimited) as refused:
         bucket.take(0)
     assert 8 < refused.value.retry_after < 9
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    small = Config(history=30, max_running=0)
+    async with (
+        opened(replace(small, database=str(tmp_path / "jobs.db"))) as file,
+        opened(replace(small, database=":memory:")) as memory,
+    ):
+        for at in range(400):
+            room, connid = random.choice(["main", "ops"]), random.choice("abc")
+            job = await file.running(room, connid)
+            change: Change
+            if job is None:
+                change = StartJob(a_job(room, connid, at))
+            elif random.random() < 0.3:
+                change = ReportProgress(Progress(room, at, connid, job.run, 0.5, None))
+            else:
+                kill = Kill(job.run, "ana", "http", "enough")
+                change = EndJob(
+                    room, connid, at, random.choice([kill, Finish(job.run, "done", NULL)])
+                )
+            told = [await store.submit(change) for store in (file, memory)]
+            assert told[0] == told[1]
+            if job and random.random() < 0.5:
+                stop = StopJob(room, connid, job.run, at + 0.25, random.choice([0, None]))
+                tickets = [store.submit(stop) for store in (file, memory)]
+                await asyncio.wait(tickets)
+                assert (tickets[0].exception() is None) == (tickets[1].exception() is None)
+        for room, after in itertools.product(["main", "ops", "empty"], range(0, 400, 7)):
+            assert await file.read(room, after) == await memory.read(room, after)
+            for connid, before in itertools.product([None, "a"], [None, after]):
+                asked = (room, connid, before, 20)
+                assert await file.history(*asked) == await memory.history(*asked)
+        for job in await memory.history("main", None, None, 500):
+            asked = ("main", job.connid, job.run)
+            assert await file.read_run(*asked) == await memory.read_run(*asked)
+            assert await file.ended(*asked) == await memory.ended(*asked) == job

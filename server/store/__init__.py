@@ -3,9 +3,10 @@
 `Store` is what the rest of the server knows. `open_store` picks the kind that the settings ask for.
 """
 
+import logging
 import time
 from abc import ABC, abstractmethod
-from asyncio import Future
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping
 
 from msgspec import UNSET, Raw, Struct
@@ -26,6 +27,8 @@ from server.protocol import (
     Progress,
     Via,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Entry(Struct, frozen=True):
@@ -108,6 +111,40 @@ class Stale(Exception):
         self.job = job
 
 
+class Ticket(Future[list[Entry]]):
+    """What will come of a change: its entries once they are durable and told, or `Stale`,
+    `TooMany`, `Unavailable`. When it is done its outcome is the truth for good."""
+
+    __slots__ = ("resume",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.resume: Callable[[], None] | None = None
+        """Called at once when the outcome is there, where a callback of a future would have to wait
+        for the next turn of the loop. Set by the one who waits first."""
+
+    def settle(self, entries: list[Entry]) -> None:
+        """The change has been made, unless nobody waits for it any more."""
+        if not self.done():
+            self.set_result(entries)
+            self._go_on()
+
+    def refuse(self, error: Exception) -> None:
+        """The change has not been made."""
+        if not self.done():
+            self.set_exception(error)
+            # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
+            self.exception()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.resume is not None:
+            try:
+                self.resume()
+            except Exception:
+                log.exception("what waited for a change has failed")
+
+
 class StoreError(Exception):
     """The store cannot be opened at all; the message says why, and what would help."""
 
@@ -170,12 +207,8 @@ class Store(ABC):
         """Finish what was submitted, refuse what comes later, and let go of the store."""
 
     @abstractmethod
-    def submit(self, change: Change) -> Future[list[Entry]]:
-        """Ask for a change; changes are decided in the order in which they are submitted.
-
-        The future holds the entries once they are durable and told, or raises `Stale`, `TooMany`
-        or `Unavailable`. When it is done its outcome is the truth for good.
-        """
+    def submit(self, change: Change) -> Ticket:
+        """Ask for a change; changes are decided in the order in which they are submitted."""
 
     @abstractmethod
     async def take_due(self, limit: int) -> list[Due]:

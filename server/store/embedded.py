@@ -10,14 +10,12 @@ import asyncio
 import logging
 import sqlite3
 import time
-from asyncio import Future
-from collections.abc import Callable, Iterator, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
-
-from msgspec import Struct
 
 from server.board import Board, end
 from server.config import Config
@@ -41,23 +39,26 @@ from server.store import (
     Due,
     EndJob,
     Entry,
+    Finish,
+    Kill,
     Listener,
     ReportProgress,
     Stale,
     StartJob,
     StopJob,
     Store,
+    Ticket,
     ending,
     too_many,
 )
+from server.store.batch import Backend, Batch
+from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
-from server.store.sqlite import Batch, Database
+from server.store.sqlite import Database
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-"""Room and connid."""
 Result = TypeVar("Result")
 
 TOLD_AT_ONCE = 200
@@ -66,44 +67,106 @@ TRIM_SLACK = 100
 """Entries by which a log may outgrow its bound before it is cut back, to cut seldom."""
 
 
-class Ticket(Struct, eq=False):
+class Decided(Ticket):
     """A change that has been decided and waits for its commit."""
 
-    key: Key
-    future: Future[list[Entry]]
-    entries: list[Entry]
-    progress: Progress | None = None
-    refusal: Exception | None = None
-    """Why it was refused: told with the batch, as it may rest on a change before it."""
+    __slots__ = ("connid", "entries", "ledger", "progress", "refusal")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.ledger: Ledger | None = None
+        """The room that it changes; None where it was refused."""
+        self.connid = ""
+        """The job that it has started, ended or reported of, if any."""
+        self.entries: list[Entry] = []
+        self.progress: Progress | None = None
+        self.refusal: Exception | None = None
+        """Why it was refused: told with the batch, as it may rest on a change before it."""
+
+
+class Ledger:
+    """One room: what is durable of it, and what has been decided on top of that."""
+
+    __slots__ = ("board", "oldest", "pending", "running", "seq", "stops", "unanswered")
+
+    def __init__(self, board: Board, oldest: int, unanswered: dict[str, int]) -> None:
+        """`oldest` is the first seq that is kept; `unanswered` are the killed runs whose owner has
+        not said that the work has stopped, with the seq of their ends."""
+        self.board = board
+        self.oldest = oldest
+        self.unanswered = unanswered
+        self.forget()
+
+    def forget(self) -> None:
+        """Take back what is not durable."""
+        self.seq = self.board.seq
+        self.running = len(self.board.running)
+        """How many jobs run, as decided."""
+        self.pending: dict[str, tuple[Job | None, Decided]] = {}
+        """What changes that are not durable have made of a job, by connid."""
+        self.stops: set[str] = set()
+        """The runs that are said to have stopped."""
+
+    def current(self, connid: str) -> Job | None:
+        """What is running under `connid`, as decided."""
+        if connid in self.pending:
+            return self.pending[connid][0]
+        return self.board.running.get(connid)
+
+    def expect(self, connid: str, run: str | None) -> Job:
+        """What is running under `connid`, if it is that run. Raises `Stale`."""
+        job = self.current(connid)
+        if job is None or run not in (None, job.run):
+            raise Stale(job)
+        return job
+
+    def settle(self, event: LogEvent) -> None:
+        """Take an event that is durable now."""
+        self.board.apply(event)
+        if isinstance(event, Killed):
+            self.unanswered[event.run] = event.seq
+        elif isinstance(event, Stopped):
+            self.unanswered.pop(event.run, None)
+            self.stops.discard(event.run)
+
+    def trim(self, last: int) -> None:
+        """Keep nothing up to the seq `last`."""
+        self.oldest = last + 1
+        for run in [run for run, seq in self.unanswered.items() if seq <= last]:
+            del self.unanswered[run]
 
 
 class EmbeddedStore(Store):
-    """SQLite behind a group commit; `DATABASE` names its file."""
+    """One process behind a group commit; `DATABASE` names its file."""
 
     def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
         self.now = now
         self.commits = Histogram()
         self._config = config
-        self._database = Database(config.database)
-        # The only thread that touches the database.
+        in_memory = config.database == ":memory:"
+        self._backend: Backend = Memory() if in_memory else Database(config.database)
+        # The only thread that touches a backend that blocks.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        # What is durable.
-        self._boards: dict[str, Board] = {}
-        self._oldest: dict[str, int] = {}
-        self._schedule = Schedule(config.retry_interval)
+        # Every room that has a log, or is about to have one.
+        self._rooms: dict[str, Ledger] = {}
         # The boards of rooms without a log, for as long as somebody looks at them: rooms are free
         # to name, so an empty one must cost nothing.
         self._empty: WeakValueDictionary[str, Board] = WeakValueDictionary()
-        self._unanswered: dict[str, dict[str, int]] = {}
-        # What is decided: durable, or pending until its batch is.
-        self._counts: dict[str, int] = {}
+        # How many jobs run, as decided.
         self._total = 0
-        self._pending: dict[Key, tuple[Job | None, Ticket]] = {}
-        self._pending_seq: dict[str, int] = {}
-        self._pending_stops: set[str] = set()
+        self._schedule = Schedule(config.retry_interval)
         self._outputs = Outputs(config)
-        self._waiting: list[Ticket] = []
+        self._deciders: dict[type[Any], Callable[[Any, Decided], None]] = {
+            StartJob: self._start,
+            EndJob: self._end,
+            StopJob: self._stop,
+            ReportProgress: self._report,
+        }
+        self._waiting: list[Decided] = []
         self._batch = Batch()
+        self._most_kept = config.history + TRIM_SLACK
+        # The rooms whose logs have outgrown their bound.
+        self._overgrown: set[Ledger] = set()
         # Set when nothing more may be submitted, and when nothing may be read either.
         self._closed = False
         self._stopped = False
@@ -113,16 +176,15 @@ class EmbeddedStore(Store):
 
     async def open(self, listener: Listener) -> None:
         self._listener = listener
-        loaded = await self._in_thread(self._database.open)
-        self.epoch = loaded.epoch
-        self._boards, self._oldest = loaded.boards, loaded.oldest
-        self._unanswered = loaded.unanswered
-        self._recount()
-        for board in self._boards.values():
-            self._schedule.open(board.running.values(), self.now())
+        self._loop = asyncio.get_running_loop()
+        self.epoch, loaded = await self._call(self._backend.open)
+        for name, room in loaded.items():
+            self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered)
+            self._total += len(room.board.running)
+            self._schedule.open(room.board.running.values(), self.now())
 
     async def ping(self) -> None:
-        await self._ask(self._database.ping)
+        await self._ask(self._backend.ping)
 
     async def run(self) -> None:
         while True:
@@ -136,24 +198,26 @@ class EmbeddedStore(Store):
         self._closed = True
         await self._idle.wait()
         self._stopped = True
-        await self._in_thread(self._database.close)
+        await self._call(self._backend.close)
         self._thread.shutdown()
 
-    def submit(self, change: Change) -> Future[list[Entry]]:
-        ticket = Ticket(_key(change), asyncio.get_running_loop().create_future(), [])
+    def submit(self, change: Change) -> Ticket:
+        ticket = Decided(self._loop)
         if self._closed:
-            _refuse(ticket.future, Unavailable("the server is stopping"))
-        elif len(self._waiting) >= self._config.max_pending:
-            _refuse(ticket.future, Unavailable("too many commands are waiting to be written"))
-        else:
-            try:
-                self._decide(change, ticket)
-            except (Stale, TooMany) as refusal:
-                ticket.refusal = refusal
-            self._waiting.append(ticket)
+            ticket.refuse(Unavailable("the server is stopping"))
+            return ticket
+        if len(self._waiting) >= self._config.max_pending:
+            ticket.refuse(Unavailable("too many commands are waiting to be written"))
+            return ticket
+        try:
+            self._deciders[type(change)](change, ticket)
+        except (Stale, TooMany) as refusal:
+            ticket.refusal = refusal
+        if not self._waiting:
             self._idle.clear()
             self._wake.set()
-        return ticket.future
+        self._waiting.append(ticket)
+        return ticket
 
     async def take_due(self, limit: int) -> list[Due]:
         return self._schedule.take(self.now(), limit)
@@ -167,30 +231,31 @@ class EmbeddedStore(Store):
         return len(self._schedule)
 
     async def counts(self) -> Mapping[str, int]:
-        boards = self._boards.values()
+        boards = [ledger.board for ledger in self._rooms.values()]
         return {board.room: len(board.running) for board in boards if board.running}
 
     async def running(self, room: str, connid: str) -> Job | None:
-        if pending := self._pending.get((room, connid)):
+        ledger = self._rooms.get(room)
+        if ledger is None:
+            return None
+        if connid in ledger.pending:
             # Not until nothing is pending: a busy owner's reports would have it wait for ever.
-            await asyncio.wait([pending[1].future])
-        board = self._boards.get(room)
-        return board.running.get(connid) if board else None
+            await asyncio.wait([ledger.pending[connid][1]])
+        return ledger.board.running.get(connid)
 
     async def ended(self, room: str, connid: str, run: str | None = None) -> EndedJob | None:
-        board = self._boards.get(room)
-        if board is None:
+        ledger = self._rooms.get(room)
+        if ledger is None:
             return None
-        if found := board.find_ended(connid, run):
+        if found := ledger.board.find_ended(connid, run):
             return found
-        jobs = await self._ask(self._database.history, room, connid, run, None, 1)
+        jobs = await self._ask(self._backend.history, room, connid, run, None, 1)
         return jobs[0] if jobs else None
 
     async def board(self, room: str) -> Board:
-        board = self._boards.get(room) or self._empty.get(room)
-        if board is None:
-            board = self._empty[room] = Board(room)
-        return board
+        if ledger := self._rooms.get(room):
+            return ledger.board
+        return self._empty_board(room)
 
     async def seq(self, room: str) -> int:
         return (await self.board(room)).seq
@@ -199,9 +264,9 @@ class EmbeddedStore(Store):
         self._listener.present(presence)
 
     async def print(self, room: str, connid: str, run: str, text: str) -> None:
-        board = self._boards.get(room)
-        job = board.running.get(connid) if board else None
-        known = run in self._outputs or bool(board and board.find_ended(connid, run))
+        board = await self.board(room)
+        job = board.running.get(connid)
+        known = run in self._outputs or bool(board.find_ended(connid, run))
         if not known and (job is None or job.run != run):
             raise Stale(job)
         offset = self._outputs.add(run, text, self.now())
@@ -212,225 +277,189 @@ class EmbeddedStore(Store):
         return self._outputs.read(run, after)
 
     async def read(self, room: str, after: int) -> list[Entry] | None:
-        if after < self._first_kept(room) - 1:
+        ledger = self._rooms.get(room)
+        first = max(ledger.oldest, ledger.board.seq - self._config.history + 1) if ledger else 1
+        if after < first - 1:
             return None
-        return await self._ask(self._database.read, room, after)
+        return await self._ask(self._backend.read, room, after)
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
-        return await self._ask(self._database.read_run, room, run)
+        return await self._ask(self._backend.read_run, room, run)
 
     async def history(
         self, room: str, connid: str | None, before: int | None, limit: int
     ) -> list[EndedJob]:
-        return await self._ask(self._database.history, room, connid, None, before, limit)
+        return await self._ask(self._backend.history, room, connid, None, before, limit)
 
-    def _decide(self, change: Change, ticket: Ticket) -> None:
-        """Check a change against what is durable and pending; put it into the batch."""
-        if isinstance(change, StartJob):
-            self._start(change, ticket)
-        elif isinstance(change, EndJob):
-            self._end(change, ticket)
-        elif isinstance(change, StopJob):
-            self._stop(change, ticket)
-        else:
-            self._report(change.progress, ticket)
-
-    def _start(self, change: StartJob, ticket: Ticket) -> None:
+    def _start(self, change: StartJob, ticket: Decided) -> None:
         job, kill = change.job, change.replaces
-        current = self._current(ticket.key)
+        ledger = self._rooms.get(job.room)
+        current = ledger.current(job.connid) if ledger else None
         if current is None:
-            self._check_caps(job.room)
-        elif kill is None:
+            self._check_caps(ledger)
+            ledger = ledger or self._new_log(job.room)
+        elif kill is None or ledger is None:
             raise Stale(current)
         else:
-            self._end(EndJob(job.room, job.connid, job.started_at, kill), ticket)
-        event = Started(job.room, self._next_seq(job.room), job.started_at, job)
-        self._add(ticket, event)
-        self._count(job.room, 1)
-        self._pending[ticket.key] = (job, ticket)
-        self._batch.running[ticket.key] = encode(job)
+            self._end_job(ledger, current, job.started_at, kill, ticket)
+        ledger.seq += 1
+        ledger.running += 1
+        self._total += 1
+        event = Started(job.room, ledger.seq, job.started_at, job)
+        self._add(ledger, ticket, Entry(event, encode(event)))
+        self._change(ledger, job.connid, job, encode(job), ticket)
 
-    def _end(self, change: EndJob, ticket: Ticket) -> None:
-        job = self._expect(ticket.key, change.how.run)
-        event = ending(job, self._next_seq(job.room), change.at, change.how)
+    def _end(self, change: EndJob, ticket: Decided) -> None:
+        ledger = self._rooms.get(change.room)
+        if ledger is None:
+            raise Stale(None)
+        job = ledger.expect(change.connid, change.how.run)
+        self._end_job(ledger, job, change.at, change.how, ticket)
+        self._change(ledger, job.connid, None, None, ticket)
+
+    def _end_job(
+        self, ledger: Ledger, job: Job, at: float, how: Kill | Finish, ticket: Decided
+    ) -> None:
+        ledger.seq += 1
+        ledger.running -= 1
+        self._total -= 1
+        event = ending(job, ledger.seq, at, how)
         ended = end(job, event)
-        self._add(ticket, event, ended)
-        self._count(job.room, -1)
-        self._pending[ticket.key] = (None, ticket)
-        self._batch.running[ticket.key] = None
+        self._add(ledger, ticket, Entry(event, encode(event), ended))
         unanswered = int(isinstance(event, Killed))
         row = (job.room, event.seq, job.connid, job.run, unanswered, encode(ended))
         self._batch.ended.append(row)
 
-    def _stop(self, change: StopJob, ticket: Ticket) -> None:
-        unanswered = change.run in self._unanswered.get(change.room, ())
-        if not unanswered or change.run in self._pending_stops:
-            raise Stale(self._current(ticket.key))
-        seq = self._next_seq(change.room)
-        self._add(
-            ticket,
-            Stopped(change.room, seq, change.at, change.connid, change.run, change.exit),
-        )
-        self._pending_stops.add(change.run)
-        self._batch.stopped.append((change.exit, repr(change.at), *ticket.key, change.run))
+    def _stop(self, change: StopJob, ticket: Decided) -> None:
+        ledger = self._rooms.get(change.room)
+        if ledger is None:
+            raise Stale(None)
+        if change.run not in ledger.unanswered or change.run in ledger.stops:
+            raise Stale(ledger.current(change.connid))
+        ledger.seq += 1
+        event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
+        self._add(ledger, ticket, Entry(event, encode(event)))
+        ledger.stops.add(change.run)
+        row = (change.exit, repr(change.at), change.room, change.connid, change.run)
+        self._batch.stopped.append(row)
 
-    def _report(self, progress: Progress, ticket: Ticket) -> None:
-        job = copy(self._expect(ticket.key, progress.run))
+    def _report(self, change: ReportProgress, ticket: Decided) -> None:
+        progress = change.progress
+        ledger = self._rooms.get(progress.room)
+        if ledger is None:
+            raise Stale(None)
+        job = copy(ledger.expect(progress.connid, progress.run))
         # Before the report is durable: the timeout must not come in between.
         self._schedule.renew(progress.run, progress.at)
         job.progress = Reported(progress.done, progress.note)
-        self._pending[ticket.key] = (job, ticket)
-        self._batch.running[ticket.key] = encode(job)
+        self._change(ledger, job.connid, job, encode(job), ticket)
         ticket.progress = progress
 
-    def _current(self, key: Key) -> Job | None:
-        if key in self._pending:
-            return self._pending[key][0]
-        board = self._boards.get(key[0])
-        return board.running.get(key[1]) if board else None
+    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry) -> None:
+        """Put an entry of the log into the batch."""
+        ticket.ledger = ledger
+        ticket.entries.append(entry)
+        event = entry.event
+        row = (event.room, event.seq, event.connid, event.run, event.name, entry.body)
+        self._batch.log.append(row)
+        if event.seq - ledger.oldest >= self._most_kept:
+            self._overgrown.add(ledger)
 
-    def _expect(self, key: Key, run: str | None) -> Job:
-        current = self._current(key)
-        if current is None or run not in (None, current.run):
-            raise Stale(current)
-        return current
+    def _change(
+        self, ledger: Ledger, connid: str, job: Job | None, encoded: bytes | None, ticket: Decided
+    ) -> None:
+        """Put what a job has become into the batch, None when it has ended."""
+        ticket.ledger = ledger
+        ticket.connid = connid
+        ledger.pending[connid] = (job, ticket)
+        self._batch.running[ledger.board.room, connid] = encoded
 
-    def _check_caps(self, room: str) -> None:
+    def _check_caps(self, ledger: Ledger | None) -> None:
         config = self._config
         if config.max_running and self._total >= config.max_running:
             raise too_many(config, "running")
-        if config.max_running_room and self._counts.get(room, 0) >= config.max_running_room:
+        if ledger is None:
+            if config.max_rooms and len(self._rooms) >= config.max_rooms:
+                raise too_many(config, "rooms")
+        elif config.max_running_room and ledger.running >= config.max_running_room:
             raise too_many(config, "room")
-        if config.max_rooms and room not in self._counts and len(self._counts) >= config.max_rooms:
-            raise too_many(config, "rooms")
 
-    def _count(self, room: str, change: int) -> None:
-        self._counts[room] = self._counts.get(room, 0) + change
-        self._total += change
+    def _new_log(self, room: str) -> Ledger:
+        board = self._empty.pop(room, None) or Board(room)
+        ledger = self._rooms[room] = Ledger(board, 1, {})
+        return ledger
 
-    def _recount(self) -> None:
-        self._counts = {room: len(board.running) for room, board in self._boards.items()}
-        self._total = sum(self._counts.values())
-
-    def _next_seq(self, room: str) -> int:
-        board = self._boards.get(room)
-        seq = self._pending_seq.get(room, board.seq if board else 0) + 1
-        self._pending_seq[room] = seq
-        return seq
-
-    def _add(self, ticket: Ticket, event: LogEvent, ended: EndedJob | None = None) -> None:
-        body = encode(event)
-        ticket.entries.append(Entry(event, body, ended))
-        row = (event.room, event.seq, event.connid, event.run, event.name, body)
-        self._batch.log.append(row)
+    def _empty_board(self, room: str) -> Board:
+        board = self._empty.get(room)
+        if board is None:
+            board = self._empty[room] = Board(room)
+        return board
 
     async def _commit(self) -> None:
         tickets, self._waiting = self._waiting, []
         batch, self._batch = self._batch, Batch()
-        batch.trimmed = dict(self._overgrown())
+        overgrown, self._overgrown = self._overgrown, set()
+        for ledger in overgrown:
+            if ledger.board.seq - ledger.oldest >= self._most_kept:
+                batch.trimmed[ledger.board.room] = ledger.board.seq - self._config.history
         if batch.log or batch.running:
             began = time.monotonic()
             try:
-                await self._in_thread(self._database.write, batch)
+                await self._call(self._backend.write, batch)
             except sqlite3.Error as error:
                 log.error("the store cannot be written: %s", error)
                 self._forget([*tickets, *self._waiting])
                 return
             self.commits.observe(time.monotonic() - began)
-        self._trim(batch.trimmed)
+        for room, last in batch.trimmed.items():
+            self._rooms[room].trim(last)
         for count, ticket in enumerate(tickets, 1):
             self._tell(ticket)
             if count % TOLD_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    def _forget(self, tickets: list[Ticket]) -> None:
+    def _forget(self, tickets: list[Decided]) -> None:
         """Answer all that is pending `unavailable`: what was decided on top is void as well."""
         self._waiting = []
         self._batch = Batch()
-        self._pending.clear()
-        self._pending_seq.clear()
-        self._pending_stops.clear()
-        self._recount()
+        for room, ledger in list(self._rooms.items()):
+            ledger.forget()
+            if ledger.seq == 0:
+                del self._rooms[room]
+                self._empty[room] = ledger.board
+        self._total = sum(ledger.running for ledger in self._rooms.values())
         for ticket in tickets:
-            if not ticket.future.done():
-                error = Unavailable("the store cannot be written; nothing was changed")
-                _refuse(ticket.future, error)
+            ticket.refuse(Unavailable("the store cannot be written; nothing was changed"))
 
-    def _tell(self, ticket: Ticket) -> None:
+    def _tell(self, ticket: Decided) -> None:
         """Let a durable change be seen: first the board, then who listens, then who asked."""
-        for entry in ticket.entries:
-            self._settle(entry.event)
-            self._schedule.follow(entry.event)
-            self._listener.follow(entry)
-        if ticket.progress is not None:
-            self._boards[ticket.progress.room].report(ticket.progress)
-            self._listener.report(ticket.progress)
-        if self._pending.get(ticket.key, (None, None))[1] is ticket:
-            del self._pending[ticket.key]
-        if ticket.future.done():
-            return  # Whoever asked was cancelled meanwhile; the change stands.
+        ledger = ticket.ledger
+        if ledger is not None:
+            for entry in ticket.entries:
+                ledger.settle(entry.event)
+                self._schedule.follow(entry.event)
+                self._listener.follow(entry)
+            if ticket.progress is not None:
+                ledger.board.report(ticket.progress)
+                self._listener.report(ticket.progress)
+            pending = ledger.pending.get(ticket.connid)
+            if pending is not None and pending[1] is ticket:
+                del ledger.pending[ticket.connid]
         if ticket.refusal is not None:
-            _refuse(ticket.future, ticket.refusal)
+            ticket.refuse(ticket.refusal)
         else:
-            ticket.future.set_result(ticket.entries)
-
-    def _settle(self, event: LogEvent) -> None:
-        room = event.room
-        if room not in self._boards:
-            self._boards[room] = self._empty.get(room) or Board(room)
-            self._oldest[room] = 1
-        self._boards[room].apply(event)
-        if isinstance(event, Killed):
-            self._unanswered.setdefault(room, {})[event.run] = event.seq
-        elif isinstance(event, Stopped):
-            self._unanswered[room].pop(event.run, None)
-            self._pending_stops.discard(event.run)
-        if self._pending_seq.get(room) == event.seq:
-            del self._pending_seq[room]
-
-    def _trim(self, trimmed: dict[str, int]) -> None:
-        for room, last in trimmed.items():
-            self._oldest[room] = last + 1
-            runs = self._unanswered.get(room, {})
-            for run in [run for run, seq in runs.items() if seq <= last]:
-                del runs[run]
-
-    def _overgrown(self) -> Iterator[tuple[str, int]]:
-        for room in self._pending_seq:
-            board = self._boards.get(room)
-            if board and board.seq - self._oldest[room] >= self._config.history + TRIM_SLACK:
-                yield room, board.seq - self._config.history
-
-    def _first_kept(self, room: str) -> int:
-        board = self._boards.get(room)
-        if board is None:
-            return 1
-        return max(self._oldest[room], board.seq - self._config.history + 1)
+            ticket.settle(ticket.entries)
 
     async def _ask(self, read: Callable[..., Result], *args: object) -> Result:
         if self._stopped:
             raise Unavailable("the server is stopping")
         try:
-            return await self._in_thread(read, *args)
+            return await self._call(read, *args)
         except sqlite3.Error as error:
             log.error("the store cannot be read: %s", error)
             raise Unavailable("the store cannot be read") from error
 
-    async def _in_thread(self, work: Callable[..., Result], *args: object) -> Result:
-        if self._config.database == ":memory:":
-            return work(*args)  # It never waits for a disk.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
-
-
-def _refuse(future: Future[list[Entry]], error: Exception) -> None:
-    future.set_exception(error)
-    # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
-    future.exception()
-
-
-def _key(change: Change) -> Key:
-    if isinstance(change, StartJob):
-        return change.job.room, change.job.connid
-    if isinstance(change, ReportProgress):
-        return change.progress.room, change.progress.connid
-    return change.room, change.connid
+    async def _call(self, work: Callable[..., Result], *args: object) -> Result:
+        if not self._backend.blocks:
+            return work(*args)
+        return await self._loop.run_in_executor(self._thread, work, *args)

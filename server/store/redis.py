@@ -45,6 +45,7 @@ from server.store import (
     StartJob,
     Store,
     StoreError,
+    Ticket,
     scripts,
 )
 from server.store.feed import Feed, Item, Missed
@@ -92,9 +93,13 @@ class Told(Struct, eq=False):
     """A change that is made, and is answered when the feed has come to its number."""
 
     number: int
-    future: Future[list[Entry]]
+    ticket: Ticket
     entries: list[Entry]
     deadline: float
+
+    def give(self) -> None:
+        """Answer it."""
+        self.ticket.settle(self.entries)
 
 
 class Clock:
@@ -234,32 +239,32 @@ class RedisStore(Store):
         self._stopped = True
         await self._questions.rest()
 
-    def submit(self, change: Change) -> Future[list[Entry]]:
+    def submit(self, change: Change) -> Ticket:
         loop = asyncio.get_running_loop()
-        future: Future[list[Entry]] = loop.create_future()
+        ticket = Ticket(loop)
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:
-            refuse(future, Unavailable("the server is stopping"))
-            return future
+            ticket.refuse(Unavailable("the server is stopping"))
+            return ticket
         if len(self._orders) >= self._config.max_pending:
-            refuse(future, Unavailable("too many commands are waiting to be written"))
-            return future
+            ticket.refuse(Unavailable("too many commands are waiting to be written"))
+            return ticket
 
         def take(reply: Any, error: Exception | None) -> None:
             if error is not None:
-                refuse(future, error)
+                ticket.refuse(error)
                 return
             try:
                 self._check(reply)
                 entries = scripts.changed(reply, self._config)
             except (Stale, CommandError) as refusal:
-                refuse(future, refusal)
+                ticket.refuse(refusal)
                 return
             self.commits.observe(loop.time() - began)
             room = room_of(change)
             self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
-            self._answer(Told(reply[1], future, entries, deadline))
+            self._answer(Told(reply[1], ticket, entries, deadline))
 
         self._changes += 1
         # Later than this it is not done any more: it may have been answered `unavailable`.
@@ -268,7 +273,7 @@ class RedisStore(Store):
         # The turn is filled in when it is sent.
         fixed = (self.node, self._changes, 0, latest, self._config.history)
         self._orders.ask(Ask(self._evaluate("change", *fixed, *args), take, deadline, change=True))
-        return future
+        return ticket
 
     async def take_due(self, limit: int) -> list[Due]:
         if self._due is None or self._due + self._patience() > self.now():
@@ -694,7 +699,7 @@ class RedisStore(Store):
     def _answer(self, told: Told) -> None:
         """Answer a change once this node has heard of it; at its deadline at the latest."""
         if told.number <= self._feed.position:
-            give(told)
+            told.ticket.settle(told.entries)
             return
         self._told.append(told)
         if self._told_timer is None:
@@ -704,14 +709,14 @@ class RedisStore(Store):
         self._told_timer = None
         loop = asyncio.get_running_loop()
         while self._told and self._told[0].deadline <= loop.time():
-            give(self._told.popleft())
+            self._told.popleft().give()
         if self._told:
             self._told_timer = loop.call_at(self._told[0].deadline, self._answer_late)
 
     def _settle(self) -> None:
         """Answer those who have waited for what was heard by now."""
         while self._told and self._told[0].number <= self._feed.position:
-            give(self._told.popleft())
+            self._told.popleft().give()
         if self._awaited:
             waiting, self._awaited = self._awaited, []
             for board, seq, future in waiting:
@@ -721,11 +726,6 @@ class RedisStore(Store):
                     future.set_result(None)
                 else:
                     self._awaited.append((board, seq, future))
-
-
-def give(told: Told) -> None:
-    if not told.future.done():  # Whoever asked may have been cancelled; the change stands.
-        told.future.set_result(told.entries)
 
 
 def refuse(future: Future[Any], error: Exception) -> None:

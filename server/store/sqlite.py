@@ -13,14 +13,14 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import msgspec
 
 from server.board import ENDED_SHOWN, Board
-from server.protocol import LOG_EVENTS, EndedJob, Job
+from server.protocol import EndedJob, Job
 from server.store import Entry, StoreError
+from server.store.batch import Backend, Batch, Loaded, decode_ended, entry
 
 log = logging.getLogger(__name__)
 
@@ -67,44 +67,15 @@ CHUNKS = (256, 64, 16, 4, 1)
 """Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
 
 decode_job = msgspec.json.Decoder(Job).decode
-decode_ended = msgspec.json.Decoder(EndedJob).decode
-decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_EVENTS.items()}
 
 
-@dataclass(slots=True)
-class Batch:
-    """The rows of one commit."""
-
-    log: list[tuple[str, int, str, str, str, bytes]] = field(default_factory=list)
-    """room, seq, connid, run, name, body"""
-    running: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
-    """The running job by room and connid, None when it has ended."""
-    ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
-    """room, seq, connid, run, whether its owner may still say that it stopped, job"""
-    stopped: list[tuple[int | None, str, str, str, str]] = field(default_factory=list)
-    """exit, stopped_at as JSON, room, connid, run"""
-    trimmed: dict[str, int] = field(default_factory=dict)
-    """The last seq of each room that is no longer kept."""
-
-
-@dataclass(slots=True)
-class Loaded:
-    """What a file holds when it is opened."""
-
-    epoch: str
-    boards: dict[str, Board]
-    oldest: dict[str, int]
-    """The first seq of each room that is still kept."""
-    unanswered: dict[str, dict[str, int]]
-    """By room, the killed runs whose owner has not said that the work has stopped, and the seq of
-    their ends."""
-
-
-class Database:
+class Database(Backend):
     """One SQLite file, locked against other processes for as long as it is open."""
 
+    blocks = True
+
     def __init__(self, path: str) -> None:
-        """`path` may be `:memory:`. Nothing is opened yet."""
+        """Nothing is opened yet."""
         self._path = path
         self._lock: TextIO | None = None
         self._connection: sqlite3.Connection | None = None
@@ -114,7 +85,7 @@ class Database:
         assert self._connection is not None, "the database is not open"
         return self._connection
 
-    def open(self) -> Loaded:
+    def open(self) -> tuple[str, dict[str, Loaded]]:
         """Open or create the file and read what is running. Raises `StoreError`."""
         self._take_lock()
         try:
@@ -128,7 +99,7 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the file and unlock it; closing twice is as good as once."""
+        """Close the file and unlock it."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -137,7 +108,6 @@ class Database:
             self._lock = None
 
     def write(self, batch: Batch) -> None:
-        """Make a batch durable, whole or not at all. Raises `sqlite3.Error`."""
         db = self._db
         try:
             db.execute("begin immediate")
@@ -168,27 +138,23 @@ class Database:
             raise
 
     def ping(self) -> None:
-        """Read something. Raises `sqlite3.Error`."""
         self._db.execute("select value from meta where name = 'epoch'").fetchone()
 
     def read(self, room: str, after: int) -> list[Entry]:
-        """The entries of a room with a seq above `after`."""
         rows = self._db.execute(
             "select name, body from log where room = ? and seq > ? order by seq", (room, after)
         )
-        return [Entry(decode_event[name](body), body) for name, body in rows]
+        return [entry(name, body) for name, body in rows]
 
     def read_run(self, room: str, run: str) -> list[Entry]:
-        """The entries of one run."""
         rows = self._db.execute(
             "select name, body from log where room = ? and run = ? order by seq", (room, run)
         )
-        return [Entry(decode_event[name](body), body) for name, body in rows]
+        return [entry(name, body) for name, body in rows]
 
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
     ) -> list[EndedJob]:
-        """Ended jobs, newest first, of one connid or run where they are given."""
         asked = {
             "room = ?": room,
             "connid = ?": connid,
@@ -203,8 +169,6 @@ class Database:
         return [decode_ended(job) for (job,) in rows]
 
     def _take_lock(self) -> None:
-        if self._path == ":memory:":
-            return
         path = f"{self._path}.lock"
         try:
             # Not truncated: until the lock is ours the file says who holds it.
@@ -240,25 +204,25 @@ class Database:
             )
         self._db.executescript(f"begin; {SCHEMA} pragma user_version = {FORMAT}; commit;")
 
-    def _load(self) -> Loaded:
+    def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db
         db.execute("insert or ignore into meta values ('epoch', ?)", (secrets.token_hex(8),))
         (epoch,) = db.execute("select value from meta where name = 'epoch'").fetchone()
-        boards, oldest = {}, {}
+        rooms: dict[str, Loaded] = {}
         for room, first, last in db.execute(ROOMS).fetchall():
-            boards[room] = Board(room)
-            boards[room].seq = last
-            oldest[room] = first
-            boards[room].ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
+            board = Board(room)
+            board.seq = last
+            board.ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
+            rooms[room] = Loaded(board, first)
         for (encoded,) in db.execute("select job from running"):
             job = decode_job(encoded)
+            board = rooms[job.room].board
             # The same text for all, not a copy for each.
-            job.room, job.by = boards[job.room].room, sys.intern(job.by)
-            boards[job.room].running[job.connid] = job
-        unanswered: dict[str, dict[str, int]] = {}
+            job.room, job.by = board.room, sys.intern(job.by)
+            board.running[job.connid] = job
         for room, run, seq in db.execute("select room, run, seq from ended where unanswered"):
-            unanswered.setdefault(room, {})[run] = seq
-        return Loaded(epoch, boards, oldest, unanswered)
+            rooms[room].unanswered[run] = seq
+        return epoch, rooms
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for chunk in _chunks(rows):
@@ -271,8 +235,6 @@ class Database:
             if self._db.in_transaction:
                 self._db.execute("rollback")
         except sqlite3.Error:
-            if self._path == ":memory:":
-                raise
             log.exception("%s could not be rolled back, opening it anew", self._path)
             self._db.close()
             self._connect()

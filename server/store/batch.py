@@ -1,0 +1,85 @@
+"""What the embedded store writes at a time, and what a place to write it to must be able to do."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import msgspec
+
+from server.board import Board
+from server.protocol import LOG_EVENTS, EndedJob
+from server.store import Entry
+
+decode_ended = msgspec.json.Decoder(EndedJob).decode
+_decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_EVENTS.items()}
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one commit."""
+
+    log: list[tuple[str, int, str, str, str, bytes]] = field(default_factory=list)
+    """room, seq, connid, run, name, body"""
+    running: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    """The running job by room and connid, None when it has ended."""
+    ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
+    """room, seq, connid, run, whether its owner may still say that it stopped, job"""
+    stopped: list[tuple[int | None, str, str, str, str]] = field(default_factory=list)
+    """exit, stopped_at as JSON, room, connid, run"""
+    trimmed: dict[str, int] = field(default_factory=dict)
+    """The last seq of each room that is no longer kept."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What was kept of one room when its store is opened."""
+
+    board: Board
+    oldest: int
+    """The first seq that is still kept."""
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """The killed runs whose owner has not said that the work has stopped, and the seq of their
+    ends."""
+
+
+class Backend(ABC):
+    """Where the rows of an embedded store are kept."""
+
+    blocks: bool
+    """Whether its methods may wait for a disk: then they are called from one thread of their own,
+    and from the event loop otherwise."""
+
+    @abstractmethod
+    def open(self) -> tuple[str, dict[str, Loaded]]:
+        """The id of the log, and what is kept of each room. Raises `StoreError`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything; closing twice is as good as once."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Keep a batch, whole or not at all. Raises `sqlite3.Error`."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Read something. Raises `sqlite3.Error`."""
+
+    @abstractmethod
+    def read(self, room: str, after: int) -> list[Entry]:
+        """The entries of a room with a seq above `after`."""
+
+    @abstractmethod
+    def read_run(self, room: str, run: str) -> list[Entry]:
+        """The entries of one run."""
+
+    @abstractmethod
+    def history(
+        self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
+    ) -> list[EndedJob]:
+        """Ended jobs, newest first, of one connid or run where they are given; those whose end has
+        a seq below `before`."""
+
+
+def entry(name: str, body: bytes) -> Entry:
+    """The entry of the log that a row tells of."""
+    return Entry(_decode_event[name](body), body)
