@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from server.board import Board, end, stop
 from server.config import Config
@@ -26,6 +26,7 @@ from server.protocol import (
     Printed,
     Progress,
     Reported,
+    Started,
     Stopped,
     encode,
 )
@@ -133,10 +134,12 @@ def changed(reply: list[Any], config: Config) -> list[Entry]:
     entries = []
     for kind, _, body, *job in reply[2]:
         event = decode_event[kind.decode()](body)
-        ended = None
-        if isinstance(event, Killed | Finished):
-            ended = end(_reported(decode_job(job[0]), job[1]), event)
-        entries.append(Entry(event, body, ended))
+        become: Job | EndedJob | None = None
+        if isinstance(event, Started):
+            become = event.job
+        elif isinstance(event, Killed | Finished):
+            become = end(_reported(decode_job(job[0]), job[1]), event)
+        entries.append(Entry(event, body, None if become is None else Raw(encode(become))))
     return entries
 
 
@@ -146,14 +149,14 @@ def running(value: bytes, report: bytes) -> Job:
 
 
 def taken(reply: list[Any]) -> list[Due]:
-    """The jobs that were taken because they are due."""
+    """The jobs that were taken because they are due, in the order in which they came due."""
     opened_at = float(reply[2])
     found = []
     for value, renewed_at in reply[3]:
         job = running(value, b"")
         at = due_at(job, float(renewed_at or 0))
         found.append(Due(job, at, at <= opened_at))
-    return found
+    return sorted(found, key=lambda due: (due.at, due.job.run))
 
 
 def ended(rows: Iterable[Sequence[bytes]]) -> list[EndedJob]:
