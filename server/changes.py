@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from server.counts import Counts
-from server.protocol import Finished, Killed, Via
+from server.protocol import Finished, Killed, LogEvent, Via
 from server.store import Entry
 
 
@@ -47,23 +47,28 @@ class Changes:
         self._changes = counts.changes
         self._tell = tell
 
-    def made(self, entry: Entry, actor: Actor) -> None:
-        """An entry of the log is what this actor has done."""
-        event = entry.event
-        outcome = event.outcome if isinstance(event, Finished) else None
-        self._changes[event.name, outcome or ""] += 1
-        if self._tell is not None:
-            change = Change(
-                at=event.at,
-                event=event.name,
-                room=event.room,
-                connid=event.connid,
-                run=event.run,
-                by=actor.name,
-                via=actor.via,
-                address=actor.address,
-                outcome=outcome,
-                reason=event.reason if isinstance(event, Killed) else None,
-                late=isinstance(event, Finished) and event.late is True,
-            )
-            self._tell(change)
+    def made(self, entries: list[Entry], actor: Actor) -> None:
+        """These entries of the log are what this actor has done."""
+        for entry in entries:
+            event = entry.event
+            outcome = event.outcome if isinstance(event, Finished) else ""
+            self._changes[event.name, outcome] += 1
+            if self._tell is not None:
+                self._tell(told(event, actor))
+
+
+def told(event: LogEvent, actor: Actor) -> Change:
+    """What the log of the process shows of an event."""
+    return Change(
+        at=event.at,
+        event=event.name,
+        room=event.room,
+        connid=event.connid,
+        run=event.run,
+        by=actor.name,
+        via=actor.via,
+        address=actor.address,
+        outcome=event.outcome if isinstance(event, Finished) else None,
+        reason=event.reason if isinstance(event, Killed) else None,
+        late=isinstance(event, Finished) and event.late is True,
+    )

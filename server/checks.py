@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -19,7 +20,8 @@ from server.protocol import COMMANDS, NULL, Command, Hello, Since
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
-Plan = tuple[str, Callable[[], Any] | None, Callable[[Any], Any]]
+Plan = tuple[str, Any, Callable[[], Any] | None, Callable[[Any], Any]]
+"""A field: its value when it was left out, what makes the default in place of null, its check."""
 MOST_HISTORY = 500
 MOST_SEQ = 2**53
 """The largest whole number that every JSON client can hold."""
@@ -87,14 +89,15 @@ class Checker:
             ),
         }
 
-        # By kind of message: each field, what makes its default, and its check.
         self._plans: dict[type[msgspec.Struct], list[Plan]] = {
             kind: [
-                (field.name, default_of(field), self._fields[field.name][1])
+                (field.name, field.default, default_of(field), self._fields[field.name][1])
                 for field in fields(kind)
             ]
             for kind in (*COMMANDS.values(), Hello)
         }
+        # A character has up to four bytes.
+        self._surely_short = config.max_message // 4
 
     def right(self, field: str) -> str:
         """What a field must be, as the end of a sentence."""
@@ -130,14 +133,14 @@ class Checker:
         None where it is of another form, too long, or not valid: then `decode` and `command` say
         what is wrong with it.
         """
-        if len(text) > self._config.max_message // 4:  # A character has up to four bytes.
+        if len(text) > self._surely_short:
             return None
         try:
             command: Command = decode_event(text).command
             self._check(command)
         except (msgspec.MsgspecError, CommandError, ValueError, RecursionError):
             return None
-        return None if command.route not in (None, command.name) else command
+        return command if command.route is None or command.route == command.name else None
 
     def hello(self, auth: Any) -> Hello:
         """What a client says of itself when it connects. Raises `Invalid`."""
@@ -156,8 +159,10 @@ class Checker:
         return message
 
     def _check(self, message: msgspec.Struct) -> None:
-        for field, default, check in self._plans[type(message)]:
+        for field, left_out, default, check in self._plans[type(message)]:
             value = getattr(message, field)
+            if value is left_out:
+                continue
             if value is None:
                 if default is not None:
                     setattr(message, field, default())
@@ -190,12 +195,12 @@ class Checker:
         return float(value)
 
     def _text(self, value: str) -> str:
-        if len(value) > self._config.max_note or SURROGATE.search(value):
+        if len(value) > self._config.max_note:
             raise ValueError
-        return value
+        return self._printed(value)
 
     def _printed(self, value: str) -> str:
-        if SURROGATE.search(value):
+        if not value.isascii() and SURROGATE.search(value):
             raise ValueError
         return value
 
@@ -250,11 +255,13 @@ decode_event: Callable[[str], Any] = msgspec.json.Decoder(
 
 def connid(value: str | int) -> str:
     text = str(value)
-    if not CONNID.fullmatch(text):
+    # All that is printable is right, and told sooner.
+    if not (text.isprintable() and 0 < len(text) <= 128) and not CONNID.fullmatch(text):
         raise ValueError
     return text
 
 
+@lru_cache(1024)
 def room(value: str) -> str:
     if not ROOM.fullmatch(value):
         raise ValueError

@@ -6,7 +6,7 @@ only place that turns an error into an answer. Every command gets one.
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -64,10 +64,11 @@ class Caller:
     bucket: Bucket
     client: Client | None = None
     address: str | None = None
+    actor: Actor = field(init=False)
 
-    @property
-    def actor(self) -> Actor:
-        return Actor(self.identity.name, self.via, self.address, self.identity.proven)
+    def __post_init__(self) -> None:
+        identity = self.identity
+        self.actor = Actor(identity.name, self.via, self.address, identity.proven)
 
 
 class Reply(Struct, frozen=True):
@@ -220,7 +221,7 @@ class Commands:
             self._rooms.admit(caller.client, room, since)
 
     async def _request(self, caller: Caller, command: Request) -> Answer:
-        job, seq = await self._jobs.start(
+        made = await self._jobs.start(
             command.room,
             command.connid,
             command.time,
@@ -229,18 +230,18 @@ class Commands:
             lease=command.lease,
             if_running=command.if_running,
         )
-        if seq is None:
-            return self._answer("exists", command.room, await self._store.seq(command.room), job)
-        return self._answer("started", command.room, seq, job)
+        if isinstance(made, Job):
+            return self._answer("exists", command.room, await self._store.seq(command.room), made)
+        return self._answer("started", command.room, made.event.seq, made.job)
 
     async def _kill(self, caller: Caller, command: Kill) -> Answer:
-        job = await self._jobs.kill(
+        killed = await self._jobs.kill(
             command.room, command.connid, caller.actor, run=command.run, reason=command.reason
         )
-        return self._answer("killed", command.room, job.seq, job)
+        return self._answer("killed", command.room, killed.event.seq, killed.job)
 
     async def _finish(self, caller: Caller, command: Finish) -> Answer:
-        job = await self._jobs.finish(
+        finished = await self._jobs.finish(
             command.room,
             command.connid,
             command.run,
@@ -248,7 +249,7 @@ class Commands:
             command.result,
             caller.actor,
         )
-        return self._answer("finished", command.room, job.seq, job)
+        return self._answer("finished", command.room, finished.event.seq, finished.job)
 
     async def _progress(self, caller: Caller, command: Report) -> Answer:
         await self._jobs.progress(
@@ -369,7 +370,7 @@ class Commands:
         return self._answer(result, room, await self._store.seq(room), job)
 
     def _answer(
-        self, result: str, room: str, seq: int, job: Job | EndedJob | None = None
+        self, result: str, room: str, seq: int, job: Job | EndedJob | Raw | None = None
     ) -> Answer:
         return Answer(ok=True, result=result, room=room, epoch=self._store.epoch, seq=seq, job=job)
 

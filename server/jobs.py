@@ -20,7 +20,7 @@ from msgspec import Raw
 from server.changes import SERVER, Actor, Changes
 from server.counts import Histogram
 from server.errors import Conflict, Forbidden, NotRunning, Unavailable
-from server.protocol import NULL, EndedJob, Job, Outcome, Progress, Started
+from server.protocol import NULL, EndedJob, Job, Outcome, Progress
 from server.store import (
     Due,
     EndJob,
@@ -63,8 +63,8 @@ class Jobs:
         note: str | None = None,
         lease: float | None = None,
         if_running: str = "reject",
-    ) -> tuple[Job, int | None]:
-        """Start a job; with "keep" the one that is running already is as good, and has no seq.
+    ) -> Entry | Job:
+        """Start a job; with "keep" the one that is running already is as good, and the answer.
 
         Raises `Conflict` when the connid is running and is to be neither kept nor replaced.
         """
@@ -87,20 +87,18 @@ class Jobs:
             entries = await self._store.submit(StartJob(job, replaces))
         except Stale as stale:
             if if_running == "keep" and stale.job is not None:
-                return stale.job, None
+                return stale.job
             raise Conflict(
                 f"{connid} is running already: kill it first, or set if_running to"
                 ' "replace" or "keep"',
                 job=stale.job,
             ) from None
-        self._made(entries, actor)
-        started = entries[-1].event
-        assert isinstance(started, Started), "the last entry of a start is the start"
-        return started.job, started.seq
+        self._changes.made(entries, actor)
+        return entries[-1]
 
     async def kill(
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
-    ) -> EndedJob:
+    ) -> Entry:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
         return await self._end(room, connid, Kill(run, actor.name, actor.via, reason), actor)
 
@@ -112,7 +110,7 @@ class Jobs:
         outcome: Outcome,
         result: Raw,
         actor: Actor,
-    ) -> EndedJob:
+    ) -> Entry:
         """End a job because its owner says that the work is over."""
         await self._check_owner(room, connid, run, actor)
         return await self._end(room, connid, Finish(run, outcome, result), actor)
@@ -148,14 +146,13 @@ class Jobs:
                 raise await self._not_running(room, connid, None, run, "killed")
             _check_owner(killed.connid, killed.started_by, actor)
         try:
-            self._made(
-                await self._store.submit(StopJob(room, connid, run, self._now(), exit)), actor
-            )
+            entries = await self._store.submit(StopJob(room, connid, run, self._now(), exit))
         except Stale as stale:
             job = await self._store.ended(room, connid, run)
             if job is None or job.stopped_at is None:
                 raise await self._not_running(room, connid, stale.job, run, "killed") from None
             return job
+        self._changes.made(entries, actor)
         with suppress(Unavailable):  # It has happened, whether it can be read or not.
             return await self._store.ended(room, connid, run)
         return None
@@ -188,10 +185,6 @@ class Jobs:
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
 
-    def _made(self, entries: list[Entry], actor: Actor) -> None:
-        for entry in entries:
-            self._changes.made(entry, actor)
-
     async def _check_owner(self, room: str, connid: str, run: str, actor: Actor) -> None:
         """Look who started a running job. One that does not run is left for the store to refuse."""
         if not actor.proven:
@@ -203,15 +196,13 @@ class Jobs:
         if job is not None and job.run == run:
             _check_owner(connid, job.by, actor)
 
-    async def _end(self, room: str, connid: str, how: Kill | Finish, actor: Actor) -> EndedJob:
+    async def _end(self, room: str, connid: str, how: Kill | Finish, actor: Actor) -> Entry:
         try:
             entries = await self._store.submit(EndJob(room, connid, self._now(), how))
         except Stale as stale:
             raise await self._not_running(room, connid, stale.job, how.run) from None
-        self._made(entries, actor)
-        job = entries[0].ended
-        assert job is not None, "the entry of an end holds the ended job"
-        return job
+        self._changes.made(entries, actor)
+        return entries[0]
 
     async def _not_running(
         self,
@@ -254,7 +245,7 @@ class Timeouts:
             for item, end in [(item, self._store.submit(ending(item, now))) for item in due]:
                 # It was killed or finished in the same moment, or it comes due again.
                 with suppress(Stale, Unavailable):
-                    self._changes.made((await end)[0], SERVER)
+                    self._changes.made(await end, SERVER)
                     self._lateness.observe(self._store.now() - item.at)
             return len(due)
 
@@ -274,4 +265,4 @@ def _check_owner(connid: str, started_by: str, actor: Actor) -> None:
 
 def new_run(now: float) -> str:
     """A new run id: ids that were made later sort later, to the millisecond."""
-    return f"{int(now * 1000):012x}{getrandbits(48):012x}"
+    return (int(now * 1000) << 48 | getrandbits(48)).to_bytes(12, "big").hex()

@@ -16,13 +16,13 @@ from server.errors import CommandError, RateLimited
 from server.limits import weight
 from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, encode
 from server.rooms import Client
-from server.store import Ticket
+from server.store.ticket import Ticket
 
-CHANGING = (Request, Kill, Finish, Report, Print)
+CHANGING = frozenset([Request, Kill, Finish, Report, Print])
 """What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet."""
-OWNED = (Finish, Report, Print)
+OWNED = frozenset([Finish, Report, Print])
 """What waits for a look at the owner first, where tokens prove who that is."""
-MAY_FOLLOW = (*CHANGING, Reply)
+MAY_FOLLOW = CHANGING | {Reply}
 """What may begin while others are under way, if those are changing too."""
 MANY_REFUSED = 100
 """Commands of a client that are refused for its rate before it is read no more for a while."""
@@ -42,16 +42,14 @@ class Slot:
 
     __slots__ = ("_coroutine", "_done", "reply", "tag")
 
-    def __init__(
-        self, tag: Any, done: Callable[["Slot"], None], reply: Reply | None = None
-    ) -> None:
+    def __init__(self, tag: Any, reply: Reply | None = None) -> None:
         self.tag = tag
         self.reply = reply
-        self._done = done
 
-    def run(self, coroutine: Coroutine[Any, Any, Reply]) -> None:
-        """Run until it first waits, and go on whenever it can; then `done` is called, with this."""
+    def run(self, coroutine: Coroutine[Any, Any, Reply], done: Callable[[], None]) -> None:
+        """Run until it first waits, and go on whenever it can; call `done` when it has replied."""
         self._coroutine = coroutine
+        self._done = done
         self._step()
 
     def _step(self, _: Any = None) -> None:
@@ -59,21 +57,21 @@ class Slot:
             future = self._coroutine.send(None)
         except StopIteration as end:
             self.reply = end.value
-            self._done(self)
+            self._done()
             return
         except asyncio.CancelledError:
             # Of a future that it waited for: there is no task that could be cancelled.
             self.reply = Reply(refusal(broken()))
-            self._done(self)
+            self._done()
             return
         if future is None:  # asyncio.sleep(0)
             asyncio.get_running_loop().call_soon(self._step)
-        elif isinstance(future, Ticket) and future.resume is None:
-            future._asyncio_future_blocking = False
+            return
+        # What a task does with the future that its coroutine waits for.
+        future._asyncio_future_blocking = False
+        if isinstance(future, Ticket) and future.resume is None:
             future.resume = self._step
         else:
-            # What a task does with the future that its coroutine waits for.
-            future._asyncio_future_blocking = False
             future.add_done_callback(self._step)
 
 
@@ -89,6 +87,7 @@ class Pipeline:
         "_going",
         "_hold",
         "_looking",
+        "_most",
         "_owed",
         "_reading",
         "_resting",
@@ -115,6 +114,7 @@ class Pipeline:
         self._config = config
         self._send = send
         self._hold = hold
+        self._most = config.max_pipeline
         self._begun: deque[Slot] = deque()
         self._waiting: deque[tuple[Any, Command | Reply]] = deque()
         # Whether what has begun is a command that only looks.
@@ -192,7 +192,7 @@ class Pipeline:
             self._hold(False)
 
     def _full(self) -> bool:
-        return len(self._begun) + len(self._waiting) >= self._config.max_pipeline
+        return len(self._begun) + len(self._waiting) >= self._most
 
     def _take(self, tag: Any, command: Command | Reply) -> None:
         """Begin a command, or answer with a refusal, when it is its turn."""
@@ -205,15 +205,15 @@ class Pipeline:
 
     def _begin(self, tag: Any, command: Command | Reply) -> None:
         if isinstance(command, Reply):
-            self._begun.append(Slot(tag, self._done, command))
+            self._begun.append(Slot(tag, command))
             self._answer()
         else:
-            slot = Slot(tag, self._done)
+            slot = Slot(tag)
             self._begun.append(slot)
-            self._reading = not isinstance(command, CHANGING) or (
-                self._caller.identity.proven and isinstance(command, OWNED)
+            self._reading = type(command) not in CHANGING or (
+                self._caller.actor.proven and type(command) in OWNED
             )
-            slot.run(self._commands.do(self._caller, command))
+            slot.run(self._commands.do(self._caller, command), self._advance)
 
     def _go(self) -> None:
         """Begin what has waited and may begin."""
@@ -227,15 +227,12 @@ class Pipeline:
     def _may_begin(self, command: Command | Reply) -> bool:
         if self._begun:
             # Small answers, no more than `MAX_PIPELINE`: the client's backlog is no concern.
-            return not self._reading and isinstance(command, MAY_FOLLOW)
+            return not self._reading and type(command) in MAY_FOLLOW
         if self._client.too_slow(self._config.max_backlog):
             self._look_again()
             return False
         self._slow_since = None
         return True
-
-    def _done(self, slot: Slot) -> None:
-        self._advance()
 
     def _advance(self) -> None:
         """Answer and begin what is next, and read on from the client when there is room again."""
@@ -250,7 +247,8 @@ class Pipeline:
         """Send the replies that are there, as far as they are next."""
         while self._begun and (reply := self._begun[0].reply) is not None:
             answer = encode(reply.message)
-            self._caller.bucket.charge(weight(len(answer)))
+            if cost := weight(len(answer)):
+                self._caller.bucket.charge(cost)
             self._send(self._begun.popleft().tag, answer)
             if reply.then is not None:
                 reply.then()

@@ -89,6 +89,11 @@ class Started(Struct, frozen=True):
     def run(self) -> str:
         return self.job.run
 
+    def encoded(self, job: bytes) -> bytes:
+        """The event in JSON, when that of its job is at hand."""
+        at = self.room.encode(), self.seq, encode(self.at), job
+        return b'{"room":"%b","seq":%d,"at":%b,"job":%b}' % at
+
 
 class Killed(Struct, frozen=True):
     """Somebody ended the job before its time."""

@@ -179,12 +179,8 @@ class SocketServer(socketio.AsyncServer):
 
     def answer(self, socket: AsyncSocket, id: int | None, answer: bytes) -> None:
         """Acknowledge an event, or reply where no acknowledgement is wanted."""
-        if socket.closed:
-            return
-        if id is None:
-            socket.queue.say(b'2["reply",%b]' % answer)
-        else:
-            socket.queue.say(b"3%d[%b]" % (id, answer))
+        if not socket.closed:
+            socket.queue.say(b'2["reply",%b]' % answer if id is None else b"3%d[%b]" % (id, answer))
 
     def hold(self, socket: AsyncSocket, on: bool) -> None:
         """Read no more from a client's WebSocket, or read on."""

@@ -43,7 +43,7 @@ from tests.support.load import (
     read_log,
     work,
 )
-from tests.support.servers import Process
+from tests.support.servers import Process, eventually
 
 CROWD = ["python"] * 16 + ["polling"] * 14 + ["websocket"] * 16 + ["node"] * 4
 Lines = Callable[[Process, Iterable[type[Line]]], Awaitable[list[Any]]]
@@ -205,7 +205,7 @@ async def test_a_refusal_that_nobody_waits_for_any_more_is_no_error(serve: Serve
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     refused = app.store.submit(EndJob("main", "nothing", 0, Finish("nothing", "elapsed", NULL)))
-    await asyncio.wait([refused])
+    await eventually(refused.done)
     del refused
     gc.collect()
     assert errors == []

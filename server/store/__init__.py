@@ -3,10 +3,8 @@
 `Store` is what the rest of the server knows. `open_store` picks the kind that the settings ask for.
 """
 
-import logging
 import time
 from abc import ABC, abstractmethod
-from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping
 
 from msgspec import UNSET, Raw, Struct
@@ -27,8 +25,7 @@ from server.protocol import (
     Progress,
     Via,
 )
-
-log = logging.getLogger(__name__)
+from server.store.ticket import Ticket
 
 
 class Entry(Struct, frozen=True):
@@ -36,8 +33,8 @@ class Entry(Struct, frozen=True):
 
     event: LogEvent
     body: bytes
-    ended: EndedJob | None = None
-    """What the job has become, where the event is its end and has just happened."""
+    job: Raw | None = None
+    """What the job has become, where a change has just made it start or end."""
 
 
 class Kill(Struct, frozen=True):
@@ -109,40 +106,6 @@ class Stale(Exception):
     def __init__(self, job: Job | None) -> None:
         super().__init__("the job that the change expects is not the one that is running")
         self.job = job
-
-
-class Ticket(Future[list[Entry]]):
-    """What will come of a change: its entries once they are durable and told, or `Stale`,
-    `TooMany`, `Unavailable`. When it is done its outcome is the truth for good."""
-
-    __slots__ = ("resume",)
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.resume: Callable[[], None] | None = None
-        """Called at once when the outcome is there, where a callback of a future would have to wait
-        for the next turn of the loop. Set by the one who waits first."""
-
-    def settle(self, entries: list[Entry]) -> None:
-        """The change has been made, unless nobody waits for it any more."""
-        if not self.done():
-            self.set_result(entries)
-            self._go_on()
-
-    def refuse(self, error: Exception) -> None:
-        """The change has not been made."""
-        if not self.done():
-            self.set_exception(error)
-            # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
-            self.exception()
-            self._go_on()
-
-    def _go_on(self) -> None:
-        if self.resume is not None:
-            try:
-                self.resume()
-            except Exception:
-                log.exception("what waited for a change has failed")
 
 
 class StoreError(Exception):

@@ -10,12 +10,14 @@ import asyncio
 import logging
 import sqlite3
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
+
+from msgspec import Raw
 
 from server.board import Board, end
 from server.config import Config
@@ -47,7 +49,6 @@ from server.store import (
     StartJob,
     StopJob,
     Store,
-    Ticket,
     ending,
     too_many,
 )
@@ -56,6 +57,7 @@ from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Database
+from server.store.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +74,8 @@ class Decided(Ticket):
 
     __slots__ = ("connid", "entries", "ledger", "progress", "refusal")
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop)
+    def __init__(self) -> None:
+        super().__init__()
         self.ledger: Ledger | None = None
         """The room that it changes; None where it was refused."""
         self.connid = ""
@@ -202,7 +204,7 @@ class EmbeddedStore(Store):
         self._thread.shutdown()
 
     def submit(self, change: Change) -> Ticket:
-        ticket = Decided(self._loop)
+        ticket = Decided()
         if self._closed:
             ticket.refuse(Unavailable("the server is stopping"))
             return ticket
@@ -240,7 +242,8 @@ class EmbeddedStore(Store):
             return None
         if connid in ledger.pending:
             # Not until nothing is pending: a busy owner's reports would have it wait for ever.
-            await asyncio.wait([ledger.pending[connid][1]])
+            with suppress(Exception):  # Its refusal is for the one who asked for it.
+                await ledger.pending[connid][1]
         return ledger.board.running.get(connid)
 
     async def ended(self, room: str, connid: str, run: str | None = None) -> EndedJob | None:
@@ -306,8 +309,10 @@ class EmbeddedStore(Store):
         ledger.running += 1
         self._total += 1
         event = Started(job.room, ledger.seq, job.started_at, job)
-        self._add(ledger, ticket, Entry(event, encode(event)))
-        self._change(ledger, job.connid, job, encode(job), ticket)
+        encoded = encode(job)
+        entry = Entry(event, event.encoded(encoded), Raw(encoded))
+        self._add(ledger, ticket, entry, job.connid, job.run)
+        self._change(ledger, job.connid, job, encoded, ticket)
 
     def _end(self, change: EndJob, ticket: Decided) -> None:
         ledger = self._rooms.get(change.room)
@@ -324,10 +329,10 @@ class EmbeddedStore(Store):
         ledger.running -= 1
         self._total -= 1
         event = ending(job, ledger.seq, at, how)
-        ended = end(job, event)
-        self._add(ledger, ticket, Entry(event, encode(event), ended))
+        ended = encode(end(job, event))
+        self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.connid, job.run)
         unanswered = int(isinstance(event, Killed))
-        row = (job.room, event.seq, job.connid, job.run, unanswered, encode(ended))
+        row = (job.room, event.seq, job.connid, job.run, unanswered, ended)
         self._batch.ended.append(row)
 
     def _stop(self, change: StopJob, ticket: Decided) -> None:
@@ -338,7 +343,7 @@ class EmbeddedStore(Store):
             raise Stale(ledger.current(change.connid))
         ledger.seq += 1
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
-        self._add(ledger, ticket, Entry(event, encode(event)))
+        self._add(ledger, ticket, Entry(event, encode(event)), change.connid, change.run)
         ledger.stops.add(change.run)
         row = (change.exit, repr(change.at), change.room, change.connid, change.run)
         self._batch.stopped.append(row)
@@ -355,14 +360,14 @@ class EmbeddedStore(Store):
         self._change(ledger, job.connid, job, encode(job), ticket)
         ticket.progress = progress
 
-    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry) -> None:
+    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, connid: str, run: str) -> None:
         """Put an entry of the log into the batch."""
         ticket.ledger = ledger
         ticket.entries.append(entry)
         event = entry.event
-        row = (event.room, event.seq, event.connid, event.run, event.name, entry.body)
-        self._batch.log.append(row)
-        if event.seq - ledger.oldest >= self._most_kept:
+        seq = event.seq
+        self._batch.log.append((event.room, seq, connid, run, event.name, entry.body))
+        if seq - ledger.oldest >= self._most_kept:
             self._overgrown.add(ledger)
 
     def _change(

@@ -26,9 +26,7 @@ from server.counts import Histogram
 from server.errors import CommandError, Unavailable
 from server.protocol import (
     EndedJob,
-    Finished,
     Job,
-    Killed,
     LogEvent,
     Presence,
     Printed,
@@ -45,12 +43,12 @@ from server.store import (
     StartJob,
     Store,
     StoreError,
-    Ticket,
     scripts,
 )
 from server.store.feed import Feed, Item, Missed
 from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
+from server.store.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +239,7 @@ class RedisStore(Store):
 
     def submit(self, change: Change) -> Ticket:
         loop = asyncio.get_running_loop()
-        ticket = Ticket(loop)
+        ticket = Ticket()
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:
@@ -660,8 +658,7 @@ class RedisStore(Store):
         if event.seq != board.seq + 1:
             raise Missed(f"{board.room}: event {event.seq} does not follow {board.seq}")
         board.apply(event)
-        ended = board.ended[-1] if isinstance(event, Killed | Finished) else None
-        self._listener.follow(Entry(event, body, ended))
+        self._listener.follow(Entry(event, body))
 
     def _report(self, board: SharedBoard, progress: Progress) -> None:
         board.report(progress)

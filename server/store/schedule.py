@@ -88,9 +88,11 @@ class Schedule:
 
     def _add(self, job: Job, renewed_at: float) -> None:
         self._running[job.run] = job
-        if job.lease is not None:
+        if job.lease is None:
+            self._push(job.deadline, job)
+        else:
             self._renewed[job.run] = renewed_at
-        self._push(self._due_at(job), job)
+            self._push(self._due_at(job), job)
 
     def _push(self, at: float, job: Job) -> None:
         heapq.heappush(self._heap, (at, job.run, job))
