@@ -310,6 +310,9 @@ class Rooms(Listener):
         room.snapshot = None
         if isinstance(event, Killed | Finished):
             room.reported.pop(event.connid, None)
+            if last := self._progress.take(event.room, event.connid):
+                # Before the end: nobody takes it for a job that has ended.
+                self._send_report(room, last, event.seq - 1)
         frame = Frame(event.name, entry.body)
         room.tail.append((event.seq, event.connid, frame))
         self._send_all(room, frame, event.seq - 1, room.strangers(event.connid))
@@ -471,8 +474,11 @@ class Rooms(Listener):
             return
         # Who leaves before this moment has not heard of it, whatever its seq was when it was made.
         room.reported[progress.connid] = room.board.seq
+        self._send_report(room, progress, room.board.seq)
+
+    def _send_report(self, room: Room, progress: Progress, seq: int) -> None:
         frame = Frame("progress", encode(progress))
-        self._send_all(room, frame, room.board.seq, room.strangers(progress.connid))
+        self._send_all(room, frame, seq, room.strangers(progress.connid))
 
     def _is_watched(self, name: str, connid: str) -> bool:
         room = self._rooms.get(name)
@@ -535,6 +541,14 @@ class ProgressGate:
             self._held[key] = progress
         else:
             self._let_through(key, progress)
+
+    def take(self, room: str, connid: str) -> Progress | None:
+        """The report of a job that waits, which is then let through no more."""
+        key = (room, connid)
+        waiting = self._held.get(key)
+        if waiting is not None:
+            self._held[key] = None
+        return waiting
 
     def _let_through(self, key: tuple[str, str], progress: Progress) -> None:
         self._send(progress)

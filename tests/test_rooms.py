@@ -280,6 +280,30 @@ async def test_progress_is_heard_at_a_bounded_rate_and_the_latest_wins(
     assert heard <= 2 + (loop.time() - begin) * 5
 
 
+async def test_the_last_progress_comes_before_the_end(
+    serve: Serve, connect: Connect, kind: str
+) -> None:
+    app = await serve(progress_rate=0.1)
+    owner = await connect(app.url, rooms=[])
+    member = await connect(app.url, kind)
+    await member.event("snapshot")
+    watcher = await connect(app.url, kind, rooms=[])
+    await watcher.command("join", {"room": "main", "connid": "a"})
+    job = await start(owner, "a")
+    report = {"connid": "a", "run": job["run"]}
+    for done in (0.1, 0.5, 0.9):
+        await owner.command("progress", {**report, "done": done})
+    await owner.command("finish", report)
+    for client in (member, watcher):
+        await client.event("finished")
+        heard = [(name, body.get("done")) for name, body in client.events[-3:]]
+        assert heard == [("progress", 0.1), ("progress", 0.9), ("finished", None)]
+    again = await start(owner, "a")
+    await owner.command("progress", {"connid": "a", "run": again["run"], "done": 0.2})
+    await owner.command("kill", {"connid": "a"})
+    assert (await member.event("progress"))["run"] == again["run"]
+
+
 async def test_progress_that_was_missed_is_sent_to_who_comes_back(
     app: App, connect: Connect
 ) -> None:
