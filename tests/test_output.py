@@ -84,6 +84,25 @@ async def test_a_killed_job_may_print_until_it_has_stopped(app: App, connect: Co
     assert answer["output"] == {"offset": 0, "text": "new"}
 
 
+async def test_what_was_printed_last_is_heard_though_the_job_has_ended(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(output_rate=1)
+    owner = await connect(app.url, rooms=[])
+    job = await start(owner)
+    watcher = await connect(app.url, rooms=[])
+    await watcher.command("join", {"room": "main", "connid": "a"})
+    await owner.command("output", {**job, "text": "first "})
+    assert await heard(watcher, "first ") == "first "
+    await owner.command("output", {**job, "text": "last"})
+    await owner.command("finish", job)
+    await watcher.event("finished")
+    later = await connect(app.url, rooms=[])
+    known = (await later.command("join", {"room": "main", "connid": "a"}))["output"]
+    assert known == {"offset": 0, "text": "first last"}
+    assert await heard(watcher, "last") == "first last"
+
+
 async def test_only_its_owner_shows_what_a_job_prints(serve: Serve, connect: Connect) -> None:
     app = await serve(auth_secret=SECRET)
     ana = await connect(app.url, token=token(), rooms=[])
