@@ -11,7 +11,7 @@ import { merge, Past } from "./past.js";
 import { byEnd, matcher } from "./query.js";
 import { PastRow, showInstant } from "./rows.js";
 import { VirtualRows } from "./virtual.js";
-import { count, ending, resultText } from "./words.js";
+import { count, ending, resultText, stopped } from "./words.js";
 
 const PAGE = 200;
 const LAST = 12;
@@ -150,7 +150,8 @@ export class Ended {
 }
 
 function showRecent(element, job, several, link) {
-  const { connid, when, label, by, reason } = partsOf(element, ["connid", "when", "label", "by", "reason"]);
+  const names = ["connid", "when", "label", "by", "stop", "reason"];
+  const { connid, when, label, by, stop, reason } = partsOf(element, names);
   const end = ending(job);
   element.dataset.ended = job.run;
   element.dataset.connid = job.connid;
@@ -160,6 +161,7 @@ function showRecent(element, job, several, link) {
   showInstant(when, job.ended_at);
   setText(label, end.label);
   setText(by, [end.by, several ? `in ${job.room}` : ""].filter(Boolean).join(" "));
+  setText(stop, stopped(job));
   textOrHide(reason, job.reason ?? resultText(job.result));
 }
 

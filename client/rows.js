@@ -9,7 +9,7 @@
  */
 
 import { clone, cutText, partsOf, setText, textOrHide } from "./dom.js";
-import { duration, ending, instant, resultText, timeLeft, who } from "./words.js";
+import { duration, ending, instant, resultText, stopped, timeLeft, who } from "./words.js";
 
 /** Seconds left at which a bar changes its colour. */
 const LAST_SECONDS = 10;
@@ -118,13 +118,13 @@ export class PastRow {
     this.element = clone("past-template");
     this.job = null;
     this.#parts = partsOf(this.element, [
-      ...["connid", "room-name", "by", "note", "label", "killer", "reason", "ran"],
+      ...["connid", "room-name", "by", "note", "label", "killer", "stop", "reason", "ran"],
     ]);
     this.#parts.time = this.element.querySelector("time");
   }
 
   show(job, { several, link }) {
-    const { connid, "room-name": room, by, note, label, killer, reason, ran, time } = this.#parts;
+    const { connid, "room-name": room, by, note, label, killer, stop, reason, ran, time } = this.#parts;
     connid.setAttribute("href", link);
     textOrHide(room, several ? job.room : "");
     if (this.job === job) return;
@@ -138,6 +138,7 @@ export class PastRow {
     cutText(note, job.note ?? "");
     setText(label, end.label + (job.late ? ", late" : ""));
     cutText(killer, end.by);
+    setText(stop, stopped(job));
     cutText(reason, job.reason ?? resultText(job.result));
     showInstant(time, job.ended_at);
     setText(ran, Number.isFinite(job.started_at) ? `ran ${duration(job.ended_at - job.started_at)}` : "");

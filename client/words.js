@@ -101,6 +101,12 @@ export function ending(job) {
   return { tone: OUTCOMES.has(job.outcome) ? job.outcome : "elapsed", label, by: "", facts };
 }
 
+/** That the work of a killed job has stopped: "exit 143", "stopped"; "" while its owner has not said so. */
+export function stopped({ stopped_at, exit }) {
+  if (!Number.isFinite(stopped_at)) return "";
+  return exit == null ? "stopped" : `exit ${exit}`;
+}
+
 function killer({ by, via }) {
   if (via === "server") return by ? `by ${by} (server)` : "by the server";
   const means = via && via !== "socket" ? ` via ${via}` : "";

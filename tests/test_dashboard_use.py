@@ -155,6 +155,27 @@ async def test_a_click_shows_the_whole_life_of_a_job(app: App, browser: Browser)
     await expect(detail.locator(".told")).to_contain_text("No job of this name")
 
 
+async def test_the_lists_show_with_which_exit_a_killed_job_has_stopped(
+    app: App, browser: Browser
+) -> None:
+    page = await visit(browser, f"{app.url}/?view=ended", view=WIDE)
+    job = (await command(app, "request", connid="job", time=60))["job"]
+    await command(app, "kill", connid="job")
+    past = page.locator('#history [data-connid="job"] .how')
+    await expect(past).to_have_text("Killed by ana")
+    await command(app, "stopped", connid="job", run=job["run"], exit=143)
+    await expect(past).to_have_text("Killed by ana exit 143")
+    await expect(ended(page, "job").locator(".how")).to_have_text("Killed by ana exit 143")
+
+
+async def test_the_page_leads_to_the_api(app: App, browser: Browser) -> None:
+    page = await visit(browser, app.url)
+    await expect(page.locator("#running-empty a")).to_have_attribute("href", "/docs")
+    await page.locator("#menu-button").click()
+    await page.locator("#menu a").click()
+    await expect(page.locator("h1")).to_have_text("The contract")
+
+
 async def test_what_a_job_prints_is_seen_while_it_prints(app: App, browser: Browser) -> None:
     job = (await command(app, "request", connid="job", time=60))["job"]
     printing = {"connid": "job", "run": job["run"]}

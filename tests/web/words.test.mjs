@@ -7,6 +7,7 @@ import {
   instant,
   life,
   resultText,
+  stopped,
   timeLeft,
   typedSeconds,
   typedTime,
@@ -123,6 +124,9 @@ test("a job whose work has stopped says so, with its exit", () => {
   const facts = (more) => ending({ ...job, state: "killed", ...more }).facts.at(-1);
   assert.equal(facts({ stopped_at: 1013, exit: 0 }), "work has stopped, exit 0");
   assert.equal(facts({ stopped_at: 1013, exit: null }), "work has stopped");
+  assert.equal(stopped({ stopped_at: 1013, exit: 143 }), "exit 143");
+  assert.equal(stopped({ stopped_at: 1013, exit: null }), "stopped");
+  assert.equal(stopped({ state: "killed" }), "");
 });
 
 test("an ended job of which only the end is known has no made-up times", () => {
