@@ -25,9 +25,10 @@ export class Line {
     this.#retryAt = retryAt;
     const offline = line === "offline" || (line === "connecting" && since);
     const text = offline ? `Offline since ${instant(since / 1000)}` : TEXTS[line];
-    const connection = byId("connection");
-    setText(connection, text);
-    connection.dataset.state = offline ? "offline" : line;
+    for (const place of document.querySelectorAll(".connection")) {
+      setText(place, text);
+      place.dataset.state = offline ? "offline" : line;
+    }
     document.body.dataset.line = offline ? "offline" : line;
     byId("retry").hidden = !offline;
     this.tick();

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from server.app import App
 from tests.conftest import Serve
@@ -174,6 +174,35 @@ async def test_the_page_leads_to_the_api(app: App, browser: Browser) -> None:
     await page.locator("#menu-button").click()
     await page.locator("#menu a").click()
     await expect(page.locator("h1")).to_have_text("The contract")
+
+
+@pytest.mark.parametrize("width", [390, 900, 1440])
+async def test_an_open_job_hides_neither_the_line_nor_itself(
+    app: App, browser: Browser, width: int
+) -> None:
+    await command(app, "request", connid="job", time=60)
+    view = {"viewport": {"width": width, "height": 800}}
+    page = await visit(browser, f"{app.url}/?job=job", view=view)
+    await expect(page.locator("#detail .facts")).to_contain_text("main")
+    lines = page.locator(".connection")
+    for text, offline in (("Live", False), ("Offline since", True)):
+        await page.context.set_offline(offline)
+        await expect(lines.first).to_contain_text(text)
+        seen = [line for line in await lines.all() if await on_top(line)]
+        assert [text in await line.inner_text() for line in seen] == [True]
+    await expect(page.locator("#notice .text")).to_be_visible()
+    for fact in await page.locator("#detail dd").all():
+        assert await on_top(fact)
+
+
+async def on_top(place: Locator) -> bool:
+    """Whether nothing covers the middle of an element."""
+    return bool(
+        await place.evaluate(
+            "place => { const { x, y, width, height } = place.getBoundingClientRect();"
+            " return place.contains(document.elementFromPoint(x + width / 2, y + height / 2)) }"
+        )
+    )
 
 
 async def test_what_a_job_prints_is_seen_while_it_prints(app: App, browser: Browser) -> None:
