@@ -36,7 +36,7 @@ from tests.support.load import (
     read_log,
     work,
 )
-from tests.support.proxy import Proxy
+from tests.support.network import Proxy
 from tests.support.redis import RedisServer
 from tests.support.servers import Process, eventually
 
@@ -59,7 +59,7 @@ class Node:
     """A server process, with a network of its own between it and Redis."""
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
-        self.proxy = Proxy(redis.port)
+        self.proxy = Proxy(redis.url)
         self._folder = folder
         self.process: Process
 

@@ -20,7 +20,7 @@ from tests.conftest import Connect
 from tests.support import redis
 from tests.support.clients import HttpClient
 from tests.support.load import free_port
-from tests.support.proxy import Proxy
+from tests.support.network import Proxy
 from tests.support.redis import RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
 from tests.support.servers import command, eventually, serving
@@ -162,7 +162,7 @@ async def test_presence_is_counted_over_all_nodes(nodes: Any, connect: Connect) 
 
 async def test_a_dead_node_is_forgotten(own_redis: RedisServer, connect: Connect) -> None:
     settings = {**QUICK, "redis_url": own_redis.url}
-    async with Proxy(own_redis.port) as proxy, serving(**settings) as one:
+    async with Proxy(own_redis.url) as proxy, serving(**settings) as one:
         ana = await connect(one.url, name="ana")
         async with serving(**{**settings, "redis_url": proxy.url}) as two:
             bo = await connect(two.url, name="bo")
@@ -284,7 +284,7 @@ async def test_connections_that_are_killed_lose_nothing(
 
 async def test_what_was_done_before_the_line_was_cut_is_done_once(own_redis: RedisServer) -> None:
     settings = PATIENT
-    async with Proxy(own_redis.port) as proxy, serving(**settings, redis_url=proxy.url) as app:
+    async with Proxy(own_redis.url) as proxy, serving(**settings, redis_url=proxy.url) as app:
         await command(app, "request", connid="a", time=60)
         proxy.loses_replies = True
         kill = asyncio.create_task(command(app, "kill", connid="a"))
@@ -334,7 +334,7 @@ async def test_a_log_that_has_grown_is_cut_to_a_new_bound(nodes: Any) -> None:
 
 
 async def test_an_outcome_that_nobody_knows_is_told_as_unknown(own_redis: RedisServer) -> None:
-    async with Proxy(own_redis.port) as proxy, serving(**QUICK, redis_url=proxy.url) as app:
+    async with Proxy(own_redis.url) as proxy, serving(**QUICK, redis_url=proxy.url) as app:
         await command(app, "request", connid="a", time=60)
         proxy.loses_replies = True
         answer = await command(app, "kill", connid="a")
@@ -351,7 +351,7 @@ async def test_a_node_that_has_missed_some_of_the_feed_reads_the_log(
 ) -> None:
     settings = {**PATIENT, "redis_feed": 100}
     async with (
-        Proxy(own_redis.port) as proxy,
+        Proxy(own_redis.url) as proxy,
         serving(**settings, redis_url=own_redis.url) as one,
         serving(**settings, redis_url=proxy.url) as two,
     ):
@@ -376,7 +376,7 @@ async def test_a_node_that_has_missed_more_than_is_kept_sends_snapshots(
 ) -> None:
     settings = {**PATIENT, "redis_feed": 100, "history": 100}
     async with (
-        Proxy(own_redis.port) as proxy,
+        Proxy(own_redis.url) as proxy,
         serving(**settings, redis_url=own_redis.url) as one,
         serving(**settings, redis_url=proxy.url) as two,
     ):

@@ -1,8 +1,7 @@
-"""A network between a client and a server, which a test can cut and mend."""
+"""A network between two ends, which a test can cut, hold and mend."""
 
 import asyncio
 import ssl
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 
@@ -12,34 +11,47 @@ class Proxy:
     def __init__(
         self, url: str, *, mute_at: bytes | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        """From `mute_at` in what the server says on, that is not passed on, until mended.
+        """From `mute_at` in what the server says on, its replies are lost, until mended.
 
         With `tls` clients have to speak TLS, which ends here.
         """
-        self._tls = tls
-        self._port = urlsplit(url).port
+        self._to = urlsplit(url)
         self._mute_at = mute_at
-        self.muted = asyncio.Event()
+        self._tls = tls
         self._server: asyncio.Server | None = None
-        self._cut = False
         self._connections: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._refuses = False
+        self.loses_replies = False
+        self.muted = asyncio.Event()
 
     @property
     def url(self) -> str:
         assert self._server is not None
-        scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = self._server.sockets[0].getsockname()[1]
+        scheme = "https" if self._tls else self._to.scheme
+        return self._to._replace(scheme=scheme, netloc=f"127.0.0.1:{port}").geturl()
 
     def cut(self) -> None:
-        """Break every connection, and let no new one through."""
-        self._cut = True
+        """Cut all connections, and refuse new ones."""
+        self._refuses = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Cut all connections that there are."""
         for connection in self._connections:
             connection.cancel()
 
+    def hold(self) -> None:
+        """Let nothing through in either direction, as a network does that loses its packets."""
+        self._flows.clear()
+
     def mend(self) -> None:
-        """Let connections through again."""
-        self._cut = False
+        """Let all through again."""
+        self._refuses = self.loses_replies = False
         self._mute_at = None
+        self._flows.set()
 
     async def __aenter__(self) -> "Proxy":
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._tls)
@@ -55,33 +67,30 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
-        back: asyncio.StreamWriter | None = None
+        ends = [writer]
         try:
-            if not self._cut:
-                answers, back = await asyncio.open_connection("127.0.0.1", self._port)
+            if not self._refuses:
+                replies, to = await asyncio.open_connection("127.0.0.1", self._to.port)
+                ends.append(to)
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pass(reader, back))
-                    group.create_task(self._pass(answers, writer, self._mute_at))
+                    group.create_task(self._pass_on(reader, to))
+                    group.create_task(self._pass_on(replies, writer, back=True))
         except (OSError, asyncio.CancelledError, ExceptionGroup):
             pass
         finally:
             self._connections.discard(task)
-            for end in filter(None, (writer, back)):
+            for end in ends:
                 end.transport.abort()
 
-    async def _pass(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        mute_at: bytes | None = None,
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool = False
     ) -> None:
-        muted = False
         while data := await reader.read(65_536):
-            if mute_at is not None and mute_at in data:
-                muted = True
+            await self._flows.wait()
+            if back and self._mute_at is not None and self._mute_at in data:
+                self.loses_replies = True
                 self.muted.set()
-            if not muted:
+            if not (back and self.loses_replies):
                 writer.write(data)
                 await writer.drain()
-        with suppress(OSError):
-            writer.write_eof()
+        writer.close()  # Which ends the other direction as well.
