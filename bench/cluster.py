@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.crowd import Crowd
 from bench.loads import WINDOW, fresh, kill, part, start
-from bench.report import Table, spread
+from bench.report import Table, medians, spread
 from bench.rivals import CORES, Hourglass, Missing, Node, Rival, Stock
 
 DASHBOARDS = 50
@@ -21,10 +21,10 @@ SILENCE = 3.0
 """Seconds without an event after which no more will come."""
 
 ABOUT = """Redis with its append-only file on (`everysec`), two servers and the clients, all on the
-{cores} cores of this machine; medians of {rounds} rounds (lowest to highest). A job is started on
-one server, and {dashboards} dashboards hear of it on the other, {rate} a second for {seconds} s.
-Then the same again, and half-way every connection of Redis is killed once, with `CLIENT KILL`: what
-a dashboard never hears of is lost, and the pause is the longest time in which nothing came."""
+{cores} cores of this machine; {medians}. A job is started on one server, and {dashboards}
+dashboards hear of it on the other, {rate} a second for {seconds} s. Then the same again, and
+half-way every connection of Redis is killed once, with `CLIENT KILL`: what a dashboard never hears
+of is lost, and the pause is the longest time in which nothing came."""
 ALONE = """Hourglass alone: starts answered a second with {window} under way, on one and on two
 servers that share the cores with Redis and the clients; and what a job that is started and killed
 costs in Redis, {rate} a second, so that hardly anything goes out together: commands that the
@@ -213,7 +213,7 @@ async def measure(rounds: int, scratch: Path) -> list[Table]:
     """Hourglass and its peers in turns."""
     head = ("", "p50, ms", "p99, ms", f"lost of {RATE * SECONDS}", "pause, s")
     about = ABOUT.format(
-        cores=len(CORES), rounds=rounds, dashboards=DASHBOARDS, rate=RATE, seconds=SECONDS
+        cores=len(CORES), medians=medians(rounds), dashboards=DASHBOARDS, rate=RATE, seconds=SECONDS
     )
     beside = Table("Several servers beside their peers", about, head)
     kinds: list[type[OnRedis]] = [SharedHourglass, SharedStock, SharedNode]

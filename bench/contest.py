@@ -30,7 +30,7 @@ from bench.loads import (
     part,
     serving,
 )
-from bench.report import Table
+from bench.report import Table, counted
 from bench.rivals import (
     CORES,
     PEERS,
@@ -49,7 +49,7 @@ IDLE_ROUNDS = 2
 
 ABOUT = """The same small service on other foundations, with the same clients: `bench/peers` has it.
 Each server runs on one core, its clients on the other, all in one room; a new process serves each
-of the measurements. The servers take turns in each of {rounds} rounds, and the table has the
+of the measurements. The servers take turns in {rounds}, and the table has the
 medians; in brackets the figure of Hourglass divided by that of the peer, the median of the rounds.
 CPU seconds are those of all processes of a server. Clients offer compression and send headers as
 browsers do; stock python-socketio and uvicorn, which serves Channels, take the offer as they come.
@@ -152,7 +152,10 @@ def tables(found: Found, rivals: list[Rival], rounds: int, missing: str) -> list
     """The medians with their ratios; and how steady they are, and how busy everybody was."""
     head = ("", *(rival.name for rival in rivals))
     about = ABOUT.format(
-        rounds=rounds, idle_rounds=min(rounds, IDLE_ROUNDS), versions=versions(), missing=missing
+        rounds=counted(rounds),
+        idle_rounds=min(rounds, IDLE_ROUNDS),
+        versions=versions(),
+        missing=missing,
     )
     medians = Table("Beside its peers", about, head)
     steady = Table("How steady, how busy", BUSY, head)

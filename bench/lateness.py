@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.report import Table, spread
+from bench.report import Table, medians, spread
 from bench.servers import Server, fill, job
 from bench.wire import SocketIO, connect
 from server.protocol import Job
@@ -17,9 +17,9 @@ ROOM = "main"
 ABOUT = """{rate:,} jobs a second come due for {seconds} s, evenly spread, while {jobs:,} others are
 pending in other rooms and one Socket.IO client is in the room. "Ended" is `ended_at - deadline`, as
 the server stamps it; "seen" is when the client had read the event, by the same clock. Each is of
-the {ends:,} ends of a round, then the median of {rounds} rounds (lowest to highest). The server
-took {cpu} CPU seconds for each thousand ends, and its threads waited {waited} s for a core while
-{seconds} s passed: the more, the busier the machine was with other things."""
+the {ends:,} ends of a round; {medians}. The server took {cpu} CPU seconds for each thousand ends,
+and its threads waited {waited} s for a core while {seconds} s passed: the more, the busier the
+machine was with other things."""
 
 
 class Round(NamedTuple):
@@ -50,7 +50,7 @@ async def measure(
         seconds=seconds,
         jobs=jobs,
         ends=ends,
-        rounds=rounds,
+        medians=medians(rounds),
         cpu=cpu,
         waited=waited,
     )

@@ -50,6 +50,18 @@ def spread(values: Iterable[float], digits: int = 0) -> str:
     return f"{median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
+def counted(rounds: int) -> str:
+    """So many rounds, in words."""
+    return "1 round" if rounds == 1 else f"{rounds} rounds"
+
+
+def medians(rounds: int) -> str:
+    """What `spread` has made of so many rounds, in words."""
+    if rounds == 1:
+        return f"figures of {counted(rounds)}"
+    return f"medians of {counted(rounds)} (lowest to highest)"
+
+
 def machine() -> Table:
     """What the results were measured on."""
     rows = [

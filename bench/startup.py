@@ -4,11 +4,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from bench.report import Table, spread
+from bench.report import Table, medians, spread
 from bench.servers import Server
 
 ABOUT = """From the start of the process until it says that it listens, with the file in the page
-cache: the median of {rounds} rounds (lowest to highest), the two files in turns."""
+cache: {medians}, the two files in turns."""
 
 
 async def measure(jobs: int, rounds: int, filled: Path, scratch: Path) -> Table:
@@ -20,7 +20,9 @@ async def measure(jobs: int, rounds: int, filled: Path, scratch: Path) -> Table:
             wall, cpu = await _start(path)
             walls[name].append(wall * 1000)
             cpus[name].append(cpu * 1000)
-    table = Table("Start-up", ABOUT.format(rounds=rounds), ("file", "listens after, ms", "CPU, ms"))
+    table = Table(
+        "Start-up", ABOUT.format(medians=medians(rounds)), ("file", "listens after, ms", "CPU, ms")
+    )
     table.rows += [(name, spread(walls[name]), spread(cpus[name])) for name in files]
     return table
 

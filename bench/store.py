@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from bench.report import Table, spread
+from bench.report import Table, medians, spread
 from bench.servers import job, uncapped
 from server.store import Listener, StartJob
 from server.store.embedded import EmbeddedStore
@@ -13,9 +13,8 @@ from server.store.embedded import EmbeddedStore
 IN_FLIGHT = (1, 10, 100, 1000)
 
 ABOUT = """Jobs started in the embedded store, on a file, with no server around it: so many callers
-each wait until their job is durable before they start the next, for {seconds} s. Medians of
-{rounds} rounds (lowest to highest). CPU is in seconds for each thousand commands; making the jobs
-is in it."""
+each wait until their job is durable before they start the next, for {seconds} s; {medians}. CPU is
+in seconds for each thousand commands; making the jobs is in it."""
 
 
 async def measure(rounds: int, seconds: float, scratch: Path) -> Table:
@@ -29,7 +28,7 @@ async def measure(rounds: int, seconds: float, scratch: Path) -> Table:
             cpus[callers].append(cpu)
     table = Table(
         "The store alone",
-        ABOUT.format(rounds=rounds, seconds=seconds),
+        ABOUT.format(medians=medians(rounds), seconds=seconds),
         ("in flight", "commands/s", "CPU"),
     )
     for callers in IN_FLIGHT:
