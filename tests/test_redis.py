@@ -15,6 +15,7 @@ import server.store.redis as module
 from server.app import App
 from server.protocol import Job
 from server.store import StartJob, StoreError, scripts
+from server.store.due import NextDue
 from server.store.redis import RedisStore
 from tests.conftest import Connect
 from tests.support import redis
@@ -23,7 +24,7 @@ from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.redis import RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
-from tests.support.servers import command, eventually, serving
+from tests.support.servers import Clock, command, eventually, serving
 
 QUICK = {"redis_timeout": 0.5, "redis_heartbeat": 0.1, "redis_deaf": 0.5, "rate_limit": 0}
 """For the tests in which Redis is away, which take as long as that."""
@@ -114,6 +115,27 @@ async def test_all_nodes_tell_the_same_in_the_same_order(nodes: Any, connect: Co
     ]
     assert heard[0] == heard[1] == heard[2]
     assert len(heard[0]) == 300
+
+
+def test_of_what_is_due_next_the_newest_counts() -> None:
+    clock = Clock(100.0)
+    due = NextDue("b", clock)
+    due.learn(b"90", 5)
+    assert due.come()
+    due.learn_taken(b"200", 5)  # The node has taken what was due at 90, of which no entry tells.
+    assert not due.come()
+    due.learn(b"90", 5)
+    assert not due.come()
+    due.learn(b"95", 7)
+    due.learn_taken(b"200", 6)  # Answered before what was heard meanwhile.
+    assert due.come()
+    due.know(["a", "b", "c"])  # One of them comes first.
+    clock.now = 95.1
+    assert not due.come()
+    clock.now = 95.3
+    assert due.come()
+    due.learn(b"", 8)
+    assert not due.come()
 
 
 async def test_timeouts_are_shared_and_little_is_done_in_vain(nodes: Any, connect: Connect) -> None:

@@ -45,6 +45,7 @@ from server.store import (
     StoreError,
     scripts,
 )
+from server.store.due import NextDue
 from server.store.feed import Feed, Item, Missed
 from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
@@ -56,10 +57,6 @@ OLDEST = (6, 2)
 """The first version of Redis that has all that the scripts use."""
 START = 3
 """Times `REDIS_TIMEOUT` that a server waits for Redis when it starts."""
-STEP = 0.2
-"""Seconds that a node leaves each node before it to end what is due."""
-LAST = 3
-"""Nodes before it that a node waits for at the most."""
 
 
 class SharedBoard(Board):
@@ -146,11 +143,7 @@ class RedisStore(Store):
         self._told: deque[Told] = deque()
         self._changes = 0
         self._here: dict[str, Presence] = {}
-        self._nodes: list[str] = [self.node]
-        self._due: float | None = None
-        self._due_changed = asyncio.Event()
-        # The number of the feed as of which `_due` is known.
-        self._due_number = 0
+        self._due = NextDue(self.node, self.now)
         self._heard_at = 0.0
         # Who waits until a board has come to a seq.
         self._awaited: list[tuple[Board, int, Future[None]]] = []
@@ -274,28 +267,21 @@ class RedisStore(Store):
         return ticket
 
     async def take_due(self, limit: int) -> list[Due]:
-        if self._due is None or self._due + self._patience() > self.now():
+        if not self._due.come():
             return []
         try:
             reply = await self._order("take", limit, repr(self._config.redis_claim))
         except Unavailable:
             await asyncio.sleep(self._config.retry_interval)
             return []
-        self._due_number = min(self._due_number, reply[4] - 1)
-        self._learn_due(reply[1], reply[4])
+        self._due.learn_taken(reply[1], reply[4])
         due = scripts.taken(reply)
         self.takes += 1
         self.takes_in_vain += not due
         return due
 
     async def until_due(self, most: float) -> None:
-        self._due_changed.clear()
-        delay = most
-        if self._due is not None:
-            delay = min(most, max(0.0, self._due + self._patience() - self.now()))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._due_changed.wait()
+        await self._due.wait(most)
 
     async def counts(self) -> Mapping[str, int]:
         reply = await self._call("counts")
@@ -428,8 +414,8 @@ class RedisStore(Store):
         self._beats += 1
         reply = await self._call("beat", self.node, repr(self._config.redis_deaf), self._beats)
         self._clock.learn(float(reply[2]), asked_at)
-        self._nodes = [node.decode() for node in reply[4]]
-        self._learn_due(reply[5], reply[1])
+        self._due.know(node.decode() for node in reply[4])
+        self._due.learn(reply[5], reply[1])
         if not reply[3] or self._unannounced:
             self._unannounced = False
             for presence in list(self._here.values()):
@@ -445,17 +431,6 @@ class RedisStore(Store):
         what = (self.node, presence.room, presence.watching, encode(presence))
         deadline = asyncio.get_running_loop().time() + self._config.redis_timeout
         self._orders.ask(Ask(self._evaluate("present", *what), take, deadline))
-
-    def _patience(self) -> float:
-        """Seconds that this node leaves to others to end what is due."""
-        before = sum(node < self.node for node in self._nodes)
-        return STEP * min(before, LAST)
-
-    def _learn_due(self, due: bytes, number: int) -> None:
-        """When the next job is due, as of a number of the feed."""
-        if number > self._due_number:
-            self._due, self._due_number = float(due) if due else None, number
-            self._due_changed.set()
 
     def _let_go(self) -> None:
         """Hold no longer the boards that nobody has asked for of late."""
@@ -518,7 +493,7 @@ class RedisStore(Store):
         # From here on nothing may wait: a client must not be sent an old board with a new epoch.
         self.epoch, self._feed.position, self._feed.last = epoch, position, last
         self._seqs.clear()
-        self._due_number = 0
+        self._due.begin_anew()
         self._void()
         for room, board in list(self._boards.items()):
             if room in replies:
@@ -613,7 +588,7 @@ class RedisStore(Store):
             timer.cancel()
 
     def _hear(self, item: Item) -> None:
-        self._learn_due(item.due, item.number)
+        self._due.learn(item.due, item.number)
         if item.seq:
             self._seqs[item.room] = item.seq
         if item.kind == "beat":
@@ -696,7 +671,7 @@ class RedisStore(Store):
     def _answer(self, told: Told) -> None:
         """Answer a change once this node has heard of it; at its deadline at the latest."""
         if told.number <= self._feed.position:
-            told.ticket.settle(told.entries)
+            told.give()
             return
         self._told.append(told)
         if self._told_timer is None:
