@@ -418,9 +418,9 @@ async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect:
     for number in range(20):
         await command(app, "status", room=f"room-{number}")
     client = await connect(app.url)
-    await eventually(lambda: set(store_of(app)._boards) == {"main"})
+    await eventually(lambda: set(store_of(app)._boards._held) == {"main"})
     await client.close()
-    await eventually(lambda: not store_of(app)._boards)
+    await eventually(lambda: not store_of(app)._boards._held)
 
 
 async def test_connections_are_few_and_are_closed(own_redis: RedisServer) -> None:

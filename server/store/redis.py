@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
-from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -24,15 +23,7 @@ from server.board import ENDED_SHOWN, Board
 from server.config import Config
 from server.counts import Histogram
 from server.errors import CommandError, Unavailable
-from server.protocol import (
-    EndedJob,
-    Job,
-    LogEvent,
-    Presence,
-    Printed,
-    Progress,
-    encode,
-)
+from server.protocol import EndedJob, Job, Presence, Printed, encode
 from server.store import (
     Change,
     Due,
@@ -49,6 +40,7 @@ from server.store.due import NextDue
 from server.store.feed import Feed, Item, Missed
 from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
+from server.store.shared import SharedBoards, refuse
 from server.store.ticket import Ticket
 
 log = logging.getLogger(__name__)
@@ -57,31 +49,6 @@ OLDEST = (6, 2)
 """The first version of Redis that has all that the scripts use."""
 START = 3
 """Times `REDIS_TIMEOUT` that a server waits for Redis when it starts."""
-
-
-class SharedBoard(Board):
-    """A board that is brought forward by the feed, from a number on; and who is in the room."""
-
-    __slots__ = ("number", "parts")
-
-    def __init__(self, room: str) -> None:
-        super().__init__(room)
-        self.number = 0
-        self.parts: dict[str, Presence] = {}
-
-    def take(self, other: "SharedBoard") -> None:
-        """Become what another board of the same room is."""
-        self.seq, self.running, self.ended = other.seq, other.running, other.ended
-        self.number, self.parts = other.number, other.parts
-
-
-class Loading(Struct, eq=False):
-    """A board that is being read, and what the feed says meanwhile."""
-
-    task: "asyncio.Task[SharedBoard] | None" = None
-    heard: list[Item] = []
-    void: bool = True
-    """Whether it has to be read, or read again."""
 
 
 class Told(Struct, eq=False):
@@ -135,18 +102,13 @@ class RedisStore(Store):
         self._feed = Feed(
             self._place, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
         )
-        self._boards: WeakValueDictionary[str, SharedBoard] = WeakValueDictionary()
-        # Keeps the boards that were asked for of late, and when they were.
-        self._asked: dict[str, tuple[SharedBoard, float]] = {}
-        self._loading: dict[str, Loading] = {}
+        self._boards = SharedBoards(self, config)
         self._seqs: dict[str, int] = {}
         self._told: deque[Told] = deque()
         self._changes = 0
         self._here: dict[str, Presence] = {}
         self._due = NextDue(self.node, self.now)
         self._heard_at = 0.0
-        # Who waits until a board has come to a seq.
-        self._awaited: list[tuple[Board, int, Future[None]]] = []
         self._beat_now = asyncio.Event()
         # Signs of life so far; those before it had found back to the feed say nothing of it.
         self._beats = self._beats_before = 0
@@ -164,7 +126,7 @@ class RedisStore(Store):
         self.takes_in_vain = 0
 
     async def open(self, listener: Listener) -> None:
-        self._listener = listener
+        self._listener = self._boards.listener = listener
         self._lines = [
             asyncio.create_task(orders.run()) for orders in (self._orders, self._questions)
         ]
@@ -298,19 +260,13 @@ class RedisStore(Store):
         return None
 
     async def board(self, room: str) -> Board:
-        board = self._boards.get(room)
-        if board is None:
-            board = await self._load(room)
-        else:
-            await self._reach(board, await self._seq(room))
-        self._asked[room] = board, asyncio.get_running_loop().time()
-        return board
+        return await self._boards.get(room)
 
     async def seq(self, room: str) -> int:
-        board = self._boards.get(room)
+        board = self._boards.find(room)
         if board is not None:
             return board.seq
-        return self._seqs[room] if room in self._seqs else await self._seq(room)
+        return self._seqs[room] if room in self._seqs else await self.last_seq(room)
 
     def announce(self, presence: Presence) -> None:
         self._here[presence.room] = presence
@@ -338,9 +294,9 @@ class RedisStore(Store):
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         entries = scripts.entries((await self._call("run", room, connid, run))[1])
-        board = self._boards.get(room)
+        board = self._boards.find(room)
         if board is not None and entries:
-            await self._reach(board, entries[-1].event.seq)
+            await self._boards.reach(board, entries[-1].event.seq)
         return entries
 
     async def history(
@@ -383,8 +339,12 @@ class RedisStore(Store):
         orders.ask(Ask(command, take, loop.time() + self._config.redis_timeout, writes=writes))
         return future
 
-    async def _seq(self, room: str) -> int:
+    async def last_seq(self, room: str) -> int:
         return int(await self._ask("HGET", f"{self._prefix}rooms", room) or 0)
+
+    async def read_board(self, room: str, epoch: str | None = None) -> list[Any]:
+        reply: list[Any] = await self._call("board", room, ENDED_SHOWN, epoch=epoch)
+        return reply
 
     def _check(self, reply: Any) -> Any:
         if reply[0] == b"epoch":
@@ -407,7 +367,7 @@ class RedisStore(Store):
                 async with asyncio.timeout(self._config.redis_heartbeat):
                     await self._beat_now.wait()
             self._beat_now.clear()
-            self._let_go()
+            self._boards.let_go()
 
     async def _beat(self) -> None:
         asked_at = time.monotonic()
@@ -432,13 +392,6 @@ class RedisStore(Store):
         deadline = asyncio.get_running_loop().time() + self._config.redis_timeout
         self._orders.ask(Ask(self._evaluate("present", *what), take, deadline))
 
-    def _let_go(self) -> None:
-        """Hold no longer the boards that nobody has asked for of late."""
-        oldest = asyncio.get_running_loop().time() - self._config.redis_keep
-        for room, (_, at) in list(self._asked.items()):
-            if at < oldest:
-                del self._asked[room]
-
     # What is heard.
 
     async def _follow(self) -> None:
@@ -454,6 +407,7 @@ class RedisStore(Store):
                     for item in await self._feed.read():
                         self._hear(item)
                     self._settle()
+                    self._boards.settle()
                     if loop.time() - self._heard_at > self._config.redis_deaf:
                         raise TimeoutError("this server does not hear itself")
             except (*LOST, Unavailable, Missed) as error:
@@ -487,53 +441,19 @@ class RedisStore(Store):
         """Begin with another log, to whose boards nothing leads from the old ones."""
         epoch, position = await self._meta()
         last = await self._entry(position)
-        replies = {}
-        for room in list(self._boards):
-            replies[room] = await self._call("board", room, ENDED_SHOWN, epoch=epoch)
+        replies = await self._boards.read_anew(epoch)
         # From here on nothing may wait: a client must not be sent an old board with a new epoch.
         self.epoch, self._feed.position, self._feed.last = epoch, position, last
         self._seqs.clear()
         self._due.begin_anew()
-        self._void()
-        for room, board in list(self._boards.items()):
-            if room in replies:
-                fill(board, replies[room])
-                self._listener.reset(room)
-            else:
-                del self._boards[room]
-        self._asked.clear()
+        self._boards.begin_anew(replies)
 
     async def _mend_all(self) -> None:
         """Bring all boards forward by their logs, as the feed no longer does."""
         log.warning("this server has missed some of the feed, and reads its rooms anew")
         _, position = await self._meta()
         self._feed.position, self._feed.last = position, await self._entry(position)
-        self._void()
-        for room, board in list(self._boards.items()):
-            await self._mend(room, board)
-
-    async def _mend(self, room: str, board: SharedBoard) -> None:
-        fresh = SharedBoard(room)
-        fill(fresh, await self._call("board", room, ENDED_SHOWN))
-        entries = await self.read(room, board.seq)
-        if entries is None:
-            board.take(fresh)
-            self._listener.reset(room)
-            return
-        for entry in entries:
-            if entry.event.seq <= fresh.seq:
-                self._apply(board, entry.event, entry.body)
-        for connid, job in fresh.running.items():
-            if job.progress is not None and job.progress != board.running[connid].progress:
-                what = (job.progress.done, job.progress.note)
-                self._report(board, Progress(room, self.now(), connid, job.run, *what))
-        board.take(fresh)
-        self._tell_presence(board)
-
-    def _void(self) -> None:
-        """Have boards that are being read be read again: the feed was left meanwhile."""
-        for loading in self._loading.values():
-            loading.void = True
+        await self._boards.mend()
 
     async def _meta(self) -> tuple[str, int]:
         """The epoch, which begins when there is none, and the last number of the feed."""
@@ -548,45 +468,6 @@ class RedisStore(Store):
         text: bytes = found[0][1][1] if found else b""
         return text
 
-    async def _load(self, room: str) -> SharedBoard:
-        """Read a board, once for all who ask for it meanwhile."""
-        loading = self._loading.get(room)
-        if loading is None:
-            loading = self._loading[room] = Loading()
-            loading.task = asyncio.create_task(self._read_board(room, loading))
-            loading.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        assert loading.task is not None
-        return await asyncio.shield(loading.task)
-
-    async def _read_board(self, room: str, loading: Loading) -> SharedBoard:
-        try:
-            while loading.void:
-                loading.void = False
-                loading.heard.clear()
-                reply = await self._call("board", room, ENDED_SHOWN)
-            board = SharedBoard(room)
-            fill(board, reply)
-            self._boards[room] = board
-            for item in loading.heard:
-                self._bring(board, item)
-            return board
-        finally:
-            del self._loading[room]
-
-    async def _reach(self, board: Board, seq: int) -> None:
-        """Wait until a board has come to a seq."""
-        if board.seq >= seq:
-            return
-        loop = asyncio.get_running_loop()
-        future: Future[None] = loop.create_future()
-        late = Unavailable("the store cannot be followed")
-        timer = loop.call_later(self._config.redis_timeout, refuse, future, late)
-        self._awaited.append((board, seq, future))
-        try:
-            await future
-        finally:
-            timer.cancel()
-
     def _hear(self, item: Item) -> None:
         self._due.learn(item.due, item.number)
         if item.seq:
@@ -595,55 +476,11 @@ class RedisStore(Store):
             node, _, count = item.body.partition(b" ")
             if node.decode() == self.node and int(count) > self._beats_before:
                 self._hear_itself()
-        elif item.kind == "gone":
-            for loading in self._loading.values():
-                loading.heard.append(item)
-            for held in list(self._boards.values()):
-                self._bring(held, item)
         elif item.kind == "printed":
             offset, run, connid = item.body.decode().split(" ", 2)
             self._listener.printed(item.room, connid, run, int(offset))
-        elif item.room in self._loading:
-            self._loading[item.room].heard.append(item)
         else:
-            board = self._boards.get(item.room)
-            if board is not None:
-                self._bring(board, item)
-
-    def _bring(self, board: SharedBoard, item: Item) -> None:
-        """Bring a board forward by what was heard, unless it has that already."""
-        if item.number <= board.number:
-            return
-        if item.kind == Progress.name:
-            self._report(board, scripts.decode_progress(item.body))
-        elif item.kind == Presence.name:
-            node, _, body = item.body.partition(b" ")
-            part = scripts.decode_presence(body)
-            board.parts.pop(node.decode(), None)
-            if part.watching:
-                board.parts[node.decode()] = part
-            self._tell_presence(board)
-        elif item.kind == "gone":
-            if board.parts.pop(item.body.decode(), None) is not None:
-                self._tell_presence(board)
-        elif item.seq > board.seq:
-            self._apply(board, scripts.decode_event[item.kind](item.body), item.body)
-
-    def _apply(self, board: SharedBoard, event: LogEvent, body: bytes) -> None:
-        if event.seq != board.seq + 1:
-            raise Missed(f"{board.room}: event {event.seq} does not follow {board.seq}")
-        board.apply(event)
-        self._listener.follow(Entry(event, body))
-
-    def _report(self, board: SharedBoard, progress: Progress) -> None:
-        board.report(progress)
-        self._listener.report(progress)
-
-    def _tell_presence(self, board: SharedBoard) -> None:
-        watching = sum(part.watching for part in board.parts.values())
-        names = sorted({name for part in board.parts.values() for name in part.names})
-        shown = names[: self._config.presence_names]
-        self._listener.present(Presence(board.room, watching, shown))
+            self._boards.hear(item)
 
     def _hear_itself(self) -> None:
         self._heard_at = asyncio.get_running_loop().time()
@@ -689,30 +526,6 @@ class RedisStore(Store):
         """Answer those who have waited for what was heard by now."""
         while self._told and self._told[0].number <= self._feed.position:
             self._told.popleft().give()
-        if self._awaited:
-            waiting, self._awaited = self._awaited, []
-            for board, seq, future in waiting:
-                if future.done():
-                    continue
-                if board.seq >= seq:
-                    future.set_result(None)
-                else:
-                    self._awaited.append((board, seq, future))
-
-
-def refuse(future: Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
-        future.exception()
-
-
-def fill(board: SharedBoard, reply: list[Any]) -> None:
-    """Bring a board to what a script has read."""
-    scripts.fill(board, reply)
-    board.number = reply[1]
-    parts = scripts.pairs(reply[6])
-    board.parts = {node.decode(): scripts.decode_presence(part) for node, part in parts.items()}
 
 
 def room_of(change: Change) -> str:
