@@ -34,6 +34,7 @@ import asyncio
 import base64
 import codecs
 import contextlib
+import functools
 import getpass
 import hashlib
 import io
@@ -54,7 +55,15 @@ import time
 import traceback
 from asyncio import Future, StreamReader, StreamWriter
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -458,6 +467,14 @@ class Line:
             raise Refused(found)
         return found
 
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait until an event is set. Raises what `check` does."""
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.wait({self.reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not event.is_set():
+            self.check()
+
     def check(self) -> None:
         """Raises `Away` when the connection is lost, and what kept an event from being printed."""
         if self._lost is not None:
@@ -536,6 +553,30 @@ class Backoff:
         wait = random.uniform(0.3, 1) * min(most, least * 2.0**self._attempt)
         self._attempt = min(self._attempt + 1, 10)
         return wait
+
+
+async def over_lines(
+    connect: Callable[[], contextlib.AbstractAsyncContextManager[Line]],
+    use: Callable[[Line], Awaitable[Result]],
+    tell: Callable[[str], None],
+) -> Result:
+    """What `use` returns, over as many lines as it takes; `tell` hears why one was lost.
+
+    Raises `Refused` when it is of no use to try again.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            async with connect() as line:
+                backoff.up()
+                return await use(line)
+        except Away as away:
+            tell(str(away))
+        except Refused as refused:
+            if not refused.passing:
+                raise
+            tell(str(refused))
+        await asyncio.sleep(backoff.seconds())
 
 
 # -------------------------------------------------------------------------------------- Output
@@ -1622,7 +1663,6 @@ async def keep_up(
     `changed` is told what is wrong with the connection, and "" when it is live. Raises `Refused`
     when we are not let in.
     """
-    backoff = Backoff()
     behind = asyncio.Event()
 
     def take(name: str, event: Json) -> None:
@@ -1633,28 +1673,19 @@ async def keep_up(
         elif board.behind:
             behind.set()
 
-    while True:
+    def connect() -> contextlib.AbstractAsyncContextManager[Line]:
         at = board.position
         since = f"{at['epoch']}:{at['seq']}" if at else ""
-        try:
-            async with connected(settings, take, room=settings.room, since=since) as line:
-                backoff.up()
-                changed("")
-                while not line.reading.done():
-                    missing = asyncio.create_task(behind.wait())
-                    await asyncio.wait({line.reading, missing}, return_when=asyncio.FIRST_COMPLETED)
-                    missing.cancel()
-                    if behind.is_set():
-                        behind.clear()
-                        await line.call("join", room=settings.room, since=board.position)
-                line.check()
-        except Away as away:
-            changed(str(away))
-        except Refused as refused:
-            if not refused.passing:
-                raise
-            changed(str(refused))
-        await asyncio.sleep(backoff.seconds())
+        return connected(settings, take, room=settings.room, since=since)
+
+    async def listen(line: Line) -> None:
+        changed("")
+        while True:
+            await line.until(behind)
+            behind.clear()
+            await line.call("join", room=settings.room, since=board.position)
+
+    await over_lines(connect, listen, changed)
 
 
 # --------------------------------------------------------------------------------------- watch
@@ -1713,27 +1744,15 @@ class Follower:
 
     async def follow(self) -> int:
         """The exit code: 0 when the job was done."""
-        backoff = Backoff()
-        while True:
-            try:
-                async with connected(self._settings, self._heard) as line:
-                    backoff.up()
-                    await self._join(line)
-                    over = asyncio.create_task(self._over.wait())
-                    await asyncio.wait({line.reading, over}, return_when=asyncio.FIRST_COMPLETED)
-                    over.cancel()
-                    if self._over.is_set():
-                        await self._wait_for_stop(line)
-                        await self._join(line)  # What was printed last may still be on its way.
-                        return self._say_end()
-                    line.check()
-            except Away as away:
-                complain(str(away))
-            except Refused as refused:
-                if not refused.passing:
-                    raise
-                complain(str(refused))
-            await asyncio.sleep(backoff.seconds())
+        connect = functools.partial(connected, self._settings, self._heard)
+        return await over_lines(connect, self._until_end, complain)
+
+    async def _until_end(self, line: Line) -> int:
+        await self._join(line)
+        await line.until(self._over)
+        await self._wait_for_stop(line)
+        await self._join(line)  # What was printed last may still be on its way.
+        return self._say_end()
 
     async def _join(self, line: Line) -> None:
         answer = await line.call("join", room=self._settings.room, connid=self._connid)
