@@ -76,6 +76,7 @@ except ModuleNotFoundError:
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 if os.name != "posix":
     sys.exit("hourglass.py needs Linux or macOS")
@@ -156,6 +157,11 @@ class Refused(Exception):
         self.job: Json | None = answer.get("job")
         super().__init__(error.get("message", "the server refused, and did not say why"))
 
+    @classmethod
+    def here(cls, code: str, message: str, job: Json | None = None) -> "Refused":
+        """What the server would say, if it were asked."""
+        return cls({"error": {"code": code, "message": message}, "job": job})
+
     @property
     def exit(self) -> int:
         return EXITS.get(self.code, Exit.REFUSED)
@@ -230,6 +236,11 @@ def whoami() -> str:
     except (KeyError, OSError):  # No name for the user's number, as in many containers.
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"[:64]
+
+
+def to_json(value: Any) -> str:
+    """A value as JSON on one line, in the letters that it has."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def clock() -> float:
@@ -453,7 +464,7 @@ class Line:
         answer: Future[Json] = asyncio.get_running_loop().create_future()
         self._answers[id] = answer
         told = {name: value for name, value in fields.items() if value is not None}
-        message = json.dumps({"route": command, "id": id, **told}, ensure_ascii=False)
+        message = to_json({"route": command, "id": id, **told})
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._socket.send(message)
@@ -754,7 +765,7 @@ class Pump(threading.Thread):
 
 def fit(text: str, most: int) -> str:
     """The end of a text that takes at most so many bytes as JSON."""
-    while (size := len(json.dumps(text, ensure_ascii=False).encode())) > most:
+    while (size := len(to_json(text).encode())) > most:
         text = text[len(text) - len(text) * most // size + 1 :]
     return text
 
@@ -1101,14 +1112,14 @@ class Owner:
         job = answer["job"]
         if answer.get("result") == "started":
             self._begin_run(job["run"])
-        elif self.admitted.done():
-            # Too late not to run: the command goes on within its time, and waits for the name.
-            self._complain(f"{self._plan.connid} is running already, started by {job['by']}")
-            self._asked_at = None
-            self._ask_again_at = clock() + ASK_AGAIN
-        else:
-            message = f"{self._plan.connid} is running already, started by {job['by']}"
-            raise Refused({"error": {"code": "conflict", "message": message}, "job": job})
+            return
+        taken = f"{self._plan.connid} is running already, started by {job['by']}"
+        if not self.admitted.done():
+            raise Refused.here("conflict", taken, job)
+        # Too late not to run: the command goes on within its time, and waits for the name.
+        self._complain(taken)
+        self._asked_at = None
+        self._ask_again_at = clock() + ASK_AGAIN
 
     def _is_ours(self, job: Json) -> bool:
         """Whether a job is the one that we asked for without hearing back."""
@@ -1569,7 +1580,7 @@ def facts(job: Json) -> str:
     if isinstance(result, dict) and "exit" in result:
         found.append(f"exit {result['exit']}")
     elif result is not None:
-        found.append(json.dumps(result, ensure_ascii=False))
+        found.append(to_json(result))
     if job.get("late"):
         found.append("recorded late")
     return ", ".join(found)
@@ -1699,7 +1710,7 @@ async def watch(options: argparse.Namespace, settings: Settings) -> int:
         return await show_board(settings)
 
     def heard(name: str, event: Json) -> None:
-        text = json.dumps(event, ensure_ascii=False) if options.json else sentence(name, event)
+        text = to_json(event) if options.json else sentence(name, event)
         if text:
             print(text, flush=True)
 
@@ -1759,7 +1770,7 @@ class Follower:
         job = answer.get("job")
         if job is None:
             message = f"nothing is known of {self._connid} in room {self._settings.room}"
-            raise Refused({"error": {"code": "not_running", "message": message}})
+            raise Refused.here("not_running", message)
         if self._run is None:
             self._run = job["run"]
         output = answer.get("output")
@@ -1778,11 +1789,11 @@ class Follower:
             if job["run"] == self._run:
                 return dict(job)
         message = f"{self._connid} is running again, and its last run is not known any more"
-        raise Refused({"error": {"code": "not_running", "message": message}})
+        raise Refused.here("not_running", message)
 
     def _heard(self, name: str, event: Json) -> None:
         if self._raw:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
+            print(to_json(event), flush=True)
         if event.get("run") != self._run or self._run is None:
             return
         if name == "output":
@@ -1912,14 +1923,13 @@ def picture(board: Board, room: str, problem: str, size: tuple[int, int]) -> "Re
 
 
 def header(board: Board, room: str, problem: str, width: int) -> "RenderableType":
-    from rich.table import Table
     from rich.text import Text
 
     names = ", ".join(sorted(set(map(printable, board.watching["names"]))))
     watching = f"{board.watching['watching']} watching: {names}   " if names else ""
     state = Text(f"● {printable(problem)}", "red") if problem else Text("● live", "green")
     head = Text.assemble(("Hourglass", "bold"), f" {room}")
-    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    table = columns()
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, ratio=1)
     if width < 60:
@@ -1932,10 +1942,9 @@ def header(board: Board, room: str, problem: str, width: int) -> "RenderableType
 
 def running_table(jobs: Iterable[Json], now: float, width: int) -> "RenderableType":
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    table = columns()
     table.add_column(no_wrap=True, width=names_width(width))
     table.add_column(width=max(8, width // 5))
     table.add_column(no_wrap=True, justify="right", min_width=6)
@@ -1950,10 +1959,9 @@ def running_table(jobs: Iterable[Json], now: float, width: int) -> "RenderableTy
 
 
 def ended_table(jobs: Iterable[Json], width: int) -> "RenderableType":
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    table = columns()
     table.add_column(no_wrap=True, width=names_width(width))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, ratio=1)
@@ -1964,6 +1972,13 @@ def ended_table(jobs: Iterable[Json], width: int) -> "RenderableType":
         at = Text(instant(job["ended_at"])[-8:], "dim")
         table.add_row(Text(printable(job["connid"])), at, what)
     return table
+
+
+def columns() -> "Table":
+    """A table as wide as the terminal, without lines."""
+    from rich.table import Table
+
+    return Table.grid(expand=True, padding=(0, 2, 0, 0))
 
 
 def names_width(width: int) -> int:
@@ -2139,14 +2154,14 @@ def main() -> int:
         if options.what == "watch":
             return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))
-        print(json.dumps(answer, ensure_ascii=False)) if options.json else show(answer)
+        print(to_json(answer)) if options.json else show(answer)
         return Exit.DONE
     except SettingsError as error:
         print(f"hourglass: {error}", file=sys.stderr)
         return Exit.NOT_RUN if running else Exit.USAGE
     except (Away, Refused) as problem:
         if options.json and isinstance(problem, Refused):
-            print(json.dumps(problem.answer, ensure_ascii=False))
+            print(to_json(problem.answer))
         print(f"hourglass: {problem}", file=sys.stderr)
         return problem.exit
     except KeyboardInterrupt:
