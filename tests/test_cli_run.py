@@ -124,11 +124,7 @@ async def test_a_kill_leaves_time_to_clean_up(app: App) -> None:
 
 async def test_a_kill_works_while_nobody_reads_the_output(app: App, connect: Connect) -> None:
     client = await connect(app.url, "websocket", rooms=["main"])
-    reader, writer = os.pipe()
-    cli = await run(app.url, "yes", "--grace", "0.1").start(stdout=writer)
-    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
-    os.close(writer)
-    await eventually(lambda: unread(reader) > size - 4096)
+    cli, reader = await stuck(app)
     await command(app, "kill", connid="job")
     await client.event("stopped", connid="job")
     os.close(reader)
@@ -140,11 +136,7 @@ async def test_a_run_whose_output_nobody_reads_can_be_ended(
     app: App, connect: Connect, how: signal.Signals
 ) -> None:
     client = await connect(app.url, "websocket", rooms=["main"])
-    reader, writer = os.pipe()
-    cli = await run(app.url, "yes", "--grace", "0.1").start(stdout=writer)
-    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
-    os.close(writer)
-    await eventually(lambda: unread(reader) > size - 4096)
+    cli, reader = await stuck(app)
     works = worker(cli)
     cli.signal(signal.SIGTERM)
     finished = await client.event("finished", connid="job")
@@ -154,6 +146,16 @@ async def test_a_run_whose_output_nobody_reads_can_be_ended(
     assert await cli.end() == (128 + how if how == signal.SIGTERM else -how)
     await eventually(lambda: not alive(works))
     os.close(reader)
+
+
+async def stuck(app: App) -> tuple[Cli, int]:
+    """A run whose output fills a pipe that nobody reads, and the end to read from."""
+    reader, writer = os.pipe()
+    cli = await run(app.url, "yes", "--grace", "0.1").start(stdout=writer)
+    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    os.close(writer)
+    await eventually(lambda: unread(reader) > size - 4096)
+    return cli, reader
 
 
 def unread(pipe: int) -> int:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import WSMsgType
@@ -115,14 +117,21 @@ async def big(app: App, connid: str, size: int = 500) -> None:
     await command(app, "request", connid=connid, time=600, note="x" * size)
 
 
-async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -> None:
-    app = await serve(rate_limit=0, ping_interval=1, ping_timeout=1, max_running_room=0)
+@asynccontextmanager
+async def clogged(app: App) -> AsyncIterator[tuple[Wire, Connection]]:
+    """A client that does not read a snapshot of many big jobs, and its connection."""
     await asyncio.gather(*(big(app, str(number)) for number in range(2_000)))
     async with wire(app, '{"rooms":[]}', buffer=16_384) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         (connection,) = narrow(app)
         client.writer.write(commands(("join", {"room": "main"})))
         await eventually(lambda: connection.clogged)
+        yield client, connection
+
+
+async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -> None:
+    app = await serve(rate_limit=0, ping_interval=1, ping_timeout=1, max_running_room=0)
+    async with clogged(app) as (client, connection):
         client.send(WSMsgType.PING, b"first")
         client.send(WSMsgType.PING, b"second")
         for _ in range(5):
@@ -138,12 +147,7 @@ async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -
 
 async def test_one_that_asks_without_reading_is_heard_no_more(serve: Serve) -> None:
     app = await serve(rate_limit=0, max_running_room=0)
-    await asyncio.gather(*(big(app, str(number)) for number in range(2_000)))
-    async with wire(app, '{"rooms":[]}', buffer=16_384) as client:
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        (connection,) = narrow(app)
-        client.writer.write(commands(("join", {"room": "main"})))
-        await eventually(lambda: connection.clogged)
+    async with clogged(app) as (client, connection):
         before = connection.backlog()
         for _ in range(5000):
             client.send(WSMsgType.PING, b"x" * 100)
