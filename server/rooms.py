@@ -217,6 +217,8 @@ class Rooms(Listener):
         if since is not None and since.epoch == self._store.epoch:
             async with found.reading:
                 with suppress(Unavailable):  # A snapshot will do then.
+                    if since.seq > found.board.seq:
+                        await self._store.board(room)  # It was on a node that is ahead of this.
                     await self._reach_back(found, since.seq)
         return found
 

@@ -413,6 +413,27 @@ async def test_a_node_that_has_missed_more_than_is_kept_sends_snapshots(
         assert board.seq == 1000
 
 
+async def test_who_comes_from_a_node_that_is_ahead_is_sent_no_snapshot(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    async with (
+        Proxy(own_redis.url) as proxy,
+        serving(**PATIENT, redis_url=own_redis.url) as one,
+        serving(**PATIENT, redis_url=proxy.url) as two,
+    ):
+        watcher = await connect(two.url)
+        await command(one, "request", connid="a", time=60)
+        await watcher.event("started", seq=1)
+        proxy.hold()
+        await command(one, "request", connid="b", time=60)
+        since = {"main": {"epoch": one.store.epoch, "seq": 2}}
+        back = await connect(two.url, since=since)
+        proxy.mend()
+        await command(one, "request", connid="c", time=60)
+        await back.event("started", seq=3)
+        assert [name for name, _ in back.events if name != "presence"] == ["started"]
+
+
 async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect: Connect) -> None:
     (app,) = await nodes(1, redis_keep=0.1, presence_interval=0.05)
     for number in range(20):
