@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from server.config import Config
 from server.errors import RateLimited
 from server.limits import Bucket, weight
-from server.protocol import NULL, Job, Progress
+from server.protocol import NULL, Job, Progress, Started, encode
 from server.store import (
     Change,
     EndJob,
@@ -75,7 +76,7 @@ def plan_of(database: Database, statement: str, values: list[object]) -> str:
 def test_ends_are_looked_up_and_not_searched_for(database: Database, size: int) -> None:
     statements: list[str] = []
     database._db.set_trace_callback(statements.append)
-    database.write(Batch(running={("main", str(number)): None for number in range(size)}))
+    database.write(Batch(running={str(number): None for number in range(size)}))
     deletes = [statement for statement in statements if statement.startswith("delete")]
     assert len(deletes) == 1
     assert "SCAN" not in plan_of(database, deletes[0], [])
@@ -149,3 +150,29 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
             asked = ("main", job.connid, job.run)
             assert await file.read_run(*asked) == await memory.read_run(*asked)
             assert await file.ended(*asked) == await memory.ended(*asked) == job
+
+
+def test_a_file_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    database = Database(str(path))
+    database.open()
+    database.close()
+    old = sqlite3.connect(path)
+    old.executescript(
+        "drop table running; create table running (room text, connid text, job blob not null,"
+        " primary key (room, connid)) without rowid; pragma user_version = 1;"
+    )
+    job = a_job("main", "a", 1)
+    old.execute("insert into running values ('main', 'a', ?)", (encode(job),))
+    event = Started("main", 1, 1.0, job)
+    row = ("main", 1, "a", job.run, "started", encode(event))
+    old.execute("insert into log values (?, ?, ?, ?, ?, ?)", row)
+    old.commit()
+    old.close()
+    _, rooms = database.open()
+    assert rooms["main"].board.running == {"a": job}
+    database.write(Batch(running={job.run: None}))
+    database.close()
+    _, rooms = database.open()
+    assert rooms["main"].board.running == {}
+    database.close()

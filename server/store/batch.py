@@ -19,8 +19,8 @@ class Batch:
 
     log: list[tuple[str, int, str, str, str, bytes]] = field(default_factory=list)
     """room, seq, connid, run, name, body"""
-    running: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
-    """The running job by room and connid, None when it has ended."""
+    running: dict[str, bytes | None] = field(default_factory=dict)
+    """The running job by its run, None when it has ended."""
     ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
     """room, seq, connid, run, whether its owner may still say that it stopped, job"""
     stopped: list[tuple[int | None, str, str, str, str]] = field(default_factory=list)

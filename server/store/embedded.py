@@ -312,7 +312,8 @@ class EmbeddedStore(Store):
         encoded = encode(job)
         entry = Entry(event, event.encoded(encoded), Raw(encoded))
         self._add(ledger, ticket, entry, job.connid, job.run)
-        self._change(ledger, job.connid, job, encoded, ticket)
+        self._batch.running[job.run] = encoded
+        self._become(ledger, job.connid, job, ticket)
 
     def _end(self, change: EndJob, ticket: Decided) -> None:
         ledger = self._rooms.get(change.room)
@@ -320,7 +321,7 @@ class EmbeddedStore(Store):
             raise Stale(None)
         job = ledger.expect(change.connid, change.how.run)
         self._end_job(ledger, job, change.at, change.how, ticket)
-        self._change(ledger, job.connid, None, None, ticket)
+        self._become(ledger, job.connid, None, ticket)
 
     def _end_job(
         self, ledger: Ledger, job: Job, at: float, how: Kill | Finish, ticket: Decided
@@ -333,6 +334,7 @@ class EmbeddedStore(Store):
         self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.connid, job.run)
         unanswered = int(isinstance(event, Killed))
         row = (job.room, event.seq, job.connid, job.run, unanswered, ended)
+        self._batch.running[job.run] = None
         self._batch.ended.append(row)
 
     def _stop(self, change: StopJob, ticket: Decided) -> None:
@@ -357,7 +359,8 @@ class EmbeddedStore(Store):
         # Before the report is durable: the timeout must not come in between.
         self._schedule.renew(progress.run, progress.at)
         job.progress = Reported(progress.done, progress.note)
-        self._change(ledger, job.connid, job, encode(job), ticket)
+        self._batch.running[job.run] = encode(job)
+        self._become(ledger, job.connid, job, ticket)
         ticket.progress = progress
 
     def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, connid: str, run: str) -> None:
@@ -370,14 +373,11 @@ class EmbeddedStore(Store):
         if seq - ledger.oldest >= self._most_kept:
             self._overgrown.add(ledger)
 
-    def _change(
-        self, ledger: Ledger, connid: str, job: Job | None, encoded: bytes | None, ticket: Decided
-    ) -> None:
-        """Put what a job has become into the batch, None when it has ended."""
+    def _become(self, ledger: Ledger, connid: str, job: Job | None, ticket: Decided) -> None:
+        """Remember what a job has become until that is durable, None when it has ended."""
         ticket.ledger = ledger
         ticket.connid = connid
         ledger.pending[connid] = (job, ticket)
-        self._batch.running[ledger.board.room, connid] = encoded
 
     def _check_caps(self, ledger: Ledger | None) -> None:
         config = self._config

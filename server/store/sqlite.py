@@ -24,8 +24,8 @@ from server.store.batch import Backend, Batch, Loaded, decode_ended, entry
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-"""What `PRAGMA user_version` says of a file that this code reads."""
+FORMAT = 2
+"""What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
 create table if not exists meta (
@@ -37,8 +37,7 @@ create table if not exists log (
   primary key (room, seq)
 ) without rowid;
 create table if not exists running (
-  room text, connid text, job blob not null,
-  primary key (room, connid)
+  run text primary key, job blob not null
 ) without rowid;
 create table if not exists ended (
   room text, seq integer, connid text not null, run text not null,
@@ -49,6 +48,17 @@ create index if not exists log_by_run on log (room, run);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
 """
+
+FROM_FORMAT_1 = """
+begin;
+alter table running rename to was_running;
+create table running (run text primary key, job blob not null) without rowid;
+insert into running select json_extract(cast(job as text), '$.run'), job from was_running;
+drop table was_running;
+pragma user_version = 2;
+commit;
+"""
+"""Running jobs were kept by room and connid, which come in no order: each start wrote a page."""
 
 ROOMS = """
 with recursive rooms (room) as (
@@ -112,14 +122,11 @@ class Database(Backend):
         try:
             db.execute("begin immediate")
             self._insert("insert into log", batch.log)
-            started = [(*key, job) for key, job in batch.running.items() if job is not None]
-            ended = [key for key, job in batch.running.items() if job is None]
-            self._insert("insert or replace into running", started)
-            for rows in _chunks(ended):
-                # Not `in (values …)`: for that SQLite reads the whole table.
-                keys = " or ".join(["(room = ? and connid = ?)"] * len(rows))
-                values = [value for row in rows for value in row]
-                db.execute(f"delete from running where {keys}", values)
+            running = [(run, job) for run, job in batch.running.items() if job is not None]
+            ended = [run for run, job in batch.running.items() if job is None]
+            self._insert("insert or replace into running", running)
+            for runs in _chunks(ended):
+                db.execute(f"delete from running where run in ({','.join('?' * len(runs))})", runs)
             self._insert("insert into ended", batch.ended)
             for row in batch.stopped:
                 db.execute(
@@ -197,7 +204,9 @@ class Database(Backend):
         for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
             self._db.execute(f"pragma {pragma}")
         (version,) = self._db.execute("pragma user_version").fetchone()
-        if version not in (0, FORMAT):
+        if version == 1:
+            self._db.executescript(FROM_FORMAT_1)
+        elif version not in (0, FORMAT):
             raise StoreError(
                 f"{self._path} was written by another version of Hourglass"
                 f" (format {version}, this one reads {FORMAT})"
