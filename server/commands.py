@@ -16,7 +16,14 @@ from server.changes import Actor
 from server.checks import Checker
 from server.config import Config
 from server.counts import Counts
-from server.errors import CommandError, RateLimited, Unauthorized, Unavailable, UnknownRoute
+from server.errors import (
+    CommandError,
+    Conflict,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnknownRoute,
+)
 from server.jobs import Jobs
 from server.limits import Bucket, Limits
 from server.protocol import (
@@ -45,7 +52,7 @@ from server.protocol import (
     encode,
 )
 from server.rooms import Client, Rooms
-from server.store import Store
+from server.store import Entry, Store
 
 TIMED = 8
 """One of so many commands is timed: to time each would be felt."""
@@ -78,6 +85,10 @@ class Reply(Struct, frozen=True):
     then: Callable[[], None] | None = None
 
 
+Done = Answer | Reply | Entry
+"""What has come of a command; the entry that a change has made is its own answer."""
+
+
 class Commands:
     """Answers the commands of the protocol."""
 
@@ -103,7 +114,7 @@ class Commands:
         self._now = store.now
         self._monotonic = monotonic
         self._begun = 0
-        self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Answer | Reply]]] = {
+        self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Done]]] = {
             Request: self._request,
             Kill: self._kill,
             Status: self._status,
@@ -170,8 +181,11 @@ class Commands:
         self._begun += 1
         began = self._monotonic() if self._begun % TIMED == 0 else None
         try:
-            answer = await self._handlers[type(command)](caller, command)
-            return answer if isinstance(answer, Reply) else Reply(answer)
+            done = await self._handlers[type(command)](caller, command)
+            if isinstance(done, Entry):
+                event = done.event
+                done = self._answer(event.name, event.room, event.seq, done.job)
+            return done if isinstance(done, Reply) else Reply(done)
         except CommandError as error:
             return self._refused(error)
         except Exception:
@@ -220,28 +234,37 @@ class Commands:
             room = await self._rooms.prepare(name, since)
             self._rooms.admit(caller.client, room, since)
 
-    async def _request(self, caller: Caller, command: Request) -> Answer:
-        made = await self._jobs.start(
+    def _request(self, caller: Caller, command: Request) -> Awaitable[Done]:
+        if command.if_running == "keep":
+            return self._keep(caller, command)
+        return self._start(caller, command)
+
+    async def _keep(self, caller: Caller, command: Request) -> Done:
+        try:
+            return await self._start(caller, command)
+        except Conflict as conflict:
+            if conflict.job is None:
+                raise
+            return await self._answer_now("exists", command.room, conflict.job)
+
+    def _start(self, caller: Caller, command: Request) -> Awaitable[Entry]:
+        return self._jobs.start(
             command.room,
             command.connid,
             command.time,
             caller.actor,
             note=command.note,
             lease=command.lease,
-            if_running=command.if_running,
+            replace=command.if_running == "replace",
         )
-        if isinstance(made, Job):
-            return self._answer("exists", command.room, await self._store.seq(command.room), made)
-        return self._answer("started", command.room, made.event.seq, made.job)
 
-    async def _kill(self, caller: Caller, command: Kill) -> Answer:
-        killed = await self._jobs.kill(
+    def _kill(self, caller: Caller, command: Kill) -> Awaitable[Entry]:
+        return self._jobs.kill(
             command.room, command.connid, caller.actor, run=command.run, reason=command.reason
         )
-        return self._answer("killed", command.room, killed.event.seq, killed.job)
 
-    async def _finish(self, caller: Caller, command: Finish) -> Answer:
-        finished = await self._jobs.finish(
+    def _finish(self, caller: Caller, command: Finish) -> Awaitable[Entry]:
+        return self._jobs.finish(
             command.room,
             command.connid,
             command.run,
@@ -249,7 +272,6 @@ class Commands:
             command.result,
             caller.actor,
         )
-        return self._answer("finished", command.room, finished.event.seq, finished.job)
 
     async def _progress(self, caller: Caller, command: Report) -> Answer:
         await self._jobs.progress(
@@ -366,7 +388,9 @@ class Commands:
             raise UnknownRoute("only a client that hears events can join or leave a room")
         return caller.client
 
-    async def _answer_now(self, result: str, room: str, job: EndedJob | None = None) -> Answer:
+    async def _answer_now(
+        self, result: str, room: str, job: Job | EndedJob | None = None
+    ) -> Answer:
         return self._answer(result, room, await self._store.seq(room), job)
 
     def _answer(

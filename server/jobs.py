@@ -62,11 +62,10 @@ class Jobs:
         *,
         note: str | None = None,
         lease: float | None = None,
-        if_running: str = "reject",
-    ) -> Entry | Job:
-        """Start a job; with "keep" the one that is running already is as good, and the answer.
-
-        Raises `Conflict` when the connid is running and is to be neither kept nor replaced.
+        replace: bool = False,
+    ) -> Entry:
+        """Start a job. Raises `Conflict`, with the job that is running under the connid already,
+        unless that is to be replaced.
         """
         now = self._now()
         job = Job(
@@ -80,14 +79,10 @@ class Jobs:
             note=note,
             lease=lease,
         )
-        replaces = None
-        if if_running == "replace":
-            replaces = Kill(None, actor.name, actor.via, "replaced")
+        replaces = Kill(None, actor.name, actor.via, "replaced") if replace else None
         try:
             entries = await self._store.submit(StartJob(job, replaces))
         except Stale as stale:
-            if if_running == "keep" and stale.job is not None:
-                return stale.job
             raise Conflict(
                 f"{connid} is running already: kill it first, or set if_running to"
                 ' "replace" or "keep"',

@@ -85,6 +85,7 @@ class Pipeline:
         "_commands",
         "_config",
         "_going",
+        "_held",
         "_hold",
         "_looking",
         "_most",
@@ -120,6 +121,8 @@ class Pipeline:
         # Whether what has begun is a command that only looks.
         self._reading = False
         self._going = False
+        # Whether the client is not read because as many are under way as may be.
+        self._held = False
         self._looking = False
         self._slow_since: float | None = None
         # Set while nothing is read because of its rate: the refusal that it was given last. And how
@@ -200,7 +203,8 @@ class Pipeline:
             self._begin(tag, command)
         else:
             self._waiting.append((tag, command))
-        if self._full():
+        if not self._held and self._full():
+            self._held = True
             self._hold(True)
 
     def _begin(self, tag: Any, command: Command | Reply) -> None:
@@ -236,12 +240,13 @@ class Pipeline:
 
     def _advance(self) -> None:
         """Answer and begin what is next, and read on from the client when there is room again."""
-        full = self._full()
         self._answer()
         if self._waiting:
             self._go()
-        if full and not self._full() and self._resting is None:
-            self._hold(False)
+        if self._held and not self._full():
+            self._held = False
+            if self._resting is None:
+                self._hold(False)
 
     def _answer(self) -> None:
         """Send the replies that are there, as far as they are next."""

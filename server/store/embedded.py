@@ -125,6 +125,8 @@ class Ledger:
     def settle(self, event: LogEvent) -> None:
         """Take an event that is durable now."""
         self.board.apply(event)
+        if isinstance(event, Started):
+            return
         if isinstance(event, Killed):
             self.unanswered[event.run] = event.seq
         elif isinstance(event, Stopped):

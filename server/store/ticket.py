@@ -51,21 +51,21 @@ class Ticket:
                 go_on()
 
     def __await__(self) -> "Generator[Ticket, None, list[Entry]]":
-        if not self.done():
+        if self._entries is None and self._error is None:
             self._asyncio_future_blocking = True
             yield self
         return self.result()
 
     # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
 
-    def done(self) -> bool:
-        return self._entries is not None or self._error is not None
-
     def result(self) -> "list[Entry]":
         if self._error is not None:
             raise self._error
         assert self._entries is not None, "the change is under way"
         return self._entries
+
+    def done(self) -> bool:
+        return self._entries is not None or self._error is not None
 
     def add_done_callback(self, callback: Callable[..., Any], *, context: Any = None) -> None:
         loop = asyncio.get_running_loop()
