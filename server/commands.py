@@ -223,6 +223,20 @@ class Commands:
         """Whether the token with which a client came in has run out by now."""
         return caller.identity.expired(self._now())
 
+    def admit_at_once(self, caller: Caller, hello: Hello) -> bool:
+        """`admit` a client without waiting; false where its rooms are not all at hand."""
+        assert caller.client is not None, "an HTTP request is in no room"
+        ready = []
+        for name in hello.rooms:
+            since = hello.since.get(name)
+            room = self._rooms.at_hand(name, since)
+            if room is None:
+                return False
+            ready.append((room, since))
+        for room, since in ready:
+            self._rooms.admit(caller.client, room, since)
+        return True
+
     async def admit(self, caller: Caller, hello: Hello) -> None:
         """Let a client that has been welcomed, and can hear events by now, into its rooms.
 

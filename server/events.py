@@ -13,10 +13,12 @@ The commands themselves are in `commands.py`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from engineio.async_socket import AsyncSocket
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.auth import expired
@@ -29,7 +31,7 @@ from server.limits import Limits
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Client, Group, Rooms
-from server.sockets import SocketServer, Undecodable
+from server.sockets import Admit, SocketServer, Undecodable
 from server.transport import Connection as WebSocket
 from server.transport import Multicast
 
@@ -37,16 +39,10 @@ from server.transport import Multicast
 class SocketClient(Client):
     """A Socket.IO connection that hears events."""
 
-    def __init__(self, server: SocketServer, sid: str, name: str) -> None:
+    def __init__(self, server: SocketServer, socket: AsyncSocket, name: str) -> None:
         super().__init__(name)
         self._server = server
-        self._socket = server.socket_of(sid)
-
-    @property
-    def session(self) -> str:
-        """The id of the session of Engine.IO."""
-        sid: str = self._socket.sid
-        return sid
+        self._socket = socket
 
     def send(self, frame: Frame) -> None:
         if not self._socket.closed:
@@ -125,19 +121,16 @@ class Events:
         self._limits = limits
         self._config = config
         self._connections: dict[str, Connection] = {}
-        # What those said who are not told yet that they are connected.
-        self._hellos: dict[str, Hello] = {}
         # The addresses of all sessions of Engine.IO; and until when those must connect that have
         # not, the soonest first.
         self._sessions: dict[str, str] = {}
         self._silent: dict[str, float] = {}
         server.on_open = self._open
         server.on_close = self._close
-        server.on_ready = self._ready
+        server.on_connect = self._connect
         server.on_json = self._json
         server.on_event = self._event
         server.when_room = self._when_room
-        server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
 
     @property
@@ -157,33 +150,36 @@ class Events:
         if address is not None:
             self._limits.closed(address)
 
-    # Nothing may wait in here: python-socketio keeps a client for ever that leaves meanwhile.
-    def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+    def _connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
         try:
             if isinstance(auth, Undecodable):
                 raise Invalid("auth cannot be read", field="auth")
             hello = self._checker.hello(auth)
-            address = self._sessions.get(self._server.socket_of(sid).sid, "")
+            address = self._sessions.get(socket.sid, "")
             caller = self._commands.welcome(hello, "socket", address)
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
-        client = caller.client = SocketClient(self._server, sid, caller.identity.name)
+        client = caller.client = SocketClient(self._server, socket, caller.identity.name)
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
         self._connections[sid] = Connection(caller, client, pipeline)
-        self._hellos[sid] = hello
+        self._silent.pop(socket.sid, None)
+        return partial(self._admit, caller, client, hello)
 
-    async def _ready(self, sid: str) -> None:
-        hello = self._hellos.pop(sid, None)
-        if hello is not None:
-            connection = self._connections[sid]
-            self._silent.pop(connection.client.session, None)
-            try:
-                await self._commands.admit(connection.caller, hello)
-            except CommandError as error:
-                await connection.client.end(farewell(error))
+    def _admit(
+        self, caller: Caller, client: SocketClient, hello: Hello
+    ) -> Coroutine[Any, Any, None] | None:
+        if self._commands.admit_at_once(caller, hello):
+            return None
+        return self._admit_later(caller, client, hello)
+
+    async def _admit_later(self, caller: Caller, client: SocketClient, hello: Hello) -> None:
+        try:
+            await self._commands.admit(caller, hello)
+        except CommandError as error:
+            await client.end(farewell(error))
 
     async def end_expired(self) -> None:
         """End the connections whose tokens have run out."""
@@ -200,7 +196,6 @@ class Events:
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)
-        self._hellos.pop(sid, None)
         if connection is not None:
             self._rooms.forget(connection.client)
 

@@ -222,6 +222,16 @@ class Rooms(Listener):
                     await self._reach_back(found, since.seq)
         return found
 
+    def at_hand(self, room: str, since: Since | None) -> Room | None:
+        """What `prepare` would give, where nothing has to be waited for."""
+        found = self._rooms.get(room)
+        if found is None:
+            return None
+        found.idle = False
+        if since is None or since.epoch != self._store.epoch or found.reaches(since.seq):
+            return found
+        return None
+
     def check_joined(self, client: Client, room: str, connid: str | None = None) -> None:
         """Raises `TooMany` when a client may not join or watch any more."""
         known = room in client.rooms if connid is None else (room, connid) in client.watched

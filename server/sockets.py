@@ -4,19 +4,30 @@ Private names of python-socketio are used in this file alone, and guarded by a t
 
 * Text events of WebSockets are handed on at once, undecoded, for the one who decodes them best.
 * A command without an acknowledgement is answered by the event `reply`.
-* A client hears of its rooms right after it has connected, not before.
+* A client hears of its rooms right after it has connected, not before, and where nothing has to be
+  waited for in the same turn of the loop.
 * A packet that cannot be decoded is an event too, and is answered.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import socketio
 from engineio.async_socket import AsyncSocket
-from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT, CONNECT, DISCONNECT, EVENT, Packet
+from socketio.exceptions import ConnectionRefusedError as Refused
+from socketio.packet import (
+    ACK,
+    BINARY_ACK,
+    BINARY_EVENT,
+    CONNECT,
+    CONNECT_ERROR,
+    DISCONNECT,
+    EVENT,
+    Packet,
+)
 
 from server.protocol import Frame, encode
 from server.transport import Connection, Prepared, install
@@ -28,6 +39,9 @@ ID_DIGITS = 16
 """The most digits that the id of an acknowledgement may have to be taken the fast way."""
 
 Decode = Callable[[str], Any]
+Admit = Callable[[], Coroutine[Any, Any, None] | None]
+"""Sends a client what it is to hear first. Returns what has to be done for that before the next
+packet is received from it, where something has to be waited for."""
 
 
 class Undecodable:
@@ -128,8 +142,9 @@ class SocketServer(socketio.AsyncServer):
     on_close: Callable[[str], None]
     """`on_close(session)` when it has ended."""
 
-    on_ready: Callable[[str], Awaitable[None]]
-    """`await on_ready(sid)`, after a client was told that it is connected."""
+    on_connect: Callable[[str, AsyncSocket, Any], Admit]
+    """`on_connect(sid, socket, auth)` when a client wants to come in. Raises `Refused` where it may
+    not; else what it returns is called once the client was told that it is connected."""
     on_json: Callable[[str, int | None, str], bool]
     """`on_json(sid, id, text)` for an event of a WebSocket, as JSON; false when it is to be decoded
     and come to `on_event` instead. `id` is None where no acknowledgement is wanted."""
@@ -148,9 +163,10 @@ class SocketServer(socketio.AsyncServer):
     ) -> None:
         """`decode` reads the JSON of a packet; the timeouts are those of `transport.install`, the
         options those of `socketio.AsyncServer`."""
+        self._wire = Wire(decode)
         super().__init__(
             async_mode="aiohttp",
-            serializer=packet_class(Wire(decode)),
+            serializer=packet_class(self._wire),
             client_manager=Clients(),
             namespaces=[NAMESPACE],
             async_handlers=False,
@@ -161,10 +177,6 @@ class SocketServer(socketio.AsyncServer):
             **options,
         )
         self.driver = install(self, upgrade_timeout=upgrade_timeout, close_timeout=close_timeout)
-
-    def socket_of(self, sid: str) -> AsyncSocket:
-        """The Engine.IO socket of a client: what is put into its `queue` is sent."""
-        return self.eio.sockets[self.manager.eio_sid_from_sid(sid, NAMESPACE)]
 
     def websocket(self, socket: AsyncSocket) -> Connection | None:
         """The WebSocket of a client; None while it has only long polling."""
@@ -211,6 +223,7 @@ class SocketServer(socketio.AsyncServer):
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         self.on_open(eio_sid, environ)
         await super()._handle_eio_connect(eio_sid, environ)
+        self.driver.listen(self.eio.sockets[eio_sid], partial(self._hello_received, eio_sid))
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         try:
@@ -218,14 +231,45 @@ class SocketServer(socketio.AsyncServer):
         finally:
             self.on_close(eio_sid)
 
-    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        known = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
-        await super()._handle_connect(eio_sid, namespace, data)
-        sid = self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
-        if known is None and sid is not None and self.manager.is_connected(sid, NAMESPACE):
-            self.environ[eio_sid] = {}  # Its headers are of no more use.
-            self.driver.listen(eio_sid, partial(self._text_received, sid))
-            await self.on_ready(sid)
+    def _connect(
+        self, session: str, namespace: str | None, auth: Any
+    ) -> Coroutine[Any, Any, None] | None:
+        """Let a client in, or tell it why not. Returns what `Admit` does.
+
+        Not python-socketio, which waits after each step: a client that left meanwhile would stay.
+        """
+        socket = self.eio.sockets.get(session)
+        if socket is None or socket.closing:
+            return None
+        known = self.manager.sid_from_eio_sid(session, NAMESPACE)
+        if known is not None or namespace not in (None, NAMESPACE):
+            self._say(socket, CONNECT_ERROR, "Unable to connect", namespace or NAMESPACE)
+            return None
+        sid = self.eio.generate_id()
+        try:
+            admit = self.on_connect(sid, socket, auth or None)
+        except Refused as refused:
+            self._say(socket, CONNECT_ERROR, refused.error_args)
+            return None
+        self.manager.basic_enter_room(sid, NAMESPACE, None, session)
+        self.environ[session] = {}  # Its headers are of no more use.
+        self._say(socket, CONNECT, {"sid": sid})
+        self.driver.listen(socket, partial(self._text_received, sid))
+        return admit()
+
+    def _say(self, socket: AsyncSocket, kind: int, data: Any, namespace: str = NAMESPACE) -> None:
+        packet = self.packet_class(kind, data, namespace)
+        socket.queue.say(packet.encode().encode())
+
+    def _hello_received(self, session: str, text: str) -> bool:
+        """Take the CONNECT of a WebSocket; false leaves the message to python-socketio."""
+        if text != "40" and not text.startswith("40{"):
+            return False
+        auth = self._wire.loads(text[2:]) if len(text) > 2 else None
+        admission = self._connect(session, None, auth)
+        if admission is not None:
+            self.driver.receive_after(self.eio.sockets[session], admission)
+        return True
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         if not isinstance(data, str):
@@ -237,7 +281,9 @@ class SocketServer(socketio.AsyncServer):
             return
         kind = packet.packet_type
         if kind == CONNECT:
-            await self._handle_connect(eio_sid, packet.namespace, packet.data)
+            admission = self._connect(eio_sid, packet.namespace, packet.data)
+            if admission is not None:
+                await admission
         elif kind == DISCONNECT:
             await self._handle_disconnect(eio_sid, packet.namespace, self.reason.CLIENT_DISCONNECT)
         elif kind == EVENT:

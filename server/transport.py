@@ -17,7 +17,7 @@ import struct
 import time
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -411,10 +411,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.receiving is None:
             self.receiving = self._driver.spawn(self._receive_all())
 
-    async def _receive_all(self) -> None:
+    def receive_after(self, work: Coroutine[Any, Any, None]) -> None:
+        """Receive the next message when something is done; nothing may be under way."""
+        self._waiting = deque()
+        self.receiving = self._driver.spawn(self._receive_all(work))
+
+    async def _receive_all(self, first: Awaitable[None] | None = None) -> None:
         """Let python-engineio have the packets, one after the other, until none is left."""
         assert self._waiting is not None
         try:
+            if first is not None:
+                await first
             while self._waiting and not self.socket.closing:
                 await self._read_up()
                 packet = self._waiting.popleft()
@@ -754,14 +761,18 @@ class Driver:
         queue.put_nowait(Packet(NOOP))  # Ends a poll that is still under way.
         connection.on_text = getattr(socket, "on_text", None)
 
-    def listen(self, eio_sid: str, on_text: OnText | None) -> None:
+    def listen(self, socket: AsyncSocket, on_text: OnText) -> None:
         """Let `on_text` have the text messages of a client, those for which it returns true."""
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None:
-            socket.on_text = on_text
-            connection = self.connection_of(socket)
-            if connection is not None:
-                connection.on_text = on_text
+        socket.on_text = on_text
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.on_text = on_text
+
+    def receive_after(self, socket: AsyncSocket, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for the client of a WebSocket before the next message of it is received."""
+        connection = self.connection_of(socket)
+        assert connection is not None
+        connection.receive_after(work)
 
     def connection_of(self, socket: AsyncSocket) -> Connection | None:
         """The WebSocket of a client; None while it has only long polling."""

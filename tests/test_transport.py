@@ -28,18 +28,16 @@ from tests.support.servers import command, eventually
 from tests.support.wire import KEY, REQUEST, Wire, masked, wire
 
 LEANED_ON = {
-    socketio.AsyncServer._handle_connect: "(self, eio_sid, namespace, data)",
     socketio.AsyncServer._handle_event_internal: (
         "(self, server, sid, eio_sid, data, namespace, id)"
     ),
     socketio.AsyncServer._handle_eio_message: "(self, eio_sid, data)",
     socketio.AsyncServer._handle_eio_disconnect: "(self, eio_sid, reason)",
     socketio.AsyncManager.sid_from_eio_sid: "(self, eio_sid, namespace)",
-    socketio.AsyncManager.eio_sid_from_sid: "(self, sid, namespace)",
     socketio.AsyncManager.basic_enter_room: "(self, sid, namespace, room, eio_sid=None)",
-    socketio.AsyncManager.is_connected: "(self, sid, namespace)",
     socketio.packet.Packet.decode: "(self, encoded_packet)",
     engineio.AsyncServer.create_queue: "(self, *args, **kwargs)",
+    engineio.AsyncServer.generate_id: "(self)",
     engineio.AsyncServer.handle_request: "(self, *args, **kwargs)",
     socketio.AsyncServer._handle_eio_connect: "(self, eio_sid, environ)",
     socketio.AsyncServer._handle_event: "(self, eio_sid, namespace, id, data)",
@@ -128,6 +126,26 @@ async def test_a_message_in_fragments_is_one_message(app: App) -> None:
         client.send(WSMsgType.CONTINUATION, b'"time":60}]')
         assert await client.receive() == (WSMsgType.PONG, b"between")
         assert '"started"' in await client.text()
+
+
+@pytest.mark.parametrize("again", ["40", "40{}", '40{"rooms":[]}', "40/other,"])
+async def test_a_client_connects_once_and_to_one_namespace(app: App, again: str) -> None:
+    async with wire(app) as client:
+        client.send(WSMsgType.TEXT, again.encode())
+        namespace = "/other," if "/" in again else ""
+        assert await client.text() == f'44{namespace}"Unable to connect"'
+        assert app.events.clients == 1
+
+
+async def test_what_follows_a_connect_waits_until_its_client_is_in_its_rooms(app: App) -> None:
+    hello = masked(WSMsgType.TEXT, b'40{"rooms":["a","b"]}')
+    hello += masked(WSMsgType.TEXT, b'421["request",{"connid":"x","time":60,"room":"a"}]')
+    for _ in range(2):  # The rooms are read from the store, and then they are at hand.
+        async with wire(app, None) as client:
+            client.writer.write(hello)
+            heard = [(await client.text()).partition("{")[0] for _ in range(4)]
+            assert heard[:3] == ["40", '42["snapshot",', '42["snapshot",']
+            assert heard[3] in ('42["started",', "431[")
 
 
 async def test_bytes_may_come_one_at_a_time(app: App) -> None:
