@@ -14,6 +14,7 @@ from server.checks import Checker
 from server.commands import Commands
 from server.config import Config
 from server.counts import Counts
+from server.entrance import Entrance
 from server.events import Events, SocketGroup
 from server.guard import FaultsOfClients, Guard
 from server.health import Health, watch_lag
@@ -99,7 +100,7 @@ class App:
             keepalive_timeout=config.keep_alive,
             logger=http_log,
         )
-        self._site: web.TCPSite | None = None
+        self._entrance: Entrance | None = None
         self._stopping: asyncio.Future[None] | None = None
         # The endless tasks; one that ends takes the server with it.
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -112,8 +113,8 @@ class App:
             await self._runner.setup()
             assert self._runner.server is not None
             self.guard.watch(self._runner.server)
-            self._site = web.TCPSite(self._runner, self.config.host, self.config.port)
-            await self._site.start()
+            self._entrance = Entrance(self.guard, self.sockets, self._runner.server)
+            await self._entrance.listen(self.config.host, self.config.port)
         except OSError:
             await self.stop()
             raise
@@ -125,14 +126,17 @@ class App:
     @property
     def url(self) -> str:
         """Where the server listens."""
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listens()
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def port(self) -> int:
         """The port that the server listens on."""
-        port: int = self._runner.addresses[0][1]
-        return port
+        return self._listens()[1]
+
+    def _listens(self) -> tuple[str, int]:
+        assert self._entrance is not None, "it has not started"
+        return self._entrance.name
 
     async def wait(self) -> None:
         """Wait for as long as all is well. Raises `RuntimeError` when an endless task has ended."""
@@ -155,15 +159,15 @@ class App:
         4. Cut the connections, in the way after which clients come back by themselves.
         5. Close what is left of HTTP, then the endless tasks.
         """
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
+        if self._entrance is not None:
+            self._entrance.close()
         await self._cancel("timeouts")
         if "store" in self._tasks:
             await self._in_time("the store", self.store.close())
         await self._in_time("clients", self.sockets.cut_all())
         await self._in_time("clients", self.web.cut_all())
         await self._runner.cleanup()
+        self.guard.cut_all()
         await self.sockets.shutdown()
         for name in list(self._tasks):
             await self._cancel(name)
@@ -175,7 +179,7 @@ class App:
             await self.events.end_expired()
             await self.events.end_silent()
             await self.web.end_expired()
-            self.guard.cut_unread()
+            self.guard.cut_idle()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

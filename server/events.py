@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from engineio.async_socket import AsyncSocket
@@ -125,6 +126,7 @@ class Events:
         # not, the soonest first.
         self._sessions: dict[str, str] = {}
         self._silent: dict[str, float] = {}
+        server.address_of = itemgetter(ADDRESS)
         server.on_open = self._open
         server.on_close = self._close
         server.on_connect = self._connect
@@ -138,8 +140,7 @@ class Events:
         """Clients that are connected."""
         return len(self._connections)
 
-    def _open(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        address = environ["aiohttp.request"][ADDRESS]
+    def _open(self, eio_sid: str, address: str) -> None:
         self._sessions[eio_sid] = address
         self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
         self._limits.opened(address)

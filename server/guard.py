@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from server.config import Config, canonical_origin
 from server.errors import Forbidden
@@ -24,12 +26,15 @@ from server.limits import Crowd, Limits, neighbours
 
 log = logging.getLogger(__name__)
 
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 ADDRESS = web.RequestKey("address", str)
 """Where a request carries the address that it comes from."""
 PUBLIC = ("/healthz", "/readyz", "/metrics")
 """Paths that platforms ask for under any name; what is not for all checks that by itself."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
 """Where the page may load scripts and styles from, beside this server."""
+MOST_SITES = 256
+"""From how many sites it is remembered whether they may come in."""
 MOST_SHOWN = 200
 """Characters of what a client sent that are put into the log."""
 PAGE_POLICY = "; ".join(
@@ -77,11 +82,13 @@ class Guard:
         each = 0 if config.trusted_proxies else config.max_connections_address
         # Twice as many as clients: one that polls has two of them at times.
         self._sockets = Crowd(2 * config.max_connections, 2 * each)
-        # What cuts a connection that sends no request, until it has sent one.
-        self._silent: dict[Any, asyncio.TimerHandle] = {}
-        self._open: dict[Any, asyncio.Transport] = {}
+        # The connections that speak HTTP, with the addresses for which they are counted.
+        self._open: dict[asyncio.Transport, str] = {}
+        # Until when those must have sent a request that have sent none, the soonest first.
+        self._silent: dict[asyncio.Transport, float] = {}
         # Bytes that a connection has left unread, and since when not one of them was read.
-        self._unread: dict[Any, tuple[int, float]] = {}
+        self._unread: dict[asyncio.Transport, tuple[int, float]] = {}
+        self._fault = lru_cache(MOST_SITES)(self._find_fault)
 
     def add_to(self, app: web.Application) -> None:
         """Guard all routes of an application."""
@@ -89,62 +96,83 @@ class Guard:
         app.on_response_prepare.append(self._add_headers)
 
     def watch(self, server: web.Server) -> None:
-        """Count the connections of a server, and cut those that are too many or say nothing."""
+        """Let the connections leave by themselves that aiohttp's server has been given."""
         made, lost = server.connection_made, server.connection_lost
-        addresses: dict[Any, str] = {}
+        transports: dict[Any, asyncio.Transport] = {}
 
         def connection_made(handler: Any, transport: asyncio.Transport) -> None:
             made(handler, transport)
-            address = addresses[handler] = neighbours(peer(transport))
-            full = not self._sockets.has_room(address)
-            if full:
-                self._limits.refuse("http_connections")
-            self._sockets.enter(address)
-            self._silent[handler] = self._cut_later(transport, 0 if full else None)
-            self._open[handler] = transport
+            transports[handler] = transport
 
         def connection_lost(handler: Any, exc: BaseException | None = None) -> None:
-            self._spoke(handler)
-            self._open.pop(handler, None)
-            self._unread.pop(handler, None)
-            self._sockets.leave(addresses.pop(handler))
+            self.leave(transports.pop(handler))
             lost(handler, exc)
 
         server.connection_made = connection_made  # type: ignore[method-assign]
         server.connection_lost = connection_lost  # type: ignore[method-assign]
 
-    def cut_unread(self) -> None:
-        """Cut the connections that have read nothing for `SLOW_TIMEOUT` of what waits for them."""
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Count a connection in, or cut it where there are too many."""
+        address = self._open[transport] = neighbours(peer(transport))
+        if not self._sockets.has_room(address):
+            self._limits.refuse("http_connections")
+            transport.abort()
+        self._sockets.enter(address)
         now = asyncio.get_running_loop().time()
-        for handler, transport in list(self._open.items()):
+        self._silent[transport] = now + self._config.request_timeout
+
+    def leave(self, transport: asyncio.Transport) -> None:
+        """Count a connection out that is gone, or is HTTP no more."""
+        self._sockets.leave(self._open.pop(transport))
+        self._silent.pop(transport, None)
+        self._unread.pop(transport, None)
+
+    def cut_idle(self) -> None:
+        """Cut the connections that say nothing, and those that have read nothing for `SLOW_TIMEOUT`
+        of what waits for them."""
+        now = asyncio.get_running_loop().time()
+        while self._silent and (first := next(iter(self._silent.items())))[1] <= now:
+            del self._silent[first[0]]
+            first[0].abort()
+        for transport in self._open:
             size = transport.get_write_buffer_size()
-            before, since = self._unread.get(handler, (0, now))
+            before, since = self._unread.get(transport, (0, now))
             if size == 0:
-                self._unread.pop(handler, None)
+                self._unread.pop(transport, None)
             elif before == 0 or size < before:
-                self._unread[handler] = size, now
+                self._unread[transport] = size, now
             elif now - since > self._config.slow_timeout:
                 transport.abort()
+
+    def cut_all(self) -> None:
+        """Cut all connections that speak HTTP."""
+        for transport in self._open:
+            transport.abort()
 
     @property
     def sockets(self) -> int:
         """Connections that speak HTTP at the moment, or plain WebSocket."""
         return self._sockets.total
 
-    def address(self, request: web.BaseRequest) -> str:
+    def address(self, headers: Headers, remote: str) -> str:
         """Where a request comes from: the address that the outermost trusted proxy saw."""
         hops = self._config.trusted_proxies
         if hops:
-            seen = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+            seen = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
             if len(seen) >= hops and (found := without_port(seen[-hops].strip())):
                 return found
-        return request.remote or ""
+        return remote
+
+    def lets_in(self, headers: Headers, address: str) -> bool:
+        """Whether a request to connect passes, as one of aiohttp would; only then it is counted."""
+        return self._fault(*site(headers)) is None and self._limits.may_connect(address)
 
     def _middleware(self) -> Any:
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-            address = request[ADDRESS] = self.address(request)
-            self._spoke(request.protocol)
+            address = request[ADDRESS] = self.address(request.headers, request.remote or "")
+            if request.transport is not None:
+                self._silent.pop(request.transport, None)
             if request.path not in PUBLIC:
                 self._check_site(request)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
@@ -156,18 +184,6 @@ class Guard:
 
         return guarded
 
-    def _spoke(self, handler: Any) -> None:
-        """A connection has sent a request."""
-        timer = self._silent.pop(handler, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _cut_later(
-        self, transport: asyncio.Transport, delay: float | None = None
-    ) -> asyncio.TimerHandle:
-        delay = self._config.request_timeout if delay is None else delay
-        return asyncio.get_running_loop().call_later(delay, transport.abort)
-
     @contextmanager
     def _patience(self, request: web.Request) -> Iterator[None]:
         """Cut the connection of a request whose body does not come in time."""
@@ -175,7 +191,8 @@ class Guard:
         if body.is_eof() or transport is None:
             yield
             return
-        timer = self._cut_later(transport)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._config.request_timeout, transport.abort)
         body.on_eof(timer.cancel)
         try:
             yield
@@ -184,15 +201,20 @@ class Guard:
 
     def _check_site(self, request: web.Request) -> None:
         """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
-        host = request.headers.get("Host", "").lower()
+        fault = self._fault(*site(request.headers))
+        if fault is not None:
+            self._refuse(request, *fault)
+
+    def _find_fault(
+        self, host: str, origin: str | None, foreign: bool
+    ) -> tuple[str | None, str] | None:
+        """Which site may not come in, and why; None where it may."""
+        host = host.lower()
         if host and not self._config.secrets and not self.known(host):
-            self._refuse(request, f"http://{host}", "this server goes by another name")
-        origin = request.headers.get("Origin")
-        if origin is not None:
-            if not self._allowed(origin, host):
-                self._refuse(request, origin, "pages of other sites may not come in")
-        elif foreign(request.headers):
-            self._refuse(request, None, "pages of other sites may not come in")
+            return f"http://{host}", "this server goes by another name"
+        if foreign if origin is None else not self._allowed(origin, host):
+            return origin, "pages of other sites may not come in"
+        return None
 
     def known(self, host: str) -> bool:
         """Whether a name cannot be one that somebody else leads here: no public name is dotless."""
@@ -257,6 +279,11 @@ def bearer(request: web.BaseRequest) -> str:
     """The token in the header `Authorization`; empty where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def site(headers: Mapping[str, str]) -> tuple[str, str | None, bool]:
+    """What a request tells of where it comes from: its host, its origin, whether it is foreign."""
+    return headers.get("Host", ""), headers.get("Origin"), foreign(headers)
 
 
 def foreign(headers: Mapping[str, str]) -> bool:

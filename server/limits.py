@@ -52,6 +52,14 @@ class Bucket:
         if self._parent is not None:
             self._parent.take(now)
 
+    def has_one(self, now: float) -> bool:
+        """`take` one, or tell that it cannot be."""
+        try:
+            self.take(now)
+        except RateLimited:
+            return False
+        return True
+
     def charge(self, cost: float) -> None:
         """Count what a command turned out to cost beside itself, in commands."""
         if self._rate:
@@ -155,6 +163,11 @@ class Limits:
             self.refuse("connections")
             raise TooMany("there are too many connections", retry_after=RETRY_AFTER)
 
+    def may_connect(self, address: str) -> bool:
+        """Count an attempt to connect that may go on; nothing is counted where `connect` raises."""
+        key = neighbours(address)
+        return self.clients.has_room(key) and self._connects.of(key).has_one(self._monotonic())
+
     def opened(self, address: str) -> None:
         """A client has connected."""
         self.clients.enter(neighbours(address))
@@ -177,11 +190,7 @@ class Limits:
 
     def may_log(self) -> bool:
         """Whether one more refusal may be logged: those who are refused must not fill a disk."""
-        try:
-            self._log_lines.take(self._monotonic())
-        except RateLimited:
-            return False
-        return True
+        return self._log_lines.has_one(self._monotonic())
 
 
 @lru_cache(4096)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import socketio
+from aiohttp import web
 from engineio.async_socket import AsyncSocket
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.packet import (
@@ -137,8 +138,10 @@ class SocketServer(socketio.AsyncServer):
     """A Socket.IO server of one namespace. What happens on it is told to these functions, which
     must be set before the first client comes."""
 
-    on_open: Callable[[str, dict[str, Any]], None]
-    """`on_open(session, environ)` when a session of Engine.IO begins."""
+    address_of: Callable[[web.Request], str]
+    """The address that a request comes from."""
+    on_open: Callable[[str, str], None]
+    """`on_open(session, address)` when a session of Engine.IO begins."""
     on_close: Callable[[str], None]
     """`on_close(session)` when it has ended."""
 
@@ -220,8 +223,15 @@ class SocketServer(socketio.AsyncServer):
         await asyncio.gather(*(self.cut(socket) for socket in sockets))
         await self.driver.stop(patience=0.5)
 
+    def open(self, transport: asyncio.Transport, address: str, accept: bytes, early: bytes) -> None:
+        """Begin a session on a connection that is to be a WebSocket, as `Driver.open` does."""
+        session = self.eio.generate_id()
+        self.on_open(session, address)
+        self.environ[session] = {}
+        self.driver.open(session, transport, accept, partial(self._hello_received, session), early)
+
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        self.on_open(eio_sid, environ)
+        self.on_open(eio_sid, self.address_of(environ["aiohttp.request"]))
         await super()._handle_eio_connect(eio_sid, environ)
         self.driver.listen(self.eio.sockets[eio_sid], partial(self._hello_received, eio_sid))
 

@@ -1,9 +1,10 @@
 """An Engine.IO WebSocket driver on aiohttp, made for fan-out: `install(sio)` puts it into a server.
 
-python-engineio serves the handshake, long polling and whatever is rare. Once a client speaks over a
-WebSocket, its socket is taken from aiohttp: no task, no request and no headers stay for it. Its
-frames are read by aiohttp's own parser and dispatched at once, and what one turn of the event loop
-produces for it leaves in one write. Nothing is compressed, so that one frame serves all clients.
+python-engineio serves long polling and whatever is rare. The socket of a client that speaks over a
+WebSocket is taken from aiohttp, unless `Driver.open` has it before aiohttp: no task, no request and
+no headers stay for it. Its frames are read by aiohttp's own parser and dispatched at once, and what
+one turn of the event loop produces for it leaves in one write. Nothing is compressed, so that one
+frame serves all clients.
 
 Private names of aiohttp and python-engineio are used in this file alone;
 `tests/test_transport.py` fails when a new version of them changes one.
@@ -17,17 +18,19 @@ import struct
 import time
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import socketio
 from aiohttp import StreamReader, WSCloseCode, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WebSocketError, WebSocketReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, RawRequestMessage, WebSocketError, WebSocketReader
+from aiohttp.http_exceptions import HttpProcessingError
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
-from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
+from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
 
 log = logging.getLogger(__name__)
@@ -147,6 +150,20 @@ class Outbox:
 
     def task_done(self) -> None:
         """For the same poll."""
+
+
+class Session(AsyncSocket):
+    """An Engine.IO socket that has had its WebSocket from the start: it never had a queue."""
+
+    def __init__(self, server: Any, sid: str) -> None:
+        self.server = server
+        self.sid = sid
+        self.queue: Outbox | None = None
+        self.last_ping: float | None = None
+        self.connected = self.upgraded = True
+        self.upgrading = self.closing = self.closed = False
+        self.session: dict[str, Any] = {}
+        self.on_text: OnText | None = None
 
 
 class Dispatch(WebSocketDataQueue):
@@ -707,7 +724,7 @@ class Driver:
     async def upgrade(self, socket: AsyncSocket, environ: dict[str, Any]) -> web.StreamResponse:
         """Make a request the WebSocket of an Engine.IO socket."""
         request = environ["aiohttp.request"]
-        accept = handshake(request)
+        accept = handshake(request.headers)
         if accept is None or socket.upgrading or request.transport is None:
             if not socket.connected:
                 await socket.close(wait=False, abort=True)
@@ -729,6 +746,39 @@ class Driver:
         if early:
             connection.data_received(early)
         return web.Response()  # Nobody sees it: aiohttp has lost its connection.
+
+    def open(
+        self, sid: str, transport: asyncio.Transport, accept: bytes, on_text: OnText, early: bytes
+    ) -> None:
+        """Begin a session on a connection whose handshake has been read and is to be answered.
+
+        It is told to nobody, as whoever calls this knows. `early` is what came after the handshake.
+        """
+        socket = self.eio.sockets[sid] = Session(self.eio, sid)
+        connection = Connection(self, socket)
+        self.connections.add(connection)
+        connection.on_text = socket.on_text = on_text
+        socket.queue = Outbox(connection)
+        transport.write(SWITCHING % accept + frame(self._opening % sid.encode()))
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        self.wheel.schedule(socket)
+        if early:
+            connection.data_received(early)
+
+    @cached_property
+    def _opening(self) -> bytes:
+        """The OPEN of a WebSocket, but for the id of its session."""
+        eio = self.eio
+        said = {
+            "sid": "%b",
+            "upgrades": [],
+            "pingTimeout": int(eio.ping_timeout * 1000),
+            "pingInterval": int(eio.ping_interval + eio.ping_interval_grace_period) * 1000,
+            "maxPayload": eio.max_http_buffer_size,
+        }
+        encoded: str = Packet(OPEN, said).encode()
+        return encoded.encode()
 
     def probed(self, connection: Connection, packet: Packet) -> None:
         """Take a packet of a client that moves here from long polling."""
@@ -869,14 +919,31 @@ def install(
     return driver
 
 
-def handshake(request: web.BaseRequest) -> bytes | None:
+def upgrade_in(data: bytes) -> tuple[RawRequestMessage, bytes] | None:
+    """The head of a request in the first bytes of a connection, and what follows it.
+
+    None where they are not a whole request with an upgrade, as aiohttp reads it.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        requests, upgrades, rest = HttpRequestParser(BaseProtocol(loop), loop, 2**16).feed_data(
+            data
+        )
+    except HttpProcessingError:
+        return None
+    if not upgrades or len(requests) != 1 or not requests[0][1].is_eof():
+        return None
+    return requests[0][0], rest
+
+
+def handshake(headers: Mapping[str, str]) -> bytes | None:
     """The answer to a client's key, None when a request is not a WebSocket's."""
-    key = request.headers.get("Sec-WebSocket-Key", "")
+    key = headers.get("Sec-WebSocket-Key", "")
     try:
         nonce = base64.b64decode(key, validate=True)
     except ValueError:  # Of binascii, too.
         return None
-    if len(nonce) != 16 or request.headers.get("Sec-WebSocket-Version") != VERSION:
+    if len(nonce) != 16 or headers.get("Sec-WebSocket-Version") != VERSION:
         return None
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
 

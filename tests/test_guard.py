@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from playwright.async_api import Browser, Page
 
 from server.app import App
@@ -295,11 +296,8 @@ def address(hops: int, *forwarded: str) -> str:
     config = Config(trusted_proxies=hops, auth="open")
     guard = Guard(config, Limits(config, lambda: 0, Counts()))
 
-    class Request:
-        remote = "10.0.0.9"
-        headers = aiohttp.multipart.CIMultiDict([("X-Forwarded-For", text) for text in forwarded])
-
-    return guard.address(Request())  # type: ignore[arg-type]
+    headers = CIMultiDict([("X-Forwarded-For", text) for text in forwarded])
+    return guard.address(headers, "10.0.0.9")
 
 
 @pytest.mark.parametrize(

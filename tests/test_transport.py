@@ -73,6 +73,38 @@ async def test_the_driver_takes_the_places_that_it_needs() -> None:
     assert {"last_ping", "upgrading", "upgraded", "connected", "closed"} <= set(vars(socket))
 
 
+async def test_a_session_that_begins_as_a_websocket_is_like_any_other(app: App) -> None:
+    async with aiohttp.ClientSession(app.url) as session:
+        path = "/socket.io/?EIO=4&transport="
+        async with session.get(f"{path}polling") as response:
+            asked = await response.text()
+        async with session.ws_connect(f"{path}websocket&sid={json.loads(asked[1:])['sid']}") as old:
+            await old.send_str("2probe")
+            await old.receive_str()
+            await old.send_str("5")
+            async with session.ws_connect(f"{path}websocket") as new:
+                said = json.loads((await new.receive_str())[1:])
+                await eventually(
+                    lambda: all(it.upgraded for it in app.sockets.eio.sockets.values())
+                )
+                first, second = map(vars, app.sockets.eio.sockets.values())
+                assert first.keys() == second.keys()
+                unlike = {name for name in first if first[name] != second[name]}
+                assert unlike == {"sid", "queue", "on_text"}
+                assert said == json.loads(asked[1:]) | {"sid": said["sid"], "upgrades": []}
+
+
+async def test_a_head_with_an_upgrade_is_read_as_aiohttp_does() -> None:
+    read = transport.upgrade_in(REQUEST + b"more")
+    assert read is not None
+    head, rest = read
+    assert head.path == "/socket.io/?EIO=4&transport=websocket"
+    assert head.headers["sec-websocket-key"] == KEY
+    assert rest == b"more"
+    for other in (REQUEST[:-1], b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"):
+        assert transport.upgrade_in(other) is None
+
+
 async def test_messages_come_out_of_aiohttp_s_parser_at_once() -> None:
     taken: list[Any] = []
 

@@ -1,0 +1,111 @@
+"""Where connections come in: a handshake of Socket.IO's WebSocket is answered here and now.
+
+Most clients come to stay, and say so in their first packet. For each of those aiohttp would make
+tasks, a request and a response, which all have to go again at once. Whatever else a client says,
+even half of that, goes to aiohttp as it came; so does what is to be refused, to be refused there.
+"""
+
+import asyncio
+from functools import lru_cache
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from server.guard import Guard, Headers, peer
+from server.sockets import SocketServer
+from server.transport import READ_AT_ONCE, handshake, upgrade_in
+
+BEGINNING = b"GET /socket.io/?"
+END = b"\r\n\r\n"
+
+
+class Entrance:
+    """Makes the protocol of each connection that is accepted."""
+
+    def __init__(self, guard: Guard, sockets: SocketServer, http: web.Server) -> None:
+        """`http` is given the connections that speak HTTP."""
+        self.guard = guard
+        self.http = http
+        self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
+        self._sockets = sockets
+        self._server: asyncio.Server | None = None
+        # Whether handshakes are answered here.
+        self._answers = "websocket" in sockets.eio.transports
+
+    async def listen(self, host: str, port: int) -> None:
+        """Let connections in. Raises `OSError` when the port is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Newcomer(self), host, port, backlog=128)
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The host and the port where it listens."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    def close(self) -> None:
+        """Let nobody in any more; leave to aiohttp what those say who are in."""
+        self._answers = False
+        if self._server is not None:
+            self._server.close()
+
+    def opens(self, transport: asyncio.Transport, data: bytes) -> bool:
+        """Answer a handshake; false where this is none, or is to be refused."""
+        if not self._answers or not data.startswith(BEGINNING) or END not in data:
+            return False
+        found = upgrade_in(data)
+        if found is None or not is_for_session(found[0].path, found[0].headers):
+            return False
+        headers, early = found[0].headers, found[1]
+        accept = handshake(headers)
+        if accept is None:
+            return False
+        address = self.guard.address(headers, peer(transport))
+        if not self.guard.lets_in(headers, address):
+            return False
+        self.guard.leave(transport)
+        self._sockets.open(transport, address, accept, early)
+        return True
+
+
+class Newcomer(asyncio.BufferedProtocol):
+    """A connection that has said nothing yet."""
+
+    __slots__ = ("_entrance", "_transport")
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._entrance.guard.enter(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._entrance.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._entrance.read_buffer[:nbytes])
+        if not self._entrance.opens(self._transport, data):
+            handler = self._entrance.http()
+            self._transport.set_protocol(handler)
+            handler.connection_made(self._transport)
+            handler.data_received(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._entrance.guard.leave(self._transport)
+
+
+def is_for_session(path: str, headers: Headers) -> bool:
+    """Whether a request with an upgrade wants a new session of Engine.IO on a WebSocket."""
+    upgrade = ",".join(headers.getall("Upgrade", [])).lower()
+    return upgrade == "websocket" and "Expect" not in headers and begins_session(path)
+
+
+@lru_cache(64)
+def begins_session(path: str) -> bool:
+    """Whether python-engineio would begin one for this path, and has no more to say of it."""
+    query = parse_qs(path.partition("?")[2])
+    wanted = {"EIO": ["4"], "transport": ["websocket"]}
+    return {**query, **wanted} == query and query.keys().isdisjoint(("sid", "j"))
