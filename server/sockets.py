@@ -253,22 +253,22 @@ class SocketServer(socketio.AsyncServer):
             return None
         known = self.manager.sid_from_eio_sid(session, NAMESPACE)
         if known is not None or namespace not in (None, NAMESPACE):
-            self._say(socket, CONNECT_ERROR, "Unable to connect", namespace or NAMESPACE)
+            self._refuse(socket, "Unable to connect", namespace)
             return None
         sid = self.eio.generate_id()
         try:
             admit = self.on_connect(sid, socket, auth or None)
         except Refused as refused:
-            self._say(socket, CONNECT_ERROR, refused.error_args)
+            self._refuse(socket, refused.error_args, NAMESPACE)
             return None
         self.manager.basic_enter_room(sid, NAMESPACE, None, session)
         self.environ[session] = {}  # Its headers are of no more use.
-        self._say(socket, CONNECT, {"sid": sid})
+        socket.queue.say(b'0{"sid":"%b"}' % sid.encode())
         self.driver.listen(socket, partial(self._text_received, sid))
         return admit()
 
-    def _say(self, socket: AsyncSocket, kind: int, data: Any, namespace: str = NAMESPACE) -> None:
-        packet = self.packet_class(kind, data, namespace)
+    def _refuse(self, socket: AsyncSocket, why: Any, namespace: str | None) -> None:
+        packet = self.packet_class(CONNECT_ERROR, why, namespace)
         socket.queue.say(packet.encode().encode())
 
     def _hello_received(self, session: str, text: str) -> bool:
