@@ -438,23 +438,26 @@ class Connection(asyncio.BufferedProtocol):
         assert self._waiting is not None
         try:
             if first is not None:
-                await first
+                await self._try(first)
             while self._waiting and not self.socket.closing:
                 await self._read_up()
                 packet = self._waiting.popleft()
                 if len(self._waiting) < MOST_WAITING:
                     self.release("waiting")
-                try:
-                    await self.socket.receive(packet)
-                except UnknownPacketError:
-                    pass
-                except Exception:
-                    if not self.socket.closed:
-                        log.exception("a packet could not be received")
+                await self._try(self.socket.receive(packet))
         finally:
             self.receiving = self._waiting = None
         if self.socket.closed:
             self.close(WSCloseCode.OK)
+
+    async def _try(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except UnknownPacketError:
+            pass
+        except Exception:
+            if not self.socket.closed:
+                log.exception("a packet could not be received")
 
     def _unread(self) -> bool:
         """Whether the client leaves so much unread that it may not ask for more."""
