@@ -12,16 +12,16 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 from msgspec import Raw
-from msgspec.structs import FieldInfo, fields
+from msgspec.structs import fields
 
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
-from server.protocol import COMMANDS, NULL, Command, Hello, Since
+from server.protocol import COMMANDS, Command, Hello, Since
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
-Plan = tuple[str, Any, Callable[[], Any] | None, Callable[[Any], Any]]
-"""A field: its value when it was left out, what makes the default in place of null, its check."""
+Plan = tuple[str, Any, Callable[[Any], Any]]
+"""A field, its value when it was left out, its check."""
 MOST_HISTORY = 500
 MOST_SEQ = 2**53
 """The largest whole number that every JSON client can hold."""
@@ -91,8 +91,9 @@ class Checker:
 
         self._plans: dict[type[msgspec.Struct], list[Plan]] = {
             kind: [
-                (field.name, field.default, default_of(field), self._fields[field.name][1])
+                (field.name, field.default, self._fields[field.name][1])
                 for field in fields(kind)
+                if self._fields[field.name][1] is not str  # Decoding has checked that.
             ]
             for kind in (*COMMANDS.values(), Hello)
         }
@@ -159,21 +160,20 @@ class Checker:
         return message
 
     def _check(self, message: msgspec.Struct) -> None:
-        for field, left_out, default, check in self._plans[type(message)]:
+        for field, left_out, check in self._plans[type(message)]:
             value = getattr(message, field)
             if value is left_out:
                 continue
             if value is None:
-                if default is not None:
-                    setattr(message, field, default())
-            elif value is not NULL:
-                try:
-                    checked = check(value)
-                except (ValueError, TypeError, OverflowError, RecursionError):
-                    right, _ = self._fields[field]
-                    raise Invalid(f"{field} must be {right}", field=field) from None
-                if checked is not value:
-                    setattr(message, field, checked)
+                setattr(message, field, default_of(type(message), field))
+                continue
+            try:
+                checked = check(value)
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                right, _ = self._fields[field]
+                raise Invalid(f"{field} must be {right}", field=field) from None
+            if checked is not value:
+                setattr(message, field, checked)
 
     def _wrong_type(self, error: str, payload: dict[str, Any]) -> Invalid:
         found = PLACE.search(error) or MISSING.search(error)
@@ -227,13 +227,12 @@ class Checker:
         return Raw(encoded)
 
 
-def default_of(field: FieldInfo) -> Callable[[], Any] | None:
-    """What makes the value that a field has when it is left out or null; None when that is None."""
+def default_of(kind: type[msgspec.Struct], name: str) -> Any:
+    """The value that a field has when it is left out or null."""
+    field = next(field for field in fields(kind) if field.name == name)
     if field.default_factory is not msgspec.NODEFAULT:
-        make: Callable[[], Any] = field.default_factory
-        return make
-    value = field.default
-    return None if value in (None, msgspec.NODEFAULT) else lambda: value
+        return field.default_factory()
+    return None if field.default is msgspec.NODEFAULT else field.default
 
 
 decode_event: Callable[[str], Any] = msgspec.json.Decoder(

@@ -5,7 +5,7 @@ only place that turns an error into an answer. Every command gets one.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,7 +114,7 @@ class Commands:
         self._now = store.now
         self._monotonic = monotonic
         self._begun = 0
-        self._handlers: dict[type[Command], Callable[[Caller, Any], Awaitable[Done]]] = {
+        self._handlers: dict[type[Command], Callable[[Caller, Any], Coroutine[Any, Any, Done]]] = {
             Request: self._request,
             Kill: self._kill,
             Status: self._status,
@@ -173,27 +173,38 @@ class Commands:
             command = self.parse(caller, name, payload)
         except CommandError as error:
             return Reply(refusal(error))
-        return await self.do(caller, command)
+        try:
+            return self.reply(await self.begin(caller, command))
+        except Exception as error:
+            return self.reply(error)
 
-    async def do(self, caller: Caller, command: Command) -> Reply:
-        """Carry out a command that was parsed. Never raises."""
+    def begin(self, caller: Caller, command: Command) -> Coroutine[Any, Any, Done]:
+        """What carries out a command that was parsed: `reply` tells what to say of its end."""
         self._counts.commands[command.name] += 1
         self._begun += 1
-        began = self._monotonic() if self._begun % TIMED == 0 else None
+        work = self._handlers[type(command)](caller, command)
+        return work if self._begun % TIMED else self._timed(work)
+
+    async def _timed(self, work: Coroutine[Any, Any, Done]) -> Done:
+        began = self._monotonic()
         try:
-            done = await self._handlers[type(command)](caller, command)
-            if isinstance(done, Entry):
-                event = done.event
-                done = self._answer(event.name, event.room, event.seq, done.job)
-            return done if isinstance(done, Reply) else Reply(done)
-        except CommandError as error:
-            return self._refused(error)
-        except Exception:
-            log.exception("a command failed")
-            return self._refused(broken())
+            return await work
         finally:
-            if began is not None:
-                self._counts.command_time.observe(self._monotonic() - began)
+            self._counts.command_time.observe(self._monotonic() - began)
+
+    def reply(self, done: Done | BaseException) -> Reply:
+        """The answer to a command that has come to this, or has failed so."""
+        if isinstance(done, Entry):
+            event = done.event
+            return Reply(self._answer(event.name, event.room, event.seq, done.job))
+        if isinstance(done, Reply):
+            return done
+        if isinstance(done, Answer):
+            return Reply(done)
+        if isinstance(done, CommandError):
+            return self._refused(done)
+        log.error("a command failed", exc_info=done)
+        return self._refused(broken())
 
     def welcome(self, hello: Hello, via: Via, address: str, bucket: Bucket | None = None) -> Caller:
         """Who a client is that comes through the door `via`, unless it says to be another one.
@@ -248,7 +259,7 @@ class Commands:
             room = await self._rooms.prepare(name, since)
             self._rooms.admit(caller.client, room, since)
 
-    def _request(self, caller: Caller, command: Request) -> Awaitable[Done]:
+    def _request(self, caller: Caller, command: Request) -> Coroutine[Any, Any, Done]:
         if command.if_running == "keep":
             return self._keep(caller, command)
         return self._start(caller, command)
@@ -261,7 +272,7 @@ class Commands:
                 raise
             return await self._answer_now("exists", command.room, conflict.job)
 
-    def _start(self, caller: Caller, command: Request) -> Awaitable[Entry]:
+    def _start(self, caller: Caller, command: Request) -> Coroutine[Any, Any, Entry]:
         return self._jobs.start(
             command.room,
             command.connid,
@@ -272,12 +283,12 @@ class Commands:
             replace=command.if_running == "replace",
         )
 
-    def _kill(self, caller: Caller, command: Kill) -> Awaitable[Entry]:
+    def _kill(self, caller: Caller, command: Kill) -> Coroutine[Any, Any, Entry]:
         return self._jobs.kill(
             command.room, command.connid, caller.actor, run=command.run, reason=command.reason
         )
 
-    def _finish(self, caller: Caller, command: Finish) -> Awaitable[Entry]:
+    def _finish(self, caller: Caller, command: Finish) -> Coroutine[Any, Any, Entry]:
         return self._jobs.finish(
             command.room,
             command.connid,

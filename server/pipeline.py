@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from server.commands import Caller, Commands, Reply, broken, refusal
+from server.commands import Caller, Commands, Done, Reply, refusal
 from server.config import Config
 from server.errors import CommandError, RateLimited
 from server.limits import weight
@@ -40,29 +40,29 @@ class Slot:
     which task they are: `asyncio.timeout` would.
     """
 
-    __slots__ = ("_coroutine", "_done", "reply", "tag")
+    __slots__ = ("_done", "_work", "reply", "tag")
 
     def __init__(self, tag: Any, reply: Reply | None = None) -> None:
         self.tag = tag
         self.reply = reply
 
-    def run(self, coroutine: Coroutine[Any, Any, Reply], done: Callable[[], None]) -> None:
-        """Run until it first waits, and go on whenever it can; call `done` when it has replied."""
-        self._coroutine = coroutine
+    def run(
+        self, work: Coroutine[Any, Any, Done], done: Callable[["Slot", Done | BaseException], None]
+    ) -> None:
+        """Run until it first waits, and go on whenever it can; call `done` when it has ended."""
+        self._work = work
         self._done = done
         self._step()
 
     def _step(self, _: Any = None) -> None:
         try:
-            future = self._coroutine.send(None)
+            future = self._work.send(None)
         except StopIteration as end:
-            self.reply = end.value
-            self._done()
+            self._done(self, end.value)
             return
-        except asyncio.CancelledError:
-            # Of a future that it waited for: there is no task that could be cancelled.
-            self.reply = Reply(refusal(broken()))
-            self._done()
+        except (Exception, asyncio.CancelledError) as error:
+            # Cancelled was a future that it waited for: there is no task that could be.
+            self._done(self, error)
             return
         if future is None:  # asyncio.sleep(0)
             asyncio.get_running_loop().call_soon(self._step)
@@ -217,7 +217,7 @@ class Pipeline:
             self._reading = type(command) not in CHANGING or (
                 self._caller.actor.proven and type(command) in OWNED
             )
-            slot.run(self._commands.do(self._caller, command), self._advance)
+            slot.run(self._commands.begin(self._caller, command), self._ended)
 
     def _go(self) -> None:
         """Begin what has waited and may begin."""
@@ -237,6 +237,10 @@ class Pipeline:
             return False
         self._slow_since = None
         return True
+
+    def _ended(self, slot: Slot, done: Done | BaseException) -> None:
+        slot.reply = self._commands.reply(done)
+        self._advance()
 
     def _advance(self) -> None:
         """Answer and begin what is next, and read on from the client when there is room again."""

@@ -135,7 +135,7 @@ async def test_an_unanswered_kill_is_said_to_be_unanswered(
         asked.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(app.commands, "do", never)
+    monkeypatch.setattr(app.commands, "begin", never)
     await kill(page, "job")
     await expect(running(page, "job").locator(".kill")).to_have_text("Killing")
     await asyncio.wait_for(asked.wait(), 10)
