@@ -212,7 +212,8 @@ class Guard:
         host = host.lower()
         if host and not self._config.secrets and not self.known(host):
             return f"http://{host}", "this server goes by another name"
-        if foreign if origin is None else not self._allowed(origin, host):
+        strange = foreign if origin is None else not self._allowed(origin, host)
+        if strange:
             return origin, "pages of other sites may not come in"
         return None
 

@@ -52,8 +52,8 @@ class Bucket:
         if self._parent is not None:
             self._parent.take(now)
 
-    def has_one(self, now: float) -> bool:
-        """`take` one, or tell that it cannot be."""
+    def may_take(self, now: float) -> bool:
+        """`take` one if that can be."""
         try:
             self.take(now)
         except RateLimited:
@@ -166,7 +166,7 @@ class Limits:
     def may_connect(self, address: str) -> bool:
         """Count an attempt to connect that may go on; nothing is counted where `connect` raises."""
         key = neighbours(address)
-        return self.clients.has_room(key) and self._connects.of(key).has_one(self._monotonic())
+        return self.clients.has_room(key) and self._connects.of(key).may_take(self._monotonic())
 
     def opened(self, address: str) -> None:
         """A client has connected."""
@@ -190,7 +190,7 @@ class Limits:
 
     def may_log(self) -> bool:
         """Whether one more refusal may be logged: those who are refused must not fill a disk."""
-        return self._log_lines.has_one(self._monotonic())
+        return self._log_lines.may_take(self._monotonic())
 
 
 @lru_cache(4096)
