@@ -18,6 +18,11 @@ class Actor(Struct, frozen=True):
     proven: bool = False
     """Whether a token says who this is, so that jobs can be its own."""
 
+    @property
+    def owner(self) -> str | None:
+        """Who must own the jobs that this one reports of; None where a name proves nothing."""
+        return self.name if self.proven else None
+
 
 SERVER = Actor("server", "server")
 """Who ends the jobs that are due."""

@@ -8,7 +8,8 @@ A job is running from its `started` until its one `killed` or `finished`:
                           └─ its owner stops renewing its lease ───► finished (lost)
 
 Which of several ends wins is the store's decision: it takes the first, and tells the others that
-what they expected is no longer running. Time comes in as an argument or from the store.
+what they expected is no longer running. So is whether who reports of a job is its owner. Time comes
+in as an argument or from the store.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from server.store import (
     EndJob,
     Entry,
     Finish,
+    Foreign,
     Kill,
     ReportProgress,
     Stale,
@@ -107,8 +109,7 @@ class Jobs:
         actor: Actor,
     ) -> Entry:
         """End a job because its owner says that the work is over."""
-        await self._check_owner(room, connid, run, actor)
-        return await self._end(room, connid, Finish(run, outcome, result), actor)
+        return await self._end(room, connid, Finish(run, outcome, result), actor, actor.owner)
 
     async def progress(
         self,
@@ -120,12 +121,11 @@ class Jobs:
         actor: Actor,
     ) -> None:
         """Keep the owner's latest report, and renew the job's lease."""
-        await self._check_owner(room, connid, run, actor)
         progress = Progress(room, self._now(), connid, run, done, note)
         try:
-            await self._store.submit(ReportProgress(progress))
-        except Stale as stale:
-            raise await self._not_running(room, connid, stale.job, run) from None
+            await self._store.submit(ReportProgress(progress, actor.owner))
+        except (Stale, Foreign) as refusal:
+            raise await self._refused(refusal, room, connid, run) from None
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor
@@ -135,15 +135,15 @@ class Jobs:
         None when the job, killed long ago, leaves the history in the same moment, or when it cannot
         be read any more.
         """
-        if actor.proven:
-            killed = await self._store.ended(room, connid, run)
-            if killed is None:
-                raise await self._not_running(room, connid, None, run, "killed")
-            _check_owner(killed.connid, killed.started_by, actor)
+        owner = actor.owner
         try:
-            entries = await self._store.submit(StopJob(room, connid, run, self._now(), exit))
+            entries = await self._store.submit(StopJob(room, connid, run, self._now(), exit, owner))
+        except Foreign as foreign:
+            raise forbidden(connid, foreign.owner) from None
         except Stale as stale:
             job = await self._store.ended(room, connid, run)
+            if job is not None and owner not in (None, job.started_by):
+                raise forbidden(connid, job.started_by) from None
             if job is None or job.stopped_at is None:
                 raise await self._not_running(room, connid, stale.job, run, "killed") from None
             return job
@@ -154,19 +154,10 @@ class Jobs:
 
     async def print(self, room: str, connid: str, run: str, text: str, actor: Actor) -> None:
         """Show what the work prints to those who watch; also after a kill, until it has stopped."""
-        if actor.proven:
-            job = await self._store.running(room, connid)
-            found = job if job and job.run == run else await self._store.ended(room, connid, run)
-            if isinstance(found, Job):
-                _check_owner(connid, found.by, actor)
-            elif found is not None:
-                _check_owner(connid, found.started_by, actor)
-            else:
-                raise await self._not_running(room, connid, job, run)
         try:
-            await self._store.print(room, connid, run, text)
-        except Stale as stale:
-            raise await self._not_running(room, connid, stale.job, run) from None
+            await self._store.print(room, connid, run, text, actor.owner)
+        except (Stale, Foreign) as refusal:
+            raise await self._refused(refusal, room, connid, run) from None
 
     async def running(self, room: str, connid: str) -> Job:
         """The job that is running under `connid`. Raises `NotRunning`."""
@@ -180,24 +171,23 @@ class Jobs:
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
 
-    async def _check_owner(self, room: str, connid: str, run: str, actor: Actor) -> None:
-        """Look who started a running job. One that does not run is left for the store to refuse."""
-        if not actor.proven:
-            return
-        # The board first, which is at hand: what a client changes must keep its order.
-        job = (await self._store.board(room)).running.get(connid)
-        if job is None or job.run != run:
-            job = await self._store.running(room, connid)
-        if job is not None and job.run == run:
-            _check_owner(connid, job.by, actor)
-
-    async def _end(self, room: str, connid: str, how: Kill | Finish, actor: Actor) -> Entry:
+    async def _end(
+        self, room: str, connid: str, how: Kill | Finish, actor: Actor, owner: str | None = None
+    ) -> Entry:
         try:
-            entries = await self._store.submit(EndJob(room, connid, self._now(), how))
-        except Stale as stale:
-            raise await self._not_running(room, connid, stale.job, how.run) from None
+            entries = await self._store.submit(EndJob(room, connid, self._now(), how, owner))
+        except (Stale, Foreign) as refusal:
+            raise await self._refused(refusal, room, connid, how.run) from None
         self._changes.made(entries, actor)
         return entries[0]
+
+    async def _refused(
+        self, refusal: Stale | Foreign, room: str, connid: str, run: str | None
+    ) -> NotRunning | Forbidden:
+        """The error for what the store has refused."""
+        if isinstance(refusal, Foreign):
+            return forbidden(connid, refusal.owner)
+        return await self._not_running(room, connid, refusal.job, run)
 
     async def _not_running(
         self,
@@ -211,7 +201,7 @@ class Jobs:
         ended = await self._store.ended(room, connid, run)
         if ended is None and run is not None:
             ended = await self._store.ended(room, connid)
-        if current is not None:
+        if current is not None and current.run != run:
             return NotRunning(f"{connid} is running, but as another run", job=ended)
         return NotRunning(f"{connid} is not {state} in room {room}", job=ended)
 
@@ -253,9 +243,9 @@ def ending(due: Due, now: float) -> EndJob:
     return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
 
 
-def _check_owner(connid: str, started_by: str, actor: Actor) -> None:
-    if started_by != actor.name:
-        raise Forbidden(f"{connid} belongs to {started_by}: only its owner may report of it")
+def forbidden(connid: str, owner: str) -> Forbidden:
+    """The error for a report of a job of another owner."""
+    return Forbidden(f"{connid} belongs to {owner}: only its owner may report of it")
 
 
 def new_run(now: float) -> str:

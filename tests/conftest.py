@@ -25,6 +25,7 @@ ON_EACH_STORE = {
     "tests.test_convergence",
     "tests.test_doors",
     "tests.test_output",
+    "tests.test_owners",
     "tests.test_races",
     "tests.test_rooms",
     "tests.test_store",

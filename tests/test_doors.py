@@ -181,8 +181,11 @@ async def test_progress_is_kept(client: TestClient) -> None:
 async def test_the_owner_of_a_killed_job_says_that_it_stopped(client: TestClient) -> None:
     job = await start(client)
     stopped = {"connid": "backup", "run": job["run"], "exit": 143}
-    assert code(await client.command("stopped", stopped)) == "not_running"
+    answer = await client.command("stopped", stopped)
+    assert code(answer) == "not_running"
+    assert answer["error"]["message"] == "backup is not killed in room main"
     await client.command("kill", {"connid": "backup"})
+    assert code(await client.command("stopped", {**stopped, "connid": "other"})) == "not_running"
     for _ in range(2):  # Saying so twice is as good as once.
         answer = await client.command("stopped", stopped)
         assert (answer["result"], answer["seq"], answer["job"]["exit"]) == ("ok", 3, 143)

@@ -134,10 +134,14 @@ async def test_what_an_owner_prints_keeps_its_order(serve: Serve, connect: Conne
 
 async def test_a_run_that_nobody_knows_prints_nothing(app: App, connect: Connect) -> None:
     owner = await connect(app.url, rooms=[])
-    await start(owner)
-    for bad in ({"connid": "a", "run": "x"}, {"connid": "b", "run": "x"}):
-        answer = await owner.command("output", {**bad, "text": "boo"})
-        assert answer["error"]["code"] == "not_running"
+    job = await start(owner)
+    bad = [{"connid": "a", "run": "x"}, {"connid": "b", "run": "x"}]
+    bad += [{**job, "connid": "b"}, {**job, "room": "other"}]
+    for then in ("output", "kill", "stopped"):
+        for other in bad:
+            answer = await owner.command("output", {**other, "text": "boo"})
+            assert answer["error"]["code"] == "not_running"
+        assert (await owner.command(then, {**job, "text": "something"}))["ok"]
     answer = await owner.command("output", {"connid": "a", "run": "x", "text": 7})
     assert answer["error"] == {
         "code": "invalid", "field": "text", "message": "text must be text, not a whole number"
@@ -172,17 +176,21 @@ async def test_output_is_let_go_of_in_time(serve: Serve) -> None:
     assert (await app.store.printed("main", job["run"])).text == ""
 
 
+def add(outputs: Outputs, run: str, text: str, now: float) -> int:
+    return outputs.add("main", "a", run, "ana", text, now)
+
+
 def test_what_is_kept_of_all_jobs_is_bounded() -> None:
     outputs = Outputs(Config(max_output=100, max_outputs=250))
     for number in range(10):
         for text in ("x" * 70, "y" * 70):
-            outputs.add(f"run {number}", text, float(number))
+            add(outputs, f"run {number}", text, float(number))
     assert len(outputs) == 2
     assert outputs.read("run 9", 0).offset == 40
     assert outputs.read("run 9", 0).text == "x" * 30 + "y" * 70
     assert outputs.read("run 9", 139).text == "y"
     assert outputs.read("run 0", 7).offset == 7
-    assert outputs.add("run 9", "z" * 1000, 10.0) == 140
+    assert add(outputs, "run 9", "z" * 1000, 10.0) == 140
     assert outputs.read("run 9", 0).text == "z" * 100
     assert outputs.read("run 9", 0).offset == 1040
 
@@ -190,14 +198,14 @@ def test_what_is_kept_of_all_jobs_is_bounded() -> None:
 def test_little_by_little_takes_no_more_than_all_at_once() -> None:
     outputs = Outputs(Config(max_output=6400))
     for _ in range(10_000):
-        outputs.add("run", "x", 0.0)
-        outputs.add("run", "", 0.0)
+        add(outputs, "run", "x", 0.0)
+        add(outputs, "run", "", 0.0)
     assert outputs.read("run", 0).text == "x" * 6400
     assert len(outputs._tails["run"].texts) <= 66
 
 
 def test_nothing_is_kept_where_that_is_asked_for() -> None:
     outputs = Outputs(Config(max_output=0))
-    assert outputs.add("run", "text", 0.0) == 0
+    assert add(outputs, "run", "text", 0.0) == 0
     assert outputs.read("run", 0).text == ""
-    assert outputs.add("run", "text", 0.0) == 4
+    assert add(outputs, "run", "text", 0.0) == 4

@@ -20,6 +20,7 @@ from server.store import (
     EndJob,
     Entry,
     Finish,
+    Foreign,
     Kill,
     Listener,
     ReportProgress,
@@ -58,6 +59,8 @@ async def outcome(ticket: Ticket) -> list[Entry] | str:
         return await ticket
     except Stale as stale:
         return f"{stale.job} is running"
+    except Foreign as foreign:
+        return f"it belongs to {foreign.owner}"
 
 
 def a_job(room: str, connid: str, at: float) -> Job:
@@ -125,20 +128,21 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
         for at in range(400):
             room, connid = random.choice(["main", "ops"]), random.choice("abc")
             job = await file.running(room, connid)
+            owner = random.choice([None, "ana", "ana", "eve"])
             change: Change
             if job is None:
                 change = StartJob(a_job(room, connid, at))
             elif random.random() < 0.3:
-                change = ReportProgress(Progress(room, at, connid, job.run, 0.5, None))
+                change = ReportProgress(Progress(room, at, connid, job.run, 0.5, None), owner)
             else:
                 kill = Kill(job.run, "ana", "http", "enough")
                 change = EndJob(
-                    room, connid, at, random.choice([kill, Finish(job.run, "done", NULL)])
+                    room, connid, at, random.choice([kill, Finish(job.run, "done", NULL)]), owner
                 )
-            told = [await store.submit(change) for store in (file, memory)]
+            told = [await outcome(store.submit(change)) for store in (file, memory)]
             assert told[0] == told[1]
             if job and random.random() < 0.5:
-                stop = StopJob(room, connid, job.run, at + 0.25, random.choice([0, None]))
+                stop = StopJob(room, connid, job.run, at + 0.25, random.choice([0, None]), owner)
                 stopped = [await outcome(store.submit(stop)) for store in (file, memory)]
                 assert stopped[0] == stopped[1]
         for room, after in itertools.product(["main", "ops", "empty"], range(0, 400, 7)):

@@ -64,12 +64,16 @@ class StartJob(Struct, frozen=True):
 
 
 class EndJob(Struct, frozen=True):
-    """End a job. Allowed when it is running, as the run that is named."""
+    """End a job. Allowed when it is running, as the run that is named.
+
+    Here and below `owner` is who must have started the job, None where that may be anybody.
+    """
 
     room: str
     connid: str
     at: float
     how: Kill | Finish
+    owner: str | None = None
 
 
 class StopJob(Struct, frozen=True):
@@ -80,12 +84,14 @@ class StopJob(Struct, frozen=True):
     run: str
     at: float
     exit: int | None
+    owner: str | None = None
 
 
 class ReportProgress(Struct, frozen=True):
     """Keep the latest progress of a running job. Allowed when its run is the running one."""
 
     progress: Progress
+    owner: str | None = None
 
 
 class Due(Struct, frozen=True):
@@ -106,6 +112,14 @@ class Stale(Exception):
     def __init__(self, job: Job | None) -> None:
         super().__init__("the job that the change expects is not the one that is running")
         self.job = job
+
+
+class Foreign(Exception):
+    """The change would be allowed if the job were not that of another `owner`."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__("the job belongs to another owner than the one that the change names")
+        self.owner = owner
 
 
 class StoreError(Exception):
@@ -207,9 +221,11 @@ class Store(ABC):
         """Say who of this server's clients is in a room."""
 
     @abstractmethod
-    async def print(self, room: str, connid: str, run: str, text: str) -> None:
+    async def print(
+        self, room: str, connid: str, run: str, text: str, owner: str | None = None
+    ) -> None:
         """Keep the end of what a job prints for a while; no part of the log. Raises `Stale` where
-        no such run is known, running or ended."""
+        no such run is known, running or ended, and `Foreign` where it is not that of `owner`."""
 
     @abstractmethod
     async def printed(self, room: str, run: str, after: int = 0) -> Printed:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct
 
 from server.board import Board
 from server.protocol import LOG_EVENTS, EndedJob
@@ -29,6 +30,15 @@ class Batch:
     """The last seq of each room that is no longer kept."""
 
 
+class Unanswered(Struct, frozen=True, gc=False):
+    """A killed run whose owner has not said that the work has stopped. There may be many."""
+
+    seq: int
+    """The seq of its end."""
+    connid: str
+    owner: str
+
+
 @dataclass(slots=True)
 class Loaded:
     """What was kept of one room when its store is opened."""
@@ -36,9 +46,8 @@ class Loaded:
     board: Board
     oldest: int
     """The first seq that is still kept."""
-    unanswered: dict[str, int] = field(default_factory=dict)
-    """The killed runs whose owner has not said that the work has stopped, and the seq of their
-    ends."""
+    unanswered: dict[str, Unanswered] = field(default_factory=dict)
+    """By run."""
 
 
 class Backend(ABC):

@@ -42,6 +42,7 @@ from server.store import (
     EndJob,
     Entry,
     Finish,
+    Foreign,
     Kill,
     Listener,
     ReportProgress,
@@ -52,7 +53,7 @@ from server.store import (
     ending,
     too_many,
 )
-from server.store.batch import Backend, Batch
+from server.store.batch import Backend, Batch, Unanswered
 from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
@@ -91,9 +92,9 @@ class Ledger:
 
     __slots__ = ("board", "oldest", "pending", "running", "seq", "stops", "unanswered")
 
-    def __init__(self, board: Board, oldest: int, unanswered: dict[str, int]) -> None:
+    def __init__(self, board: Board, oldest: int, unanswered: dict[str, Unanswered]) -> None:
         """`oldest` is the first seq that is kept; `unanswered` are the killed runs whose owner has
-        not said that the work has stopped, with the seq of their ends."""
+        not said that the work has stopped."""
         self.board = board
         self.oldest = oldest
         self.unanswered = unanswered
@@ -115,12 +116,26 @@ class Ledger:
             return self.pending[connid][0]
         return self.board.running.get(connid)
 
-    def expect(self, connid: str, run: str | None) -> Job:
-        """What is running under `connid`, if it is that run. Raises `Stale`."""
+    def expect(self, connid: str, run: str | None, owner: str | None) -> Job:
+        """What is running under `connid`, if it is that run, of that owner. Raises `Stale`,
+        `Foreign`."""
         job = self.current(connid)
         if job is None or run not in (None, job.run):
             raise Stale(job)
+        if owner not in (None, job.by):
+            raise Foreign(job.by)
         return job
+
+    def owner(self, connid: str, run: str) -> str | None:
+        """Whose a run is that is running, was killed and has not stopped, or ended of late."""
+        job = self.board.running.get(connid)
+        if job is not None and job.run == run:
+            return job.by
+        killed = self.unanswered.get(run)
+        if killed is not None and killed.connid == connid:
+            return killed.owner
+        ended = self.board.find_ended(connid, run)
+        return ended.started_by if ended else None
 
     def settle(self, event: LogEvent) -> None:
         """Take an event that is durable now."""
@@ -128,7 +143,8 @@ class Ledger:
         if isinstance(event, Started):
             return
         if isinstance(event, Killed):
-            self.unanswered[event.run] = event.seq
+            owner = self.board.ended[-1].started_by
+            self.unanswered[event.run] = Unanswered(event.seq, event.connid, owner)
         elif isinstance(event, Stopped):
             self.unanswered.pop(event.run, None)
             self.stops.discard(event.run)
@@ -136,7 +152,7 @@ class Ledger:
     def trim(self, last: int) -> None:
         """Keep nothing up to the seq `last`."""
         self.oldest = last + 1
-        for run in [run for run, seq in self.unanswered.items() if seq <= last]:
+        for run in [run for run, killed in self.unanswered.items() if killed.seq <= last]:
             del self.unanswered[run]
 
 
@@ -215,7 +231,7 @@ class EmbeddedStore(Store):
             return ticket
         try:
             self._deciders[type(change)](change, ticket)
-        except (Stale, TooMany) as refusal:
+        except (Stale, Foreign, TooMany) as refusal:
             ticket.refusal = refusal
         if not self._waiting:
             self._idle.clear()
@@ -268,13 +284,18 @@ class EmbeddedStore(Store):
     def announce(self, presence: Presence) -> None:
         self._listener.present(presence)
 
-    async def print(self, room: str, connid: str, run: str, text: str) -> None:
-        board = await self.board(room)
-        job = board.running.get(connid)
-        known = run in self._outputs or bool(board.find_ended(connid, run))
-        if not known and (job is None or job.run != run):
-            raise Stale(job)
-        offset = self._outputs.add(run, text, self.now())
+    async def print(
+        self, room: str, connid: str, run: str, text: str, owner: str | None = None
+    ) -> None:
+        ledger = self._rooms.get(room)
+        if ledger is None:
+            raise Stale(None)
+        whose = self._outputs.owner(room, connid, run) or ledger.owner(connid, run)
+        if whose is None:
+            raise Stale(ledger.board.running.get(connid))
+        if owner not in (None, whose):
+            raise Foreign(whose)
+        offset = self._outputs.add(room, connid, run, whose, text, self.now())
         self._listener.printed(room, connid, run, offset)
 
     async def printed(self, room: str, run: str, after: int = 0) -> Printed:
@@ -321,7 +342,7 @@ class EmbeddedStore(Store):
         ledger = self._rooms.get(change.room)
         if ledger is None:
             raise Stale(None)
-        job = ledger.expect(change.connid, change.how.run)
+        job = ledger.expect(change.connid, change.how.run, change.owner)
         self._end_job(ledger, job, change.at, change.how, ticket)
         self._become(ledger, job.connid, None, ticket)
 
@@ -343,8 +364,11 @@ class EmbeddedStore(Store):
         ledger = self._rooms.get(change.room)
         if ledger is None:
             raise Stale(None)
-        if change.run not in ledger.unanswered or change.run in ledger.stops:
+        killed = ledger.unanswered.get(change.run)
+        if killed is None or killed.connid != change.connid or change.run in ledger.stops:
             raise Stale(ledger.current(change.connid))
+        if change.owner not in (None, killed.owner):
+            raise Foreign(killed.owner)
         ledger.seq += 1
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
         self._add(ledger, ticket, Entry(event, encode(event)), change.connid, change.run)
@@ -357,7 +381,7 @@ class EmbeddedStore(Store):
         ledger = self._rooms.get(progress.room)
         if ledger is None:
             raise Stale(None)
-        job = copy(ledger.expect(progress.connid, progress.run))
+        job = copy(ledger.expect(progress.connid, progress.run, change.owner))
         # Before the report is durable: the timeout must not come in between.
         self._schedule.renew(progress.run, progress.at)
         job.progress = Reported(progress.done, progress.note)

@@ -12,9 +12,12 @@ PARTS = 64
 class Tail:
     """The end of what one run has printed."""
 
-    __slots__ = ("end", "offset", "texts", "touched_at")
+    __slots__ = ("connid", "end", "offset", "owner", "room", "texts", "touched_at")
 
-    def __init__(self) -> None:
+    def __init__(self, room: str, connid: str, owner: str) -> None:
+        self.room = room
+        self.connid = connid
+        self.owner = owner
         self.texts: deque[str] = deque()
         # How many characters came before the texts, and before what comes next.
         self.offset = self.end = 0
@@ -40,16 +43,20 @@ class Outputs:
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._size = 0
 
-    def __contains__(self, run: str) -> bool:
-        return run in self._tails
-
     def __len__(self) -> int:
         return len(self._tails)
 
-    def add(self, run: str, text: str, now: float) -> int:
+    def owner(self, room: str, connid: str, run: str) -> str | None:
+        """Whose a run is of which something is kept."""
+        tail = self._tails.get(run)
+        if tail is None or (tail.room, tail.connid) != (room, connid):
+            return None
+        return tail.owner
+
+    def add(self, room: str, connid: str, run: str, owner: str, text: str, now: float) -> int:
         """Keep what a run has printed; how many characters it had printed before."""
         self.forget(now)
-        tail = self._tails.pop(run, None) or Tail()
+        tail = self._tails.pop(run, None) or Tail(room, connid, owner)
         self._tails[run] = tail
         before, kept = tail.end, tail.end - tail.offset
         if tail.texts and len(tail.texts[-1]) < self._most / PARTS:

@@ -28,6 +28,7 @@ from server.store import (
     Change,
     Due,
     Entry,
+    Foreign,
     Listener,
     ReportProgress,
     Stale,
@@ -211,7 +212,7 @@ class RedisStore(Store):
             try:
                 self._check(reply)
                 entries = scripts.changed(reply, self._config)
-            except (Stale, CommandError) as refusal:
+            except (Stale, Foreign, CommandError) as refusal:
                 ticket.refuse(refusal)
                 return
             self.commits.observe(loop.time() - began)
@@ -272,7 +273,9 @@ class RedisStore(Store):
         self._here[presence.room] = presence
         self._announce(presence)
 
-    async def print(self, room: str, connid: str, run: str, text: str) -> None:
+    async def print(
+        self, room: str, connid: str, run: str, text: str, owner: str | None = None
+    ) -> None:
         keep = (self._config.max_output, int(self._config.output_keep) or 1)
         self._changes += 1
         once = (
@@ -280,10 +283,9 @@ class RedisStore(Store):
             self._changes,
             repr(self._clock.now() + 0.75 * self._config.redis_timeout),
         )
-        command = self._evaluate("print", room, connid, run, text, len(text), *keep, *once)
-        reply = self._check(await self._put(self._orders, command, writes=True))
-        if reply[0] == b"stale":
-            raise Stale(scripts.looked(reply))
+        what = (room, connid, run, text, len(text), *keep, *once, *scripts.owned(owner))
+        command = self._evaluate("print", *what)
+        scripts.check(self._check(await self._put(self._orders, command, writes=True)))
 
     async def printed(self, room: str, run: str, after: int = 0) -> Printed:
         return scripts.printed(await self._call("printed", room, run), after)

@@ -35,6 +35,7 @@ from server.store import (
     Due,
     EndJob,
     Entry,
+    Foreign,
     Kill,
     Stale,
     StartJob,
@@ -84,16 +85,23 @@ def arguments(change: Change, config: Config) -> list[Arg]:
         job = _named(change.room, change.connid, "")
         before, after = _cut(ending(job, 0, 0.0, change.how))
         kind = Killed.name if isinstance(change.how, Kill) else Finished.name
-        return ["end", change.room, change.connid, run, kind, before, after]
+        what = (run, kind, before, after, *owned(change.owner))
+        return ["end", change.room, change.connid, *what]
     if isinstance(change, StopJob):
         where = (change.room, change.connid, change.run)
         before, after = _cut(Stopped(change.room, 0, 0.0, change.connid, "", change.exit))
-        return ["stop", *where, before, after, encode(change.exit)]
+        return ["stop", *where, before, after, encode(change.exit), *owned(change.owner)]
     progress = change.progress
     reported = encode(Reported(progress.done, progress.note))
     body = encode(msgspec.structs.replace(progress, at=0.0))
     rest = body.removeprefix(b'{"room":"%b","at":0.0,' % progress.room.encode())
-    return ["report", progress.room, progress.connid, progress.run, reported, rest]
+    what = (progress.run, reported, rest, *owned(change.owner))
+    return ["report", progress.room, progress.connid, *what]
+
+
+def owned(owner: str | None) -> list[Arg]:
+    """The last argument of a script: who must own the job; none where that may be anybody."""
+    return [] if owner is None else [owner]
 
 
 def _start(change: StartJob, config: Config) -> list[Arg]:
@@ -120,15 +128,22 @@ def _named(room: str, connid: str, run: str) -> Job:
     return Job(connid=connid, run=run, room=room, time=0, started_at=0, deadline=0, by="")
 
 
+def check(reply: list[Any]) -> None:
+    """Raises `Stale` or `Foreign` when this is what a script has answered."""
+    if reply[0] == b"stale":
+        raise Stale(looked(reply))
+    if reply[0] == b"foreign":
+        raise Foreign(reply[1].decode())
+
+
 def looked(reply: list[Any]) -> Job | None:
     """The running job that a look has found."""
     return running(reply[1], reply[2]) if reply[1] else None
 
 
 def changed(reply: list[Any], config: Config) -> list[Entry]:
-    """The entries that a change has made. Raises `Stale`, `TooMany`."""
-    if reply[0] == b"stale":
-        raise Stale(looked(reply))
+    """The entries that a change has made. Raises `Stale`, `Foreign`, `TooMany`."""
+    check(reply)
     if reply[0] == b"full":
         raise too_many(config, reply[1].decode())
     entries = []

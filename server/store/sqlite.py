@@ -20,7 +20,7 @@ import msgspec
 from server.board import ENDED_SHOWN, Board
 from server.protocol import EndedJob, Job
 from server.store import Entry, StoreError
-from server.store.batch import Backend, Batch, Loaded, decode_ended, entry
+from server.store.batch import Backend, Batch, Loaded, Unanswered, decode_ended, entry
 
 log = logging.getLogger(__name__)
 
@@ -229,8 +229,12 @@ class Database(Backend):
             # The same text for all, not a copy for each.
             job.room, job.by = board.room, sys.intern(job.by)
             board.running[job.connid] = job
-        for room, run, seq in db.execute("select room, run, seq from ended where unanswered"):
-            rooms[room].unanswered[run] = seq
+        killed = (
+            "select room, run, seq, connid, json_extract(cast(job as text), '$.started_by')"
+            " from ended where unanswered"
+        )
+        for room, run, seq, connid, owner in db.execute(killed):
+            rooms[room].unanswered[run] = Unanswered(seq, connid, sys.intern(owner))
         return epoch, rooms
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Ticket:
-    """Awaitable: the entries of a change once they are durable and told, or `Stale`, `Forbidden`,
+    """Awaitable: the entries of a change once they are durable and told, or `Stale`, `Foreign`,
     `TooMany`, `Unavailable`. When it is done its outcome is the truth for good.
 
     For a task it is like a future, but nothing takes it back: a task that is cancelled while it

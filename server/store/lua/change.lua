@@ -2,7 +2,8 @@
 --
 -- ARGV[4] to ARGV[6] are the node, its number for this change, and the turn in which it is sent: all
 -- of earlier turns have been answered. ARGV[7] is when it is too late, ARGV[8] how many events a room keeps;
--- ARGV[9] to ARGV[11] are what to do, the room and the connid.
+-- ARGV[9] to ARGV[11] are what to do, the room and the connid. The last one is who must own the job,
+-- if somebody must.
 local node, id, turn = ARGV[4], ARGV[5], ARGV[6]
 local history = tonumber(ARGV[8])
 local what, room, connid = ARGV[9], ARGV[10], ARGV[11]
@@ -32,6 +33,12 @@ end
 
 local function stale(value)
   return answer({'stale', value or '', value and call('HGET', reports, connid) or ''})
+end
+
+-- The refusal of who wants to change what is another one's job.
+local function foreign(owner, job)
+  local by = foreign_to(owner, job)
+  return by and answer({'foreign', by})
 end
 
 -- Cut a log back to what is kept, and with it what is known of the jobs that ended there; little by
@@ -143,9 +150,13 @@ end
 
 if what == 'stop' then
   local run, before, after, exit = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
-  local state = call('HGET', P .. 'runs:' .. room, run)
-  if not state or not string.match(state, '^%d+ killed %d+$') then
+  local job, state = ended_job(room, connid, run)
+  if not job or not string.match(state, '^%d+ killed %d+$') then
     return stale(current)
+  end
+  local refusal = foreign(ARGV[16], job)
+  if refusal then
+    return refusal
   end
   local seq, event = write('stopped', run, before .. '"run":"' .. run .. '"' .. after)
   -- Writing may have cut the log, and the end with it.
@@ -161,16 +172,20 @@ local expected = ARGV[12]
 if not current then
   return stale(current)
 end
-local _, run, deadline, lease = parts(current)
+local _, run, deadline, lease, job = parts(current)
 if expected ~= '' and expected ~= run then
   return stale(current)
 end
 
 if what == 'end' then
-  return tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
+  return foreign(ARGV[16], job) or tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
 end
 
 -- A report.
+local refusal = foreign(ARGV[15], job)
+if refusal then
+  return refusal
+end
 call('HSET', reports, connid, ARGV[13])
 if lease ~= '-' then
   schedule(tonumber(deadline), lease)

@@ -69,3 +69,22 @@ local function entry(room, seq)
   local kind, run, connid, body = string.match(fields[2], '^(%S+) (%S+) ([^\n]*)\n(.*)$')
   return kind, run, connid, body, fields[4], fields[6]
 end
+
+-- The job that has ended in a room as a run of a connid, and what is known of that run.
+local function ended_job(room, connid, run)
+  local state = call('HGET', P .. 'runs:' .. room, run)
+  if state then
+    local _, _, of, _, job = entry(room, string.match(state, '^%d+'))
+    if of == connid then
+      return job, state
+    end
+  end
+end
+
+-- Whose a job is, where an owner is named and it is not that one's.
+local function foreign_to(owner, job)
+  if owner then
+    local by = cjson.decode(job).by
+    return by ~= owner and by
+  end
+end

@@ -2,15 +2,23 @@
 --
 -- ARGV[4] to ARGV[6] are the room, the connid and the run; ARGV[7] is the text and ARGV[8] how many
 -- characters that is; ARGV[9] is how many bytes are kept, ARGV[10] for how many seconds. ARGV[11] is
--- the node, ARGV[12] its number for this, and ARGV[13] when it is too late.
+-- the node, ARGV[12] its number for this, and ARGV[13] when it is too late. ARGV[14] is who must own
+-- the job, if somebody must.
 local room, connid, run = ARGV[4], ARGV[5], ARGV[6]
 local text, length = ARGV[7], tonumber(ARGV[8])
 local key = P .. 'printed:' .. room .. ':' .. run
 
 local value = call('HGET', P .. 'running:' .. room, connid)
-local runs = value and select(2, parts(value)) == run
-if not runs and call('HEXISTS', P .. 'runs:' .. room, run) == 0 then
+local _, current, _, _, job = parts(value or '')
+if current ~= run then
+  job = ended_job(room, connid, run)
+end
+if not job then
   return {'stale', value or '', value and call('HGET', P .. 'progress:' .. room, connid) or ''}
+end
+local by = foreign_to(ARGV[14], job)
+if by then
+  return {'foreign', by}
 end
 -- Asked for again, as the answer was lost; or too late, when it may have been answered `unavailable`.
 local said = 'said:' .. ARGV[11]
