@@ -20,8 +20,6 @@ from server.store.ticket import Ticket
 
 CHANGING = frozenset([Request, Kill, Finish, Report, Print])
 """What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet."""
-OWNED = frozenset([Finish, Report, Print])
-"""What waits for a look at the owner first, where tokens prove who that is."""
 MAY_FOLLOW = CHANGING | {Reply}
 """What may begin while others are under way, if those are changing too."""
 MANY_REFUSED = 100
@@ -214,9 +212,7 @@ class Pipeline:
         else:
             slot = Slot(tag)
             self._begun.append(slot)
-            self._reading = type(command) not in CHANGING or (
-                self._caller.actor.proven and type(command) in OWNED
-            )
+            self._reading = type(command) not in CHANGING
             slot.run(self._commands.begin(self._caller, command), self._ended)
 
     def _go(self) -> None:

@@ -277,19 +277,6 @@ async def test_without_a_secret_a_name_proves_nothing(serve: Serve, connect: Con
     assert (await bo.command("finish", {"connid": "a", "run": job["run"]}))["ok"]
 
 
-async def test_an_owner_s_commands_keep_their_order(app: App, connect: Connect) -> None:
-    ana = await connect(app.url, token=token())
-    job = (await ana.command("request", {"connid": "a", "time": 60}))["job"]
-    mine = {"connid": "a", "run": job["run"]}
-    answers = await asyncio.gather(
-        ana.command("progress", {**mine, "done": 0.5}),
-        ana.command("finish", mine),
-        ana.command("request", {"connid": "a", "time": 60}),
-    )
-    assert [answer["ok"] for answer in answers] == [True] * 3
-    assert answers[1]["job"]["progress"]["done"] == 0.5
-
-
 @pytest.mark.parametrize(
     ("pattern", "fits", "does_not"),
     [

@@ -208,3 +208,38 @@ async def test_who_may_print_is_decided_without_a_look_at_the_disk(kept: Setting
             app.store.print("main", **job, text="forged", owner="eve").send(None)
         with pytest.raises(StopIteration):
             app.store.print("main", **job, text="mine", owner="ana").send(None)
+
+
+@pytest.mark.embedded
+async def test_what_an_owner_reports_shares_commits(kept: Settings, connect: Connect) -> None:
+    async with serving(**kept, auth_secret=SECRET, rate_limit=0) as app:
+        ana = await connect(app.url, token=token())
+        begun = await ana.command("request", {"connid": "a", "time": 60})
+        job = {"connid": "a", "run": begun["job"]["run"]}
+        before = sum(app.store.commits.counts)
+        reports = [ana.command("progress", {**job, "done": at / 100}) for at in range(100)]
+        ends = [ana.command("finish", job), ana.command("finish", job)]
+        *answers, done, again = await asyncio.gather(*reports, *ends)
+        assert [code(answer) for answer in answers] == ["ok"] * 100
+        assert (code(done), done["job"]["progress"]["done"]) == ("ok", 0.99)
+        assert code(again) == "not_running"
+        assert sum(app.store.commits.counts) - before < 50
+
+
+async def test_an_owner_s_commands_keep_their_order(app: App, connect: Connect) -> None:
+    ana = await connect(app.url, token=token())
+    begun = await ana.command("request", {"connid": "a", "time": 60})
+    job = {"connid": "a", "run": begun["job"]["run"]}
+    for at in range(20):
+        answers = await asyncio.gather(
+            ana.command("progress", {**job, "done": at / 20}),
+            ana.command("output", {**job, "text": f"{at} "}),
+            ana.command("output", {**job, "text": "last"}),
+            ana.command("finish", job),
+            ana.command("progress", {**job, "done": 1}),
+            ana.command("request", {"connid": "a", "time": 60}),
+        )
+        assert [code(answer) for answer in answers] == ["ok"] * 4 + ["not_running", "ok"]
+        assert answers[3]["job"]["progress"]["done"] == at / 20
+        assert (await app.store.printed("main", job["run"])).text == f"{at} last"
+        job["run"] = answers[5]["job"]["run"]
