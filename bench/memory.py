@@ -11,7 +11,7 @@ CLIENTS = 50
 ABOUT = """What a server process has more resident than one without jobs, for each pending job.
 "At most" is the same of its peak, which is where reading the file at start-up shows. What was
 started through a WebSocket by {clients} clients was measured after they had left; in `:memory:`
-SQLite's own pages count too."""
+what would be in the file counts too."""
 
 
 async def measure(jobs: int, filled: Path, scratch: Path) -> Table:
