@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ from server.app import App
 from server.config import Config
 from server.protocol import NULL, Job, Started
 from server.store import EndJob, Finish
+from server.store.batch import Batch
 from server.store.embedded import EmbeddedStore
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, TestClient
@@ -43,7 +45,7 @@ from tests.support.load import (
     read_log,
     work,
 )
-from tests.support.servers import Process, eventually
+from tests.support.servers import Clock, Process, command, eventually, serving
 
 CROWD = ["python"] * 16 + ["polling"] * 14 + ["websocket"] * 16 + ["node"] * 4
 Lines = Callable[[Process, Iterable[type[Line]]], Awaitable[list[Any]]]
@@ -140,6 +142,31 @@ async def test_a_server_with_fifty_clients_of_all_kinds_stops(
         for client in clients:
             assert (await client.event("started"))["job"] == job
         await stop(server, signum)
+
+
+async def test_a_server_stops_while_its_disk_hangs(tmp_path: Path) -> None:
+    disk, clock = threading.Event(), Clock()
+    async with serving(database=str(tmp_path / "jobs.db"), now=clock, stop_timeout=0.4) as app:
+        store = app.store
+        assert isinstance(store, EmbeddedStore)
+        await command(app, "request", connid="a", time=10)
+        write = store._backend.write
+
+        def hang(batch: Batch) -> None:
+            disk.wait(2 * PATIENCE)
+            write(batch)
+
+        store._backend.write = hang  # type: ignore[method-assign]
+        asking = asyncio.create_task(command(app, "request", connid="b", time=10))
+        clock.now += 20
+        await eventually(lambda: len(store._rooms["main"].pending) == 2)
+        try:
+            await asyncio.wait_for(app.stop(), PATIENCE)
+            asking.cancel()  # As `asyncio.run` does.
+            await asyncio.wait_for(asyncio.wait([asking]), PATIENCE)
+        finally:
+            disk.set()
+            await store._call(store._backend.close)
 
 
 async def test_a_second_signal_while_stopping_does_no_harm(

@@ -156,6 +156,20 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
             assert await file.ended(*asked) == await memory.ended(*asked) == job
 
 
+async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
+    ticket = Ticket()
+    waiting = [asyncio.create_task(outcome(ticket)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[1]
+    ticket.settle([])
+    waiting[0].cancel()  # It was to be woken already.
+    assert await waiting[2] == []
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+
+
 def test_a_file_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     database = Database(str(path))

@@ -15,8 +15,8 @@ class Ticket:
     """Awaitable: the entries of a change once they are durable and told, or `Stale`, `Foreign`,
     `TooMany`, `Unavailable`. When it is done its outcome is the truth for good.
 
-    For a task it is like a future, but nothing takes it back: a task that is cancelled while it
-    waits hears of that when the outcome is there.
+    For a task it is like a future, but nothing takes it back: the change of a task that is
+    cancelled while it waits comes to its outcome all the same.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_entries", "_error", "_waiting", "resume")
@@ -46,23 +46,21 @@ class Ticket:
                 self.resume()
             except Exception:
                 log.exception("what waited for a change has failed")
-        if self._waiting is not None:
-            for go_on in self._waiting:
-                go_on()
+        self._wake()
 
     def __await__(self) -> "Generator[Ticket, None, list[Entry]]":
-        if self._entries is None and self._error is None:
+        while not self.done():
             self._asyncio_future_blocking = True
             yield self
-        return self.result()
+        if self._error is not None:
+            raise self._error
+        assert self._entries is not None
+        return self._entries
 
     # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
 
-    def result(self) -> "list[Entry]":
-        if self._error is not None:
-            raise self._error
-        assert self._entries is not None, "the change is under way"
-        return self._entries
+    def result(self) -> None:
+        """Nothing: `__await__` has the outcome."""
 
     def done(self) -> bool:
         return self._entries is not None or self._error is not None
@@ -84,4 +82,11 @@ class Ticket:
         return asyncio.get_running_loop()
 
     def cancel(self, msg: Any = None) -> bool:
+        """Wake all who wait: the task that is being cancelled ends, the others wait again."""
+        self._wake()
         return False
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for call in waiting or ():
+            call()
