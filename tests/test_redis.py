@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 def store_of(app: App) -> RedisStore:
     assert isinstance(app.store, RedisStore)
     return app.store
+
+
+def a_job(connid: str) -> Job:
+    return Job(connid=connid, run=connid, room="main", time=60, started_at=0, deadline=60, by="ana")
 
 
 async def log_of(app: App, room: str = "main") -> list[dict[str, Any]]:
@@ -442,6 +447,26 @@ async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect:
     await eventually(lambda: set(store_of(app)._boards._held) == {"main"})
     await client.close()
     await eventually(lambda: not store_of(app)._boards._held)
+
+
+async def test_who_asks_on_when_refused_is_answered(own_redis: RedisServer) -> None:
+    answered: list[str] = []
+    async with Proxy(own_redis.url) as proxy, serving(**QUICK, redis_url=proxy.url) as app:
+
+        def ask(connid: str) -> None:
+            ticket = app.store.submit(StartJob(a_job(connid)))
+            ticket.resume = partial(go_on, connid)
+
+        def go_on(connid: str) -> None:
+            answered.append(connid)
+            if connid.startswith("first"):
+                ask(connid.replace("first", "second"))
+
+        proxy.hold()
+        for number in range(1000):
+            ask(f"first {number}")
+        await eventually(lambda: len(answered) == 2000)
+        proxy.mend()
 
 
 async def test_connections_are_few_and_are_closed(own_redis: RedisServer) -> None:

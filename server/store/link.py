@@ -5,6 +5,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -302,17 +303,17 @@ class Orders:
         """Refuse what has waited for too long; look again when the next one has."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        for asks in (self._under_way, self._waiting):
-            for ask in asks:
-                if ask.done:
-                    continue
-                if ask.deadline > loop.time():
-                    self._timer = loop.call_at(ask.deadline, self._expire)
-                    break
-                ask.done = True
-                ask.take(None, lost(ask.sent and (ask.change or ask.writes)))
-            if self._timer is not None:
-                return
+        late = []
+        for ask in chain(self._under_way, self._waiting):
+            if ask.done:
+                continue
+            if ask.deadline > loop.time():
+                self._timer = loop.call_at(ask.deadline, self._expire)
+                break
+            ask.done = True
+            late.append(ask)
+        for ask in late:  # Only now: who is told of it may ask for more at once.
+            ask.take(None, lost(ask.sent and (ask.change or ask.writes)))
 
 
 def lost(unknown: bool) -> Unavailable:
