@@ -34,7 +34,7 @@ from server.store.batch import Batch
 from server.store.sqlite import CHUNKS, ROOMS, Database
 from server.store.ticket import Ticket
 from tests.conftest import Settings
-from tests.support.servers import Clock, command, seen, serving
+from tests.support.servers import Clock, command, eventually, seen, serving
 
 
 @pytest.fixture
@@ -154,6 +154,35 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
             asked = ("main", job.connid, job.run)
             assert await file.read_run(*asked) == await memory.read_run(*asked)
             assert await file.ended(*asked) == await memory.ended(*asked) == job
+
+
+async def test_who_asks_on_when_answered_leaves_the_others_their_turn() -> None:
+    turns = 0
+    turns_when_answered: list[int] = []
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with opened(Config(database=":memory:")) as store:
+
+        def ask() -> None:
+            number = len(turns_when_answered)
+            ticket = store.submit(StartJob(a_job("main", str(number), number)))
+            ticket.resume = go_on
+
+        def go_on() -> None:
+            turns_when_answered.append(turns)
+            if len(turns_when_answered) < 100:
+                ask()
+
+        others = asyncio.create_task(take_turns())
+        ask()
+        await eventually(lambda: len(turns_when_answered) == 100)
+        assert len(set(turns_when_answered)) == 100
+        others.cancel()
 
 
 async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:

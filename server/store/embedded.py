@@ -213,6 +213,9 @@ class EmbeddedStore(Store):
             await self._commit()
             if not self._waiting:
                 self._idle.set()
+            elif not self._backend.blocks:
+                # Else whoever asks on when answered would keep all others from their turn.
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         self._closed = True
