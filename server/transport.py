@@ -676,8 +676,8 @@ class Driver:
     async def _request(self, request: web.Request) -> Any:
         if request.method == "POST":
             return await self._post(request)
-        wants, may = (request.headers.get(name, "") for name in ("Upgrade", "Connection"))
-        if wants and "upgrade" not in may.lower():
+        options = ",".join(request.headers.getall("Connection", [])).lower().split(",")
+        if request.headers.get("Upgrade") and "upgrade" not in map(str.strip, options):
             # For python-engineio it would be a poll, of a client that has none.
             return web.Response(status=400, text="Upgrade needs a Connection that says so, too.")
         return await self._handle_request(request)

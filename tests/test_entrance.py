@@ -39,6 +39,8 @@ VARIANTS = {
     "to something else": HEAD.replace("Upgrade: websocket", "Upgrade: h2c"),
     "twice": HEAD.replace("Upgrade: websocket", "Upgrade: websocket\r\nUpgrade: websocket"),
     "that nothing connects": HEAD.replace("Connection: Upgrade", "Connection: close"),
+    "that closes and connects": HEAD.replace("Connection: ", "Connection: close\r\nConnection: "),
+    "that nearly connects": HEAD.replace("Connection: ", "Connection: re"),
     "that nobody asks for": HEAD.replace("Upgrade: websocket\r\nConnection: Upgrade\r\n", ""),
     "with a body": HEAD.replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nbody"),
     "that expects something": HEAD.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n"),
@@ -99,6 +101,7 @@ async def test_a_request_is_answered_as_aiohttp_answers_it(app: App, variant: st
         answers.append(await answer(app, VARIANTS[variant], whole=whole))
         refusals.append(app.counts.refusals - before)
     assert answers[0] == answers[1]
+    assert " 500 " not in answers[0]
     assert refusals[0] == refusals[1]
 
 
