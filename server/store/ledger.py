@@ -1,0 +1,93 @@
+"""One room of the embedded store: what is durable of it, and what is decided on top of that."""
+
+from server.board import Board
+from server.protocol import Job, Killed, LogEvent, Progress, Started, Stopped
+from server.store import Entry, Foreign, Stale
+from server.store.batch import Unanswered
+from server.store.ticket import Ticket
+
+
+class Decided(Ticket):
+    """A change that has been decided and waits for its commit."""
+
+    __slots__ = ("connid", "entries", "ledger", "progress", "refusal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger: Ledger | None = None
+        """The room that it changes; None where it was refused."""
+        self.connid = ""
+        """The job that it has started, ended or reported of, if any."""
+        self.entries: list[Entry] = []
+        self.progress: Progress | None = None
+        self.refusal: Exception | None = None
+        """Why it was refused: told with the batch, as it may rest on a change before it."""
+
+
+class Ledger:
+    """One room: what is durable of it, and what has been decided on top of that."""
+
+    __slots__ = ("board", "oldest", "pending", "running", "seq", "stops", "unanswered")
+
+    def __init__(self, board: Board, oldest: int, unanswered: dict[str, Unanswered]) -> None:
+        """`oldest` is the first seq that is kept; `unanswered` are the killed runs whose owner has
+        not said that the work has stopped."""
+        self.board = board
+        self.oldest = oldest
+        self.unanswered = unanswered
+        self.forget()
+
+    def forget(self) -> None:
+        """Take back what is not durable."""
+        self.seq = self.board.seq
+        self.running = len(self.board.running)
+        """How many jobs run, as decided."""
+        self.pending: dict[str, tuple[Job | None, Decided]] = {}
+        """What changes that are not durable have made of a job, by connid."""
+        self.stops: set[str] = set()
+        """The runs that are said to have stopped."""
+
+    def current(self, connid: str) -> Job | None:
+        """What is running under `connid`, as decided."""
+        if connid in self.pending:
+            return self.pending[connid][0]
+        return self.board.running.get(connid)
+
+    def expect(self, connid: str, run: str | None, owner: str | None) -> Job:
+        """What is running under `connid`, if it is that run, of that owner. Raises `Stale`,
+        `Foreign`."""
+        job = self.current(connid)
+        if job is None or run not in (None, job.run):
+            raise Stale(job)
+        if owner not in (None, job.by):
+            raise Foreign(job.by)
+        return job
+
+    def owner(self, connid: str, run: str) -> str | None:
+        """Whose a run is that is running, was killed and has not stopped, or ended of late."""
+        job = self.board.running.get(connid)
+        if job is not None and job.run == run:
+            return job.by
+        killed = self.unanswered.get(run)
+        if killed is not None and killed.connid == connid:
+            return killed.owner
+        ended = self.board.find_ended(connid, run)
+        return ended.started_by if ended else None
+
+    def settle(self, event: LogEvent) -> None:
+        """Take an event that is durable now."""
+        self.board.apply(event)
+        if isinstance(event, Started):
+            return
+        if isinstance(event, Killed):
+            owner = self.board.ended[-1].started_by
+            self.unanswered[event.run] = Unanswered(event.seq, event.connid, owner)
+        elif isinstance(event, Stopped):
+            self.unanswered.pop(event.run, None)
+            self.stops.discard(event.run)
+
+    def trim(self, last: int) -> None:
+        """Keep nothing up to the seq `last`."""
+        self.oldest = last + 1
+        for run in [run for run, killed in self.unanswered.items() if killed.seq <= last]:
+            del self.unanswered[run]
