@@ -75,6 +75,7 @@ async def fill(database: Path, jobs: Iterable[Job]) -> None:
     running = asyncio.create_task(store.run())
     jobs = iter(jobs)
     while crowd := list(islice(jobs, 5000)):
-        await asyncio.gather(*(store.submit(StartJob(job)) for job in crowd))
+        for ticket in [store.submit(StartJob(job)) for job in crowd]:
+            await ticket
     await store.close()
     running.cancel()

@@ -16,7 +16,8 @@ class Ticket:
     `TooMany`, `Unavailable`. When it is done its outcome is the truth for good.
 
     For a task it is like a future, but nothing takes it back: the change of a task that is
-    cancelled while it waits comes to its outcome all the same.
+    cancelled while it waits comes to its outcome all the same. It is made to be awaited alone:
+    `asyncio.gather` and `asyncio.wait` ask for more than it has.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_entries", "_error", "_waiting", "resume")
