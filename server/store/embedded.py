@@ -52,7 +52,7 @@ from server.store import (
     too_many,
 )
 from server.store.batch import Backend, Batch
-from server.store.ledger import Decided, Ledger
+from server.store.ledger import Decided, Ledger, check_owner
 from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
@@ -203,14 +203,11 @@ class EmbeddedStore(Store):
     async def print(
         self, room: str, connid: str, run: str, text: str, owner: str | None = None
     ) -> None:
-        ledger = self._rooms.get(room)
-        if ledger is None:
-            raise Stale(None)
+        ledger = self._known(room)
         whose = self._outputs.owner(room, connid, run) or ledger.owner(connid, run)
         if whose is None:
             raise Stale(ledger.board.running.get(connid))
-        if owner not in (None, whose):
-            raise Foreign(whose)
+        check_owner(owner, whose)
         offset = self._outputs.add(room, connid, run, whose, text, self.now())
         self._listener.printed(room, connid, run, offset)
 
@@ -255,9 +252,7 @@ class EmbeddedStore(Store):
         self._become(ledger, job.connid, job, ticket)
 
     def _end(self, change: EndJob, ticket: Decided) -> None:
-        ledger = self._rooms.get(change.room)
-        if ledger is None:
-            raise Stale(None)
+        ledger = self._known(change.room)
         job = ledger.expect(change.connid, change.how.run, change.owner)
         self._end_job(ledger, job, change.at, change.how, ticket)
         self._become(ledger, job.connid, None, ticket)
@@ -277,14 +272,11 @@ class EmbeddedStore(Store):
         self._batch.ended.append(row)
 
     def _stop(self, change: StopJob, ticket: Decided) -> None:
-        ledger = self._rooms.get(change.room)
-        if ledger is None:
-            raise Stale(None)
+        ledger = self._known(change.room)
         killed = ledger.unanswered.get(change.run)
         if killed is None or killed.connid != change.connid or change.run in ledger.stops:
             raise Stale(ledger.current(change.connid))
-        if change.owner not in (None, killed.owner):
-            raise Foreign(killed.owner)
+        check_owner(change.owner, killed.owner)
         ledger.seq += 1
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
         self._add(ledger, ticket, Entry(event, encode(event)), change.connid, change.run)
@@ -294,9 +286,7 @@ class EmbeddedStore(Store):
 
     def _report(self, change: ReportProgress, ticket: Decided) -> None:
         progress = change.progress
-        ledger = self._rooms.get(progress.room)
-        if ledger is None:
-            raise Stale(None)
+        ledger = self._known(progress.room)
         job = copy(ledger.expect(progress.connid, progress.run, change.owner))
         # Before the report is durable: the timeout must not come in between.
         self._schedule.renew(progress.run, progress.at)
@@ -330,6 +320,13 @@ class EmbeddedStore(Store):
                 raise too_many(config, "rooms")
         elif config.max_running_room and ledger.running >= config.max_running_room:
             raise too_many(config, "room")
+
+    def _known(self, room: str) -> Ledger:
+        """A room that has a log. Raises `Stale`: nothing is running in another."""
+        ledger = self._rooms.get(room)
+        if ledger is None:
+            raise Stale(None)
+        return ledger
 
     def _new_log(self, room: str) -> Ledger:
         board = self._empty.pop(room, None) or Board(room)

@@ -59,8 +59,7 @@ class Ledger:
         job = self.current(connid)
         if job is None or run not in (None, job.run):
             raise Stale(job)
-        if owner not in (None, job.by):
-            raise Foreign(job.by)
+        check_owner(owner, job.by)
         return job
 
     def owner(self, connid: str, run: str) -> str | None:
@@ -91,3 +90,9 @@ class Ledger:
         self.oldest = last + 1
         for run in [run for run, killed in self.unanswered.items() if killed.seq <= last]:
             del self.unanswered[run]
+
+
+def check_owner(wanted: str | None, owner: str) -> None:
+    """Raises `Foreign` where a job must be of the owner that is wanted, and is of another."""
+    if wanted not in (None, owner):
+        raise Foreign(owner)
