@@ -28,7 +28,7 @@ from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
 from server.guard import ADDRESS
-from server.limits import Limits
+from server.limits import Limits, overdue
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Client, Group, Rooms
@@ -190,10 +190,8 @@ class Events:
 
     async def end_silent(self) -> None:
         """Cut the sessions that have not connected in time."""
-        now = asyncio.get_running_loop().time()
-        while self._silent and (first := next(iter(self._silent.items())))[1] <= now:
-            del self._silent[first[0]]
-            await self._server.cut_session(first[0])
+        for session in overdue(self._silent, asyncio.get_running_loop().time()):
+            await self._server.cut_session(session)
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)

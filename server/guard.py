@@ -22,7 +22,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from server.config import Config, canonical_origin
 from server.errors import Forbidden
-from server.limits import Crowd, Limits, neighbours
+from server.limits import Crowd, Limits, neighbours, overdue
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +131,8 @@ class Guard:
         """Cut the connections that say nothing, and those that have read nothing for `SLOW_TIMEOUT`
         of what waits for them."""
         now = asyncio.get_running_loop().time()
-        while self._silent and (first := next(iter(self._silent.items())))[1] <= now:
-            del self._silent[first[0]]
-            first[0].abort()
+        for transport in overdue(self._silent, now):
+            transport.abort()
         for transport in self._open:
             size = transport.get_write_buffer_size()
             before, since = self._unread.get(transport, (0, now))

@@ -1,13 +1,16 @@
 """How much a client, an address and all of them together may ask for."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TypeVar
 
 from server.config import Config
 from server.counts import Counts
 from server.errors import RateLimited, TooMany
+
+Key = TypeVar("Key", bound=Hashable)
 
 RETRY_AFTER = 5.0
 """Seconds after which a client that found no room may look again."""
@@ -64,6 +67,13 @@ class Bucket:
         """Count what a command turned out to cost beside itself, in commands."""
         if self._rate:
             self._left -= cost
+
+
+def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:
+    """Take out whose time has come, of deadlines that are kept with the soonest first."""
+    while deadlines and (first := next(iter(deadlines.items())))[1] <= now:
+        del deadlines[first[0]]
+        yield first[0]
 
 
 def weight(size: int) -> int:
