@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,12 @@ class Web:
         return handle
 
     def _contract(self, document: Callable[[Config, Checker], dict[str, Any]]) -> Handler:
-        made = encode(document(self._config, self._checker))
+        @cache
+        def made() -> bytes:
+            return encode(document(self._config, self._checker))
 
         async def handle(http_request: web.Request) -> web.StreamResponse:
-            return web.Response(body=made, content_type="application/json")
+            return web.Response(body=made(), content_type="application/json")
 
         return handle
 
