@@ -11,10 +11,11 @@ from random import Random
 
 import pytest
 
+from server.board import end
 from server.config import Config
 from server.errors import RateLimited
 from server.limits import Bucket, weight
-from server.protocol import NULL, Job, Progress, Started, encode
+from server.protocol import NULL, Job, Killed, LogEvent, Progress, Started, encode
 from server.store import (
     Change,
     EndJob,
@@ -28,10 +29,11 @@ from server.store import (
     StartJob,
     StopJob,
     Store,
+    StoreError,
     open_store,
 )
 from server.store.batch import Batch
-from server.store.sqlite import CHUNKS, ROOMS, Database
+from server.store.sqlite import CHUNKS, FORMAT, ROOMS, Database
 from server.store.ticket import Ticket
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, eventually, seen, serving
@@ -199,27 +201,76 @@ async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
         await waiting[0]
 
 
-def test_a_file_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+OLDER_SCHEMA = """
+create table meta (name text primary key, value text not null) without rowid;
+create table log (
+  room text, seq integer, connid text not null, run text not null,
+  name text not null, body blob not null, primary key (room, seq)
+) without rowid;
+create table ended (
+  room text, seq integer, connid text not null, run text not null,
+  unanswered integer not null, job blob not null, primary key (room, seq)
+) without rowid;
+create index log_by_run on log (room, run);
+create index ended_by_connid on ended (room, connid, seq);
+create index ended_unanswered on ended (room, run, seq) where unanswered;
+"""
+RUNNING_BY_ROOM = """
+create table running (
+  room text, connid text, job blob not null, primary key (room, connid)
+) without rowid;
+pragma user_version = 1;
+"""
+RUNNING_BY_RUN = """
+create table running (run text primary key, job blob not null) without rowid;
+pragma user_version = 2;
+"""
+
+
+@pytest.mark.parametrize("running", [RUNNING_BY_ROOM, RUNNING_BY_RUN])
+def test_a_file_of_an_older_format_is_taken_over(tmp_path: Path, running: str) -> None:
     path = tmp_path / "jobs.db"
-    database = Database(str(path))
-    database.open()
-    database.close()
     old = sqlite3.connect(path)
-    old.executescript(
-        "drop table running; create table running (room text, connid text, job blob not null,"
-        " primary key (room, connid)) without rowid; pragma user_version = 1;"
+    old.executescript(OLDER_SCHEMA + running)
+    old.execute("insert into meta values ('epoch', 'the epoch')")
+    first, second = a_job("main", "a", 1), a_job("main", "b", 2)
+    killed = Killed("main", 3, 3.0, "a", first.run, by="ana", via="http")
+    events: list[LogEvent] = [Started("main", 1, 1.0, first), Started("main", 2, 2.0, second)]
+    for event, job in zip([*events, killed], [first, second, first], strict=True):
+        row = ("main", event.seq, job.connid, job.run, event.name, encode(event))
+        old.execute("insert into log values (?, ?, ?, ?, ?, ?)", row)
+    is_running = ("main", "b") if running == RUNNING_BY_ROOM else (second.run,)
+    old.execute(
+        f"insert into running values ({'?, ' * len(is_running)} ?)", (*is_running, encode(second))
     )
-    job = a_job("main", "a", 1)
-    old.execute("insert into running values ('main', 'a', ?)", (encode(job),))
-    event = Started("main", 1, 1.0, job)
-    row = ("main", 1, "a", job.run, "started", encode(event))
-    old.execute("insert into log values (?, ?, ?, ?, ?, ?)", row)
+    ended = end(first, killed)
+    old.execute("insert into ended values ('main', 3, 'a', ?, 1, ?)", (first.run, encode(ended)))
     old.commit()
     old.close()
-    _, rooms = database.open()
-    assert rooms["main"].board.running == {"a": job}
-    database.write(Batch(running={job.run: None}))
+
+    database = Database(str(path))
+    for _ in "taken over", "as it is kept now":
+        epoch, rooms = database.open()
+        assert epoch == "the epoch"
+        assert rooms["main"].board.running == {"b": second}
+        assert rooms["main"].board.seq == 3
+        assert list(rooms["main"].unanswered) == [first.run]
+        assert [kept.event for kept in database.read("main", 0)] == [*events, killed]
+        assert [kept.event.seq for kept in database.read_run("main", first.run)] == [1, 3]
+        assert database.history("main", "a", None, None, 10) == [ended]
+        database.close()
+    database.open()
+    database.write(Batch(running={second.run: None}))
     database.close()
     _, rooms = database.open()
     assert rooms["main"].board.running == {}
     database.close()
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    later = sqlite3.connect(path)
+    later.execute(f"pragma user_version = {FORMAT + 1}")
+    later.close()
+    with pytest.raises(StoreError, match="another version of Hourglass"):
+        Database(str(path)).open()

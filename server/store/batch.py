@@ -18,8 +18,8 @@ _decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_E
 class Batch:
     """The rows of one commit."""
 
-    log: list[tuple[str, int, str, str, str, bytes]] = field(default_factory=list)
-    """room, seq, connid, run, name, body"""
+    log: list[tuple[str, int, str, str, bytes]] = field(default_factory=list)
+    """room, seq, run, name, body"""
     running: dict[str, bytes | None] = field(default_factory=dict)
     """The running job by its run, None when it has ended."""
     ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)

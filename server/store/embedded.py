@@ -247,7 +247,7 @@ class EmbeddedStore(Store):
         event = Started(job.room, ledger.seq, job.started_at, job)
         encoded = encode(job)
         entry = Entry(event, event.encoded(encoded), Raw(encoded))
-        self._add(ledger, ticket, entry, job.connid, job.run)
+        self._add(ledger, ticket, entry, job.run)
         self._batch.running[job.run] = encoded
         self._become(ledger, job.connid, job, ticket)
 
@@ -265,7 +265,7 @@ class EmbeddedStore(Store):
         self._total -= 1
         event = ending(job, ledger.seq, at, how)
         ended = encode(end(job, event))
-        self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.connid, job.run)
+        self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.run)
         unanswered = int(isinstance(event, Killed))
         row = (job.room, event.seq, job.connid, job.run, unanswered, ended)
         self._batch.running[job.run] = None
@@ -279,7 +279,7 @@ class EmbeddedStore(Store):
         check_owner(change.owner, killed.owner)
         ledger.seq += 1
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
-        self._add(ledger, ticket, Entry(event, encode(event)), change.connid, change.run)
+        self._add(ledger, ticket, Entry(event, encode(event)), change.run)
         ledger.stops.add(change.run)
         row = (change.exit, repr(change.at), change.room, change.connid, change.run)
         self._batch.stopped.append(row)
@@ -295,13 +295,13 @@ class EmbeddedStore(Store):
         self._become(ledger, job.connid, job, ticket)
         ticket.progress = progress
 
-    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, connid: str, run: str) -> None:
+    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, run: str) -> None:
         """Put an entry of the log into the batch."""
         ticket.ledger = ledger
         ticket.entries.append(entry)
         event = entry.event
         seq = event.seq
-        self._batch.log.append((event.room, seq, connid, run, event.name, entry.body))
+        self._batch.log.append((event.room, seq, run, event.name, entry.body))
         if seq - ledger.oldest >= self._most_kept:
             self._overgrown.add(ledger)
 

@@ -19,7 +19,7 @@ class Memory(Backend):
     blocks = False
 
     def __init__(self) -> None:
-        self._log: dict[str, deque[tuple[str, int, str, str, str, bytes]]] = {}
+        self._log: dict[str, deque[tuple[str, int, str, str, bytes]]] = {}
         self._ended: dict[str, deque[tuple[str, int, str, str, int, bytes]]] = {}
 
     def open(self) -> tuple[str, dict[str, Loaded]]:
@@ -53,10 +53,10 @@ class Memory(Backend):
             return []
         # A log has no holes, so the seq says where an entry is.
         start = max(0, after + 1 - rows[0][1])
-        return [entry(row[4], row[5]) for row in islice(rows, start, None)]
+        return [entry(row[3], row[4]) for row in islice(rows, start, None)]
 
     def read_run(self, room: str, run: str) -> list[Entry]:
-        return [entry(row[4], row[5]) for row in self._log.get(room, ()) if row[3] == run]
+        return [entry(row[3], row[4]) for row in self._log.get(room, ()) if row[2] == run]
 
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int

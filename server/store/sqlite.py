@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, TextIO
 
 import msgspec
@@ -24,7 +25,7 @@ from server.store.batch import Backend, Batch, Loaded, Unanswered, decode_ended,
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
@@ -32,24 +33,27 @@ create table if not exists meta (
   name text primary key, value text not null
 ) without rowid;
 create table if not exists log (
-  room text, seq integer, connid text not null, run text not null,
-  name text not null, body blob not null,
-  primary key (room, seq)
-) without rowid;
+  id integer primary key, room text not null, seq integer not null, run text not null,
+  name text not null, body blob not null
+);
 create table if not exists running (
   run text primary key, job blob not null
 ) without rowid;
 create table if not exists ended (
-  room text, seq integer, connid text not null, run text not null,
-  unanswered integer not null, job blob not null,
-  primary key (room, seq)
-) without rowid;
-create index if not exists log_by_run on log (room, run);
+  id integer primary key, room text not null, seq integer not null, connid text not null,
+  run text not null, unanswered integer not null, job blob not null
+);
+create unique index if not exists log_by_room on log (room, seq);
+create index if not exists log_by_run on log (run);
+create unique index if not exists ended_by_room on ended (room, seq);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
 """
+"""Rows are kept in the order in which they came: a commit then writes few pages, however many rooms
+it is about. Only the small rows of the indexes go to many places."""
 
-FROM_FORMAT_1 = """
+TAKE_OVER = {
+    1: """
 begin;
 alter table running rename to was_running;
 create table running (run text primary key, job blob not null) without rowid;
@@ -57,8 +61,27 @@ insert into running select json_extract(cast(job as text), '$.run'), job from wa
 drop table was_running;
 pragma user_version = 2;
 commit;
-"""
-"""Running jobs were kept by room and connid, which come in no order: each start wrote a page."""
+""",
+    2: f"""
+begin;
+drop index log_by_run;
+drop index ended_by_connid;
+drop index ended_unanswered;
+alter table log rename to was_log;
+alter table ended rename to was_ended;
+{SCHEMA}
+insert into log (room, seq, run, name, body)
+  select room, seq, run, name, body from was_log order by room, seq;
+insert into ended (room, seq, connid, run, unanswered, job)
+  select room, seq, connid, run, unanswered, job from was_ended order by room, seq;
+drop table was_log;
+drop table was_ended;
+pragma user_version = 3;
+commit;
+""",
+}
+"""What makes the next format of a file of each older one: the first kept running jobs by room and
+connid, the second the log by room, and in both each start wrote many pages."""
 
 ROOMS = """
 with recursive rooms (room) as (
@@ -121,13 +144,13 @@ class Database(Backend):
         db = self._db
         try:
             db.execute("begin immediate")
-            self._insert("insert into log", batch.log)
+            self._insert("insert into log (room, seq, run, name, body)", batch.log)
             running = [(run, job) for run, job in batch.running.items() if job is not None]
             ended = [run for run, job in batch.running.items() if job is None]
             self._insert("insert or replace into running", running)
             for runs in _chunks(ended):
                 db.execute(f"delete from running where run in ({','.join('?' * len(runs))})", runs)
-            self._insert("insert into ended", batch.ended)
+            self._insert("insert into ended (room, seq, connid, run, unanswered, job)", batch.ended)
             for row in batch.stopped:
                 db.execute(
                     "update ended set unanswered = 0, job = cast(json_set("
@@ -155,7 +178,9 @@ class Database(Backend):
 
     def read_run(self, room: str, run: str) -> list[Entry]:
         rows = self._db.execute(
-            "select name, body from log where room = ? and run = ? order by seq", (room, run)
+            "select name, body from log indexed by log_by_run"
+            " where run = ? and room = ? order by seq",
+            (run, room),
         )
         return [entry(name, body) for name, body in rows]
 
@@ -204,9 +229,10 @@ class Database(Backend):
         for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
             self._db.execute(f"pragma {pragma}")
         (version,) = self._db.execute("pragma user_version").fetchone()
-        if version == 1:
-            self._db.executescript(FROM_FORMAT_1)
-        elif version not in (0, FORMAT):
+        while version in TAKE_OVER:
+            self._db.executescript(TAKE_OVER[version])
+            version += 1
+        if version not in (0, FORMAT):
             raise StoreError(
                 f"{self._path} was written by another version of Hourglass"
                 f" (format {version}, this one reads {FORMAT})"
@@ -240,7 +266,7 @@ class Database(Backend):
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for chunk in _chunks(rows):
             one = f"({','.join('?' * len(chunk[0]))})"
-            values = [value for row in chunk for value in row]
+            values = list(chain.from_iterable(chunk))
             self._db.execute(f"{into} values {','.join([one] * len(chunk))}", values)
 
     def _roll_back(self) -> None:
