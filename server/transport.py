@@ -18,8 +18,10 @@ import struct
 import time
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import cached_property, partial
+from itertools import repeat
+from operator import call
 from typing import Any
 
 import socketio
@@ -478,14 +480,15 @@ class Multicast:
     taken out, and has to be written to by itself.
     """
 
-    __slots__ = ("_ahead", "_driver", "_frames", "_members", "_on_clogged", "_size")
+    __slots__ = ("_ahead", "_driver", "_frames", "_members", "_on_clogged", "_senders", "_size")
 
     def __init__(self, driver: "Driver", on_clogged: Callable[[Any], None]) -> None:
         """`on_clogged` is told whose connection was taken out so."""
         self._driver = driver
         self._on_clogged = on_clogged
-        # The connections, with whose they are.
+        # The connections, with whose they are, and with what sends to each.
         self._members: dict[Connection, Any] = {}
+        self._senders: dict[Connection, Callable[[bytes], int]] = {}
         # What this turn of the loop has produced, and how many bytes that is.
         self._frames: list[bytes] = []
         self._size = 0
@@ -500,6 +503,7 @@ class Multicast:
             return False
         self.flush()
         self._members[connection] = owner
+        self._senders[connection] = connection.send_bytes
         connection.groups = (*connection.groups, self)
         return True
 
@@ -509,6 +513,7 @@ class Multicast:
             self.hand_over(connection)
             self._ahead.pop(connection, None)
             owner = self._members.pop(connection)
+            del self._senders[connection]
             connection.groups = tuple(group for group in connection.groups if group is not self)
             if clogged:
                 self._on_clogged(owner)
@@ -537,21 +542,15 @@ class Multicast:
         ahead, self._ahead = self._ahead, {}
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         size = len(data)
-        unsent: list[tuple[Connection, int]] = []
-        # A system call for each member: whatever else is in here counts.
-        for connection in tuple(self._members):
-            if connection.out:
+        senders = self._senders.copy()
+        for connection in self._driver.unflushed:
+            if senders.pop(connection, None) is not None:
+                # It has more to be sent: what comes before this, or comes after it by now.
                 for late in frames[ahead.get(connection, 0) :]:
                     connection.append(late)
-                continue
-            try:
-                sent = connection.send_bytes(data)
-            except OSError:  # It would block, or fails again below, where it is seen to.
-                sent = 0
+        for connection, sent in zip(senders, send_all(senders.values(), data), strict=True):
             if sent != size:
-                unsent.append((connection, sent))
-        for connection, sent in unsent:
-            connection.write_rest(data[sent:])
+                connection.write_rest(data[sent:])
 
 
 class Wheel:
@@ -631,7 +630,7 @@ class Driver:
         self.connections: set[Connection] = set()
         self._on_disconnect: Any = None
         self._handle_request: Any = None
-        self._unflushed: list[Connection] = []
+        self.unflushed: list[Connection] = []
         self._unflushed_groups: list[Multicast] = []
         # For all connections: what is read is taken at once. Else asyncio would make room for the
         # most that may come each time, which costs more than to read what has.
@@ -871,13 +870,13 @@ class Driver:
 
     def flush_soon(self, connection: Connection) -> None:
         """Flush a connection when this turn of the loop is over."""
-        if not self._unflushed and not self._unflushed_groups:
+        if not self.unflushed and not self._unflushed_groups:
             self.loop.call_soon(self._flush)
-        self._unflushed.append(connection)
+        self.unflushed.append(connection)
 
     def flush_group_soon(self, group: Multicast) -> None:
         """Flush a group when this turn of the loop is over."""
-        if not self._unflushed and not self._unflushed_groups:
+        if not self.unflushed and not self._unflushed_groups:
             self.loop.call_soon(self._flush)
         self._unflushed_groups.append(group)
 
@@ -886,7 +885,7 @@ class Driver:
         groups, self._unflushed_groups = self._unflushed_groups, []
         for group in groups:
             group.flush()
-        unflushed, self._unflushed = self._unflushed, []
+        unflushed, self.unflushed = self.unflushed, []
         for connection in unflushed:
             connection.flush()
 
@@ -980,6 +979,21 @@ def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
         return len(data)
 
     return write
+
+
+def send_all(senders: Collection[Callable[[bytes], int]], data: bytes) -> list[int]:
+    """Call every `sender` with the same data; tells how many bytes each could send.
+
+    A system call for each: whatever is done besides counts, so no step of the loop is Python's.
+    """
+    sent: list[int] = []
+    sending = map(call, senders, repeat(data))
+    while len(sent) < len(senders):
+        try:
+            sent.extend(sending)  # What was sent before an error is in there, and it goes on.
+        except OSError:  # It would block, or fails again when asyncio writes, where it is seen to.
+            sent.append(0)
+    return sent
 
 
 def _size(packet: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import WSMsgType
 
 from server.app import App
-from server.transport import Connection, Multicast, frame
+from server.transport import Connection, Multicast, frame, send_all
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
 from tests.support.wire import Wire, masked, wire
@@ -198,3 +198,25 @@ async def test_over_other_transports_than_sockets_all_goes_through_them(app: App
     group.flush()
     both, three = frame(b"one") + frame(b"two"), frame(b"three")
     assert [transport.written for transport in transports] == [[both, three], [both], [both, three]]
+
+
+def test_who_cannot_be_sent_to_keeps_nothing_from_others() -> None:
+    got: list[str] = []
+
+    def whole(data: bytes) -> int:
+        got.append("whole")
+        return len(data)
+
+    def full(data: bytes) -> int:
+        raise BlockingIOError
+
+    def gone(data: bytes) -> int:
+        raise BrokenPipeError
+
+    def part(data: bytes) -> int:
+        got.append("part")
+        return 1
+
+    senders = [full, whole, gone, full, part, whole, gone]
+    assert send_all(senders, b"abc") == [0, 3, 0, 0, 1, 3, 0]
+    assert got == ["whole", "part", "whole"]

@@ -348,6 +348,8 @@ async def test_what_one_turn_produces_leaves_in_one_write(app: App) -> None:
             return send(data)
 
         connection.send_bytes = counting
+        (group,) = connection.groups
+        group._senders[connection] = counting
         starts = (command(app, "request", connid=str(n), time=60) for n in range(20))
         await asyncio.gather(*starts)
         for _ in range(20):
