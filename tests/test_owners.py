@@ -11,7 +11,7 @@ from server.board import ENDED_SHOWN
 from server.commands import Caller
 from server.limits import Bucket
 from server.protocol import NULL, Job, Progress
-from server.store import EndJob, Finish, Foreign, Kill, ReportProgress, Stale, StartJob
+from server.store import EndJob, Entry, Finish, Foreign, Kill, ReportProgress, Stale, StartJob
 from server.store.ticket import Ticket
 from tests.conftest import Connect, Serve, Settings
 from tests.support.servers import Clock, eventually, seen, serving
@@ -55,7 +55,7 @@ def finishing(app: App, run: str, who: str) -> EndJob:
     return EndJob("main", "a", app.store.now(), Finish(run, "done", NULL), who)
 
 
-async def owner_told(ticket: Ticket) -> str:
+async def owner_told(ticket: Ticket[list[Entry]]) -> str:
     """Whose job a change has failed at."""
     with pytest.raises(Foreign) as refused:
         await ticket

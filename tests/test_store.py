@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -35,6 +36,7 @@ from server.store import (
 from server.store.batch import Batch
 from server.store.sqlite import CHUNKS, FORMAT, ROOMS, Database
 from server.store.ticket import Ticket
+from server.store.worker import Worker
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, eventually, seen, serving
 
@@ -56,7 +58,7 @@ async def opened(config: Config) -> AsyncIterator[Store]:
     running.cancel()
 
 
-async def outcome(ticket: Ticket) -> list[Entry] | str:
+async def outcome(ticket: Ticket[list[Entry]]) -> list[Entry] | str:
     try:
         return await ticket
     except Stale as stale:
@@ -188,7 +190,7 @@ async def test_who_asks_on_when_answered_leaves_the_others_their_turn() -> None:
 
 
 async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
-    ticket = Ticket()
+    ticket: Ticket[list[Entry]] = Ticket()
     waiting = [asyncio.create_task(outcome(ticket)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[1].cancel()
@@ -199,6 +201,77 @@ async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
     assert await waiting[2] == []
     with pytest.raises(asyncio.CancelledError):
         await waiting[0]
+
+
+async def test_a_task_goes_on_in_the_turn_in_which_its_work_is_done() -> None:
+    ticket: Ticket[str] = Ticket()
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        order.append(f"{name} {await ticket}")
+
+    def settle() -> None:
+        ticket.settle("done")
+        order.append("settled")
+
+    waiting = [asyncio.create_task(wait(name)) for name in "ab"]
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(settle)
+    await asyncio.gather(*waiting)
+    assert order == ["a done", "b done", "settled"]
+
+
+async def test_a_task_goes_on_later_where_another_task_has_done_its_work() -> None:
+    ticket: Ticket[str] = Ticket()
+    waiting = asyncio.create_task(outcome_of(ticket))
+    await asyncio.sleep(0)
+    ticket.refuse(ValueError("no"))
+    assert not waiting.done()
+    assert await waiting == "no"
+
+
+async def test_a_timeout_ends_a_task_that_waits_for_a_change() -> None:
+    ticket: Ticket[str] = Ticket()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await ticket
+    ticket.settle("too late for it")
+    assert await ticket == "too late for it"
+
+
+async def outcome_of(ticket: Ticket[str]) -> str:
+    try:
+        return await ticket
+    except ValueError as error:
+        return str(error)
+
+
+async def test_a_worker_does_one_thing_after_the_other_off_the_loop() -> None:
+    worker = Worker("test")
+    loop_thread, seen = threading.get_ident(), list[tuple[int, int]]()
+
+    def work(number: int) -> int:
+        seen.append((number, threading.get_ident()))
+        return 1 // number
+
+    tickets = [worker.do(work, number) for number in (1, 0, 2)]
+    assert await tickets[0] == 1
+    with pytest.raises(ZeroDivisionError):
+        await tickets[1]
+    assert await tickets[2] == 0
+    worker.stop()
+    assert [number for number, _ in seen] == [1, 0, 2]
+    (thread,) = {thread for _, thread in seen}
+    assert thread != loop_thread
+    assert thread not in [each.ident for each in threading.enumerate()]
+
+
+async def test_a_store_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    (tmp_path / "jobs.db").write_text("this is no database, and long enough to be seen as such")
+    with pytest.raises(StoreError):
+        await open_store(Config(database=str(tmp_path / "jobs.db"))).open(Listener())
+    assert threading.active_count() == before
 
 
 OLDER_SCHEMA = """

@@ -184,8 +184,12 @@ class Store(ABC):
         """Finish what was submitted, refuse what comes later, and let go of the store."""
 
     @abstractmethod
-    def submit(self, change: Change) -> Ticket:
-        """Ask for a change; changes are decided in the order in which they are submitted."""
+    def submit(self, change: Change) -> Ticket[list[Entry]]:
+        """Ask for a change; changes are decided in the order in which they are submitted.
+
+        The ticket brings the entries that it has made, once they are durable and told: what they
+        say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or `Unavailable`.
+        """
 
     @abstractmethod
     async def take_due(self, limit: int) -> list[Due]:

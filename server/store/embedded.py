@@ -11,7 +11,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
@@ -48,6 +47,7 @@ from server.store import (
     StartJob,
     StopJob,
     Store,
+    StoreError,
     ending,
     too_many,
 )
@@ -58,6 +58,7 @@ from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Database
 from server.store.ticket import Ticket
+from server.store.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class EmbeddedStore(Store):
         in_memory = config.database == ":memory:"
         self._backend: Backend = Memory() if in_memory else Database(config.database)
         # The only thread that touches a backend that blocks.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._worker: Worker | None = None
         # Every room that has a log, or is about to have one.
         self._rooms: dict[str, Ledger] = {}
         # The boards of rooms without a log, for as long as somebody looks at them: rooms are free
@@ -109,8 +110,13 @@ class EmbeddedStore(Store):
 
     async def open(self, listener: Listener) -> None:
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
-        self.epoch, loaded = await self._call(self._backend.open)
+        if self._backend.blocks:
+            self._worker = Worker("store")
+        try:
+            self.epoch, loaded = await self._call(self._backend.open)
+        except StoreError:
+            self._stop_worker()
+            raise
         for name, room in loaded.items():
             self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered)
             self._total += len(room.board.running)
@@ -135,9 +141,9 @@ class EmbeddedStore(Store):
         await self._idle.wait()
         self._stopped = True
         await self._call(self._backend.close)
-        self._thread.shutdown()
+        self._stop_worker()
 
-    def submit(self, change: Change) -> Ticket:
+    def submit(self, change: Change) -> Ticket[list[Entry]]:
         ticket = Decided()
         if self._closed:
             ticket.refuse(Unavailable("the server is stopping"))
@@ -394,6 +400,10 @@ class EmbeddedStore(Store):
         else:
             ticket.settle(ticket.entries)
 
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+
     async def _ask(self, read: Callable[..., Result], *args: object) -> Result:
         if self._stopped:
             raise Unavailable("the server is stopping")
@@ -404,6 +414,6 @@ class EmbeddedStore(Store):
             raise Unavailable("the store cannot be read") from error
 
     async def _call(self, work: Callable[..., Result], *args: object) -> Result:
-        if not self._backend.blocks:
+        if self._worker is None:
             return work(*args)
-        return await self._loop.run_in_executor(self._thread, work, *args)
+        return await self._worker.do(work, *args)

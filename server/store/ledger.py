@@ -7,7 +7,7 @@ from server.store.batch import Unanswered
 from server.store.ticket import Ticket
 
 
-class Decided(Ticket):
+class Decided(Ticket[list[Entry]]):
     """A change that has been decided and waits for its commit."""
 
     __slots__ = ("connid", "entries", "ledger", "progress", "refusal")

@@ -56,7 +56,7 @@ class Told(Struct, eq=False):
     """A change that is made, and is answered when the feed has come to its number."""
 
     number: int
-    ticket: Ticket
+    ticket: Ticket[list[Entry]]
     entries: list[Entry]
     deadline: float
 
@@ -193,9 +193,9 @@ class RedisStore(Store):
         self._stopped = True
         await self._questions.rest()
 
-    def submit(self, change: Change) -> Ticket:
+    def submit(self, change: Change) -> Ticket[list[Entry]]:
         loop = asyncio.get_running_loop()
-        ticket = Ticket()
+        ticket: Ticket[list[Entry]] = Ticket()
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:

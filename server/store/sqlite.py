@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import chain
 from typing import Any, TextIO
 
@@ -265,9 +266,8 @@ class Database(Backend):
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for chunk in _chunks(rows):
-            one = f"({','.join('?' * len(chunk[0]))})"
-            values = list(chain.from_iterable(chunk))
-            self._db.execute(f"{into} values {','.join([one] * len(chunk))}", values)
+            statement = _insertion(into, len(chunk[0]), len(chunk))
+            self._db.execute(statement, list(chain.from_iterable(chunk)))
 
     def _roll_back(self) -> None:
         try:
@@ -288,6 +288,12 @@ class Database(Backend):
             self._db.execute(
                 "insert or replace into meta values ('voided', ?)", (secrets.token_hex(8),)
             )
+
+
+@lru_cache
+def _insertion(into: str, columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return f"{into} values {','.join([row] * rows)}"
 
 
 def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -1,62 +1,68 @@
-"""What will come of a change that a store was asked for."""
+"""What will come of something that was asked for, such as a change of the store."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from server.store import Entry
+from contextvars import Context
+from typing import Any, Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 
-class Ticket:
-    """Awaitable: the entries of a change once they are durable and told, or `Stale`, `Foreign`,
-    `TooMany`, `Unavailable`. When it is done its outcome is the truth for good.
+Waiter = tuple[Callable[[Any], Any], Context | None]
+"""A callback, and the context that it is called in."""
 
-    For a task it is like a future, but nothing takes it back: the change of a task that is
-    cancelled while it waits comes to its outcome all the same. It is made to be awaited alone:
-    `asyncio.gather` and `asyncio.wait` ask for more than it has.
+
+class Ticket(Generic[Result]):
+    """Awaitable: the result, or the error that there was instead, once one of them is there.
+
+    For a task it is like a future, with two differences. Nothing takes it back: what a task has
+    asked for that is cancelled while it waits comes to its end all the same. And who waits goes on
+    in the turn of the loop in which the outcome comes, where that can be. It is made to be awaited
+    alone: `asyncio.gather` and `asyncio.wait` ask for more than it has.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_entries", "_error", "_waiting", "resume")
+    __slots__ = ("_asyncio_future_blocking", "_done", "_error", "_result", "_waiting", "resume")
 
     def __init__(self) -> None:
         self.resume: Callable[[], None] | None = None
-        """Called at once when the outcome is there, where a callback of a future has to wait for
-        the next turn of the loop. Set by the one who waits first."""
-        self._entries: list[Entry] | None = None
-        self._error: Exception | None = None
-        self._waiting: list[Callable[[], Any]] | None = None
+        """Called at once when the outcome is there, even where a task brings it. Set by the one who
+        waits first."""
+        self._done = False
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._waiting: list[Waiter] | None = None
         self._asyncio_future_blocking = False
 
-    def settle(self, entries: "list[Entry]") -> None:
-        """The change has been made."""
-        self._entries = entries
+    def settle(self, result: Result) -> None:
+        """It has been done."""
+        self._result = result
         self._go_on()
 
-    def refuse(self, error: Exception) -> None:
-        """The change has not been made."""
+    def refuse(self, error: BaseException) -> None:
+        """It has not been done."""
         self._error = error
         self._go_on()
 
     def _go_on(self) -> None:
+        self._done = True
         if self.resume is not None:
             try:
                 self.resume()
             except Exception:
                 log.exception("what waited for a change has failed")
-        self._wake()
+        if self._waiting is not None:
+            # A task cannot go on inside another one.
+            self._wake(at_once=asyncio.current_task() is None)
 
-    def __await__(self) -> "Generator[Ticket, None, list[Entry]]":
-        while not self.done():
+    def __await__(self) -> "Generator[Ticket[Result], None, Result]":
+        while not self._done:
             self._asyncio_future_blocking = True
             yield self
         if self._error is not None:
             raise self._error
-        assert self._entries is not None
-        return self._entries
+        return self._result  # type: ignore[return-value]
 
     # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
 
@@ -64,30 +70,32 @@ class Ticket:
         """Nothing: `__await__` has the outcome."""
 
     def done(self) -> bool:
-        return self._entries is not None or self._error is not None
+        return self._done
 
-    def add_done_callback(self, callback: Callable[..., Any], *, context: Any = None) -> None:
-        loop = asyncio.get_running_loop()
-
-        def call() -> None:
-            loop.call_soon(callback, self, context=context)
-
-        if self.done():
-            call()
+    def add_done_callback(
+        self, callback: Callable[..., Any], *, context: Context | None = None
+    ) -> None:
+        if self._done:
+            asyncio.get_running_loop().call_soon(callback, self, context=context)
         elif self._waiting is None:
-            self._waiting = [call]
+            self._waiting = [(callback, context)]
         else:
-            self._waiting.append(call)
+            self._waiting.append((callback, context))
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
     def cancel(self, msg: Any = None) -> bool:
         """Wake all who wait: the task that is being cancelled ends, the others wait again."""
-        self._wake()
+        self._wake(at_once=False)
         return False
 
-    def _wake(self) -> None:
+    def _wake(self, *, at_once: bool) -> None:
         waiting, self._waiting = self._waiting, None
-        for call in waiting or ():
-            call()
+        for callback, context in waiting or ():
+            if not at_once:
+                asyncio.get_running_loop().call_soon(callback, self, context=context)
+            elif context is None:
+                callback(self)
+            else:
+                context.run(callback, self)
