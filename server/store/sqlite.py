@@ -266,8 +266,12 @@ class Database(Backend):
 
     def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for chunk in _chunks(rows):
-            statement = _insertion(into, len(chunk[0]), len(chunk))
-            self._db.execute(statement, list(chain.from_iterable(chunk)))
+            columns = len(chunk[0])
+            values = list(chain.from_iterable(chunk))
+            # The last one holds bytes. For each of these, but for no bytearray, Python would look
+            # for something that adapts it to SQLite, which takes longer than to write it.
+            values[columns - 1 :: columns] = map(bytearray, values[columns - 1 :: columns])
+            self._db.execute(_insertion(into, columns, len(chunk)), values)
 
     def _roll_back(self) -> None:
         try:
