@@ -11,12 +11,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from server.board import end
 from server.config import Config
 from server.errors import RateLimited
 from server.limits import Bucket, weight
-from server.protocol import NULL, Job, Killed, LogEvent, Progress, Started, encode
+from server.protocol import NULL, Job, Killed, LogEvent, Progress, Reported, Started, encode
 from server.store import (
     Change,
     EndJob,
@@ -272,6 +273,30 @@ async def test_a_store_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) ->
     with pytest.raises(StoreError):
         await open_store(Config(database=str(tmp_path / "jobs.db"))).open(Listener())
     assert threading.active_count() == before
+
+
+async def test_a_job_outlives_what_the_log_says_of_its_start(tmp_path: Path) -> None:
+    config = Config(database=str(tmp_path / "jobs.db"), history=5)
+    first, second = (structs.replace(a_job("main", at, float(at)), note='"née"\n') for at in "12")
+    async with opened(config) as store:
+        await store.submit(StartJob(first))
+        await store.submit(StartJob(second))
+        await store.submit(ReportProgress(Progress("main", 3, "2", second.run, 0.5, "half")))
+        for number in range(10, 300):
+            passing = a_job("main", f"passing {number}", number)
+            await store.submit(StartJob(passing))
+            how = Kill(passing.run, "ana", "http")
+            await store.submit(EndJob("main", passing.connid, number, how))
+        running = (await store.board("main")).running
+        assert await store.read("main", 0) is None
+    file = sqlite3.connect(config.database)
+    ((oldest,),) = file.execute("select min(seq) from log").fetchall()
+    assert oldest > 400
+    file.close()
+    async with opened(config) as store:
+        assert (await store.board("main")).running == running
+        reported = structs.replace(second, progress=Reported(0.5, "half"))
+        assert list(running.values()) == [first, reported]
 
 
 OLDER_SCHEMA = """
