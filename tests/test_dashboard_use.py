@@ -298,6 +298,7 @@ async def test_everything_is_done_by_keys(app: App, browser: Browser) -> None:
     await expect(page.locator("#running .job")).to_have_count(1)
     await keys.press("Escape")
     await keys.press("Escape")
+    await expect(page.locator('[data-connid="job-0000"]')).to_be_visible()  # What is seen counts.
     await keys.press("a")
     await expect(page.locator("#selected-bar")).to_contain_text("40 selected")
     await keys.press("Escape")
