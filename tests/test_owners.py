@@ -243,3 +243,14 @@ async def test_an_owner_s_commands_keep_their_order(app: App, connect: Connect) 
         assert answers[3]["job"]["progress"]["done"] == at / 20
         assert (await app.store.printed("main", job["run"])).text == f"{at} last"
         job["run"] = answers[5]["job"]["run"]
+
+
+async def test_a_run_is_told_of_under_the_connid_that_it_has(app: App) -> None:
+    killed, running = await start(app, "ana", "a"), await start(app, "ana", "b")
+    await ask(app, "ana", "kill", connid="a")
+    wrong = {"connid": "b", "run": killed["run"]}
+    assert code(await ask(app, "ana", "stopped", **wrong, exit=0)) == "not_running"
+    assert code(await ask(app, "ana", "output", **wrong, text="x")) == "not_running"
+    assert code(await ask(app, "ana", "finish", **wrong, outcome="done")) == "not_running"
+    assert code(await ask(app, "ana", "stopped", **killed, exit=0)) == "ok"
+    assert code(await ask(app, "ana", "finish", **running, outcome="done")) == "ok"
