@@ -65,9 +65,9 @@ commit;
 """,
     2: f"""
 begin;
-drop index log_by_run;
-drop index ended_by_connid;
-drop index ended_unanswered;
+drop index if exists log_by_run;
+drop index if exists ended_by_connid;
+drop index if exists ended_unanswered;
 alter table log rename to was_log;
 alter table ended rename to was_ended;
 {SCHEMA}
@@ -230,9 +230,12 @@ class Database(Backend):
         for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
             self._db.execute(f"pragma {pragma}")
         (version,) = self._db.execute("pragma user_version").fetchone()
-        while version in TAKE_OVER:
-            self._db.executescript(TAKE_OVER[version])
-            version += 1
+        if version in TAKE_OVER:
+            while version in TAKE_OVER:
+                self._db.executescript(TAKE_OVER[version])
+                version += 1
+            # Else the log would stay as large as the file for as long as the server runs.
+            self._db.execute("pragma wal_checkpoint(truncate)")
         if version not in (0, FORMAT):
             raise StoreError(
                 f"{self._path} was written by another version of Hourglass"
