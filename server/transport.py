@@ -543,7 +543,10 @@ class Multicast:
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         size = len(data)
         senders = self._senders.copy()
-        for connection in self._driver.unflushed:
+        unflushed = self._driver.unflushed
+        if len(unflushed) > len(senders):
+            unflushed = [connection for connection in senders if connection.out]
+        for connection in unflushed:
             if senders.pop(connection, None) is not None:
                 # It has more to be sent: what comes before this, or comes after it by now.
                 for late in frames[ahead.get(connection, 0) :]:
