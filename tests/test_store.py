@@ -215,11 +215,24 @@ async def test_a_task_goes_on_in_the_turn_in_which_its_work_is_done() -> None:
         ticket.settle("done")
         order.append("settled")
 
-    waiting = [asyncio.create_task(wait(name)) for name in "ab"]
+    waiting = asyncio.create_task(wait("a"))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_soon(settle)
-    await asyncio.gather(*waiting)
-    assert order == ["a done", "b done", "settled"]
+    await waiting
+    assert order == ["a done", "settled"]
+
+
+async def test_one_that_waits_and_fails_keeps_no_other_from_going_on() -> None:
+    ticket: Ticket[str] = Ticket()
+    failures: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, failure: failures.append(failure))
+    ticket.add_done_callback(lambda _: 1 // 0)
+    waiting = asyncio.create_task(outcome_of(ticket))
+    await asyncio.sleep(0)
+    loop.call_soon(ticket.settle, "done")
+    assert await waiting == "done"
+    assert len(failures) == 1
 
 
 async def test_a_task_goes_on_later_where_another_task_has_done_its_work() -> None:
@@ -271,8 +284,10 @@ async def test_a_store_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) ->
     before = threading.active_count()
     (tmp_path / "jobs.db").write_text("this is no database, and long enough to be seen as such")
     with pytest.raises(StoreError):
-        await open_store(Config(database=str(tmp_path / "jobs.db"))).open(Listener())
+        await (store := open_store(Config(database=str(tmp_path / "jobs.db")))).open(Listener())
     assert threading.active_count() == before
+    await store.close()
+    await store.close()
 
 
 async def test_a_job_outlives_what_the_log_says_of_its_start(tmp_path: Path) -> None:
@@ -309,6 +324,8 @@ create table ended (
   room text, seq integer, connid text not null, run text not null,
   unanswered integer not null, job blob not null, primary key (room, seq)
 ) without rowid;
+"""
+OLDER_INDEXES = """
 create index log_by_run on log (room, run);
 create index ended_by_connid on ended (room, connid, seq);
 create index ended_unanswered on ended (room, run, seq) where unanswered;
@@ -325,11 +342,14 @@ pragma user_version = 2;
 """
 
 
-@pytest.mark.parametrize("running", [RUNNING_BY_ROOM, RUNNING_BY_RUN])
-def test_a_file_of_an_older_format_is_taken_over(tmp_path: Path, running: str) -> None:
+@pytest.mark.parametrize("indexes", ["", OLDER_INDEXES], ids=["first", "indexed"])
+@pytest.mark.parametrize("running", [RUNNING_BY_ROOM, RUNNING_BY_RUN], ids=["1", "2"])
+def test_a_file_of_an_older_format_is_taken_over(
+    tmp_path: Path, running: str, indexes: str
+) -> None:
     path = tmp_path / "jobs.db"
     old = sqlite3.connect(path)
-    old.executescript(OLDER_SCHEMA + running)
+    old.executescript(OLDER_SCHEMA + indexes + running)
     old.execute("insert into meta values ('epoch', 'the epoch')")
     first, second = a_job("main", "a", 1), a_job("main", "b", 2)
     killed = Killed("main", 3, 3.0, "a", first.run, by="ana", via="http")
@@ -349,6 +369,7 @@ def test_a_file_of_an_older_format_is_taken_over(tmp_path: Path, running: str) -
     database = Database(str(path))
     for _ in "taken over", "as it is kept now":
         epoch, rooms = database.open()
+        assert (tmp_path / "jobs.db-wal").stat().st_size < 2**15
         assert epoch == "the epoch"
         assert rooms["main"].board.running == {"b": second}
         assert rooms["main"].board.seq == 3

@@ -401,8 +401,9 @@ class EmbeddedStore(Store):
             ticket.settle(ticket.entries)
 
     def _stop_worker(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
 
     async def _ask(self, read: Callable[..., Result], *args: object) -> Result:
         if self._stopped:

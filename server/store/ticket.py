@@ -20,7 +20,7 @@ class Ticket(Generic[Result]):
     For a task it is like a future, with two differences. Nothing takes it back: what a task has
     asked for that is cancelled while it waits comes to its end all the same. And who waits goes on
     in the turn of the loop in which the outcome comes, where that can be. It is made to be awaited
-    alone: `asyncio.gather` and `asyncio.wait` ask for more than it has.
+    alone: `gather`, `wait`, `wait_for` and `shield` of asyncio ask for more than it has.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_done", "_error", "_result", "_waiting", "resume")
@@ -53,8 +53,9 @@ class Ticket(Generic[Result]):
             except Exception:
                 log.exception("what waited for a change has failed")
         if self._waiting is not None:
-            # A task cannot go on inside another one.
-            self._wake(at_once=asyncio.current_task() is None)
+            # A task cannot go on inside another one, and none keeps the others from going on.
+            alone = len(self._waiting) == 1
+            self._wake(at_once=alone and asyncio.current_task() is None)
 
     def __await__(self) -> "Generator[Ticket[Result], None, Result]":
         while not self._done:

@@ -50,3 +50,4 @@ class Worker:
                 self._loop.call_soon_threadsafe(tell)
             except RuntimeError:  # The loop is closed: the server did not wait for the disk.
                 return
+            del given, ticket, work, args, tell  # Else they would be held until there is more.
