@@ -55,16 +55,12 @@ it is about. Only the small rows of the indexes go to many places."""
 
 TAKE_OVER = {
     1: """
-begin;
 alter table running rename to was_running;
 create table running (run text primary key, job blob not null) without rowid;
 insert into running select json_extract(cast(job as text), '$.run'), job from was_running;
 drop table was_running;
-pragma user_version = 2;
-commit;
 """,
     2: f"""
-begin;
 drop index if exists log_by_run;
 drop index if exists ended_by_connid;
 drop index if exists ended_unanswered;
@@ -77,8 +73,6 @@ insert into ended (room, seq, connid, run, unanswered, job)
   select room, seq, connid, run, unanswered, job from was_ended order by room, seq;
 drop table was_log;
 drop table was_ended;
-pragma user_version = 3;
-commit;
 """,
 }
 """What makes the next format of a file of each older one: the first kept running jobs by room and
@@ -230,10 +224,9 @@ class Database(Backend):
         for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
             self._db.execute(f"pragma {pragma}")
         (version,) = self._db.execute("pragma user_version").fetchone()
-        if version in TAKE_OVER:
-            while version in TAKE_OVER:
-                self._db.executescript(TAKE_OVER[version])
-                version += 1
+        while version in TAKE_OVER:
+            self._make(TAKE_OVER[version], version + 1)
+            version += 1
             # Else the log would stay as large as the file for as long as the server runs.
             self._db.execute("pragma wal_checkpoint(truncate)")
         if version not in (0, FORMAT):
@@ -241,7 +234,11 @@ class Database(Backend):
                 f"{self._path} was written by another version of Hourglass"
                 f" (format {version}, this one reads {FORMAT})"
             )
-        self._db.executescript(f"begin; {SCHEMA} pragma user_version = {FORMAT}; commit;")
+        self._make(SCHEMA, FORMAT)
+
+    def _make(self, script: str, version: int) -> None:
+        """Make the file one of that format, or leave it as it was."""
+        self._db.executescript(f"begin; {script} pragma user_version = {version}; commit;")
 
     def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db
