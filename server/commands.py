@@ -52,9 +52,9 @@ from server.protocol import (
     encode,
 )
 from server.rooms import Client, Rooms
-from server.store import Entry, Store
+from server.store import Entry, Store, Submitted
 
-TIMED = 8
+TIMED = 16
 """One of so many commands is timed: to time each would be felt."""
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,8 @@ class Reply(Struct, frozen=True):
 
 Done = Answer | Reply | Entry
 """What has come of a command; the entry that a change has made is its own answer."""
+Work = Submitted | Coroutine[Any, Any, Done]
+"""What is under way of a command: a change, or something that may ask for several things."""
 
 
 class Commands:
@@ -114,7 +116,7 @@ class Commands:
         self._now = store.now
         self._monotonic = monotonic
         self._begun = 0
-        self._handlers: dict[type[Command], Callable[[Caller, Any], Coroutine[Any, Any, Done]]] = {
+        self._handlers: dict[type[Command], Callable[[Caller, Any], Work]] = {
             Request: self._request,
             Kill: self._kill,
             Status: self._status,
@@ -174,16 +176,25 @@ class Commands:
         except CommandError as error:
             return Reply(refusal(error))
         try:
-            return self.reply(await self.begin(caller, command))
+            work = self.begin(caller, command)
+            if isinstance(work, Submitted):
+                work = self.changed(caller, work)
+            return self.reply(await work)
         except Exception as error:
             return self.reply(error)
 
-    def begin(self, caller: Caller, command: Command) -> Coroutine[Any, Any, Done]:
-        """What carries out a command that was parsed: `reply` tells what to say of its end."""
+    def begin(self, caller: Caller, command: Command) -> Work:
+        """Begin to carry out a command that was parsed.
+
+        What comes of a coroutine is told by `reply`, and of a change by `changed`, or by `made`
+        where it is known that the store has not refused it.
+        """
         self._counts.commands[command.name] += 1
         self._begun += 1
         work = self._handlers[type(command)](caller, command)
-        return work if self._begun % TIMED else self._timed(work)
+        if self._begun % TIMED:
+            return work
+        return self._timed(self.changed(caller, work) if isinstance(work, Submitted) else work)
 
     async def _timed(self, work: Coroutine[Any, Any, Done]) -> Done:
         began = self._monotonic()
@@ -191,6 +202,14 @@ class Commands:
             return await work
         finally:
             self._counts.command_time.observe(self._monotonic() - began)
+
+    async def changed(self, caller: Caller, change: Submitted) -> Entry:
+        """The entry that a change has made. Raises `CommandError` where it was refused."""
+        return (await self._jobs.outcome(change, caller.actor))[-1]
+
+    def made(self, caller: Caller, change: Submitted) -> Reply:
+        """The answer to a change that is durable."""
+        return self.reply(self._jobs.made(change.result(), caller.actor)[-1])
 
     def reply(self, done: Done | BaseException) -> Reply:
         """The answer to a command that has come to this, or has failed so."""
@@ -259,20 +278,20 @@ class Commands:
             room = await self._rooms.prepare(name, since)
             self._rooms.admit(caller.client, room, since)
 
-    def _request(self, caller: Caller, command: Request) -> Coroutine[Any, Any, Done]:
+    def _request(self, caller: Caller, command: Request) -> Work:
         if command.if_running == "keep":
             return self._keep(caller, command)
         return self._start(caller, command)
 
     async def _keep(self, caller: Caller, command: Request) -> Done:
         try:
-            return await self._start(caller, command)
+            return await self.changed(caller, self._start(caller, command))
         except Conflict as conflict:
             if conflict.job is None:
                 raise
             return await self._answer_now("exists", command.room, conflict.job)
 
-    def _start(self, caller: Caller, command: Request) -> Coroutine[Any, Any, Entry]:
+    def _start(self, caller: Caller, command: Request) -> Submitted:
         return self._jobs.start(
             command.room,
             command.connid,
@@ -283,12 +302,12 @@ class Commands:
             replace=command.if_running == "replace",
         )
 
-    def _kill(self, caller: Caller, command: Kill) -> Coroutine[Any, Any, Entry]:
+    def _kill(self, caller: Caller, command: Kill) -> Submitted:
         return self._jobs.kill(
             command.room, command.connid, caller.actor, run=command.run, reason=command.reason
         )
 
-    def _finish(self, caller: Caller, command: Finish) -> Coroutine[Any, Any, Entry]:
+    def _finish(self, caller: Caller, command: Finish) -> Submitted:
         return self._jobs.finish(
             command.room,
             command.connid,
@@ -299,7 +318,7 @@ class Commands:
         )
 
     async def _progress(self, caller: Caller, command: Report) -> Answer:
-        await self._jobs.progress(
+        report = self._jobs.progress(
             command.room,
             command.connid,
             command.run,
@@ -307,6 +326,7 @@ class Commands:
             command.note,
             caller.actor,
         )
+        await self._jobs.outcome(report, caller.actor)
         return await self._answer_now("ok", command.room)
 
     async def _stopped(self, caller: Caller, command: Stop) -> Answer:

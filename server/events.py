@@ -65,9 +65,9 @@ class SocketClient(Client):
         self.send(why)
         await self._server.cut(self._socket)
 
-    def answer(self, id: int | None, answer: bytes) -> None:
-        """Answer a command that was sent with this id of an acknowledgement."""
-        self._server.answer(self._socket, id, answer)
+    def answer(self, answers: list[tuple[int | None, bytes]]) -> None:
+        """Answer commands, each of which was sent with its id of an acknowledgement."""
+        self._server.answer(self._socket, answers)
 
     def hold(self, on: bool) -> None:
         """Read no more from the client, or read on; a polling one is held by `when_room`."""

@@ -20,9 +20,10 @@ from msgspec import Raw
 
 from server.changes import SERVER, Actor, Changes
 from server.counts import Histogram
-from server.errors import Conflict, Forbidden, NotRunning, Unavailable
+from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
 from server.protocol import NULL, EndedJob, Job, Outcome, Progress
 from server.store import (
+    Change,
     Due,
     EndJob,
     Entry,
@@ -34,6 +35,7 @@ from server.store import (
     StartJob,
     StopJob,
     Store,
+    Submitted,
 )
 
 LATE_AFTER = 1.0
@@ -45,9 +47,10 @@ NAP = 1.0
 
 
 class Jobs:
-    """What may happen to a job. Every method answers once the change is durable.
+    """What may happen to a job.
 
-    What only owners may do raises `Forbidden` for others who are proven to be such.
+    What starts, ends or reports of one is decided in the order of these calls, and `outcome` tells
+    what has come of it. What only owners may do is forbidden to others who are proven to be such.
     """
 
     def __init__(self, store: Store, changes: Changes) -> None:
@@ -55,7 +58,7 @@ class Jobs:
         self._changes = changes
         self._now = store.now
 
-    async def start(
+    def start(
         self,
         room: str,
         connid: str,
@@ -65,9 +68,9 @@ class Jobs:
         note: str | None = None,
         lease: float | None = None,
         replace: bool = False,
-    ) -> Entry:
-        """Start a job. Raises `Conflict`, with the job that is running under the connid already,
-        unless that is to be replaced.
+    ) -> Submitted:
+        """Start a job. A conflict with the one that is running under the connid already, unless
+        that is to be replaced.
         """
         now = self._now()
         job = Job(
@@ -82,24 +85,16 @@ class Jobs:
             lease=lease,
         )
         replaces = Kill(None, actor.name, actor.via, "replaced") if replace else None
-        try:
-            entries = await self._store.submit(StartJob(job, replaces))
-        except Stale as stale:
-            raise Conflict(
-                f"{connid} is running already: kill it first, or set if_running to"
-                ' "replace" or "keep"',
-                job=stale.job,
-            ) from None
-        self._changes.made(entries, actor)
-        return entries[-1]
+        return self._store.submit(StartJob(job, replaces))
 
-    async def kill(
+    def kill(
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
-    ) -> Entry:
+    ) -> Submitted:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
-        return await self._end(room, connid, Kill(run, actor.name, actor.via, reason), actor)
+        how = Kill(run, actor.name, actor.via, reason)
+        return self._store.submit(EndJob(room, connid, self._now(), how))
 
-    async def finish(
+    def finish(
         self,
         room: str,
         connid: str,
@@ -107,11 +102,12 @@ class Jobs:
         outcome: Outcome,
         result: Raw,
         actor: Actor,
-    ) -> Entry:
+    ) -> Submitted:
         """End a job because its owner says that the work is over."""
-        return await self._end(room, connid, Finish(run, outcome, result), actor, actor.owner)
+        how = Finish(run, outcome, result)
+        return self._store.submit(EndJob(room, connid, self._now(), how, actor.owner))
 
-    async def progress(
+    def progress(
         self,
         room: str,
         connid: str,
@@ -119,13 +115,23 @@ class Jobs:
         done: float | None,
         note: str | None,
         actor: Actor,
-    ) -> None:
+    ) -> Submitted:
         """Keep the owner's latest report, and renew the job's lease."""
         progress = Progress(room, self._now(), connid, run, done, note)
+        return self._store.submit(ReportProgress(progress, actor.owner))
+
+    async def outcome(self, submitted: Submitted, actor: Actor) -> list[Entry]:
+        """The entries that a change has made, once it is durable. Raises `Conflict`, `NotRunning`,
+        `Forbidden`, `TooMany` and `Unavailable`."""
         try:
-            await self._store.submit(ReportProgress(progress, actor.owner))
+            return self.made(await submitted, actor)
         except (Stale, Foreign) as refusal:
-            raise await self._refused(refusal, room, connid, run) from None
+            raise await self._refused(submitted.change, refusal) from None
+
+    def made(self, entries: list[Entry], actor: Actor) -> list[Entry]:
+        """The entries that a change has made, which are noted as what this actor has done."""
+        self._changes.made(entries, actor)
+        return entries
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor
@@ -156,8 +162,10 @@ class Jobs:
         """Show what the work prints to those who watch; also after a kill, until it has stopped."""
         try:
             await self._store.print(room, connid, run, text, actor.owner)
-        except (Stale, Foreign) as refusal:
-            raise await self._refused(refusal, room, connid, run) from None
+        except Foreign as foreign:
+            raise forbidden(connid, foreign.owner) from None
+        except Stale as stale:
+            raise await self._not_running(room, connid, stale.job, run) from None
 
     async def running(self, room: str, connid: str) -> Job:
         """The job that is running under `connid`. Raises `NotRunning`."""
@@ -171,23 +179,24 @@ class Jobs:
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
 
-    async def _end(
-        self, room: str, connid: str, how: Kill | Finish, actor: Actor, owner: str | None = None
-    ) -> Entry:
-        try:
-            entries = await self._store.submit(EndJob(room, connid, self._now(), how, owner))
-        except (Stale, Foreign) as refusal:
-            raise await self._refused(refusal, room, connid, how.run) from None
-        self._changes.made(entries, actor)
-        return entries[0]
-
-    async def _refused(
-        self, refusal: Stale | Foreign, room: str, connid: str, run: str | None
-    ) -> NotRunning | Forbidden:
-        """The error for what the store has refused."""
+    async def _refused(self, change: Change, refusal: Stale | Foreign) -> CommandError:
+        """The error for a change that the store has refused."""
+        about: Job | Progress | EndJob | StopJob
+        if isinstance(change, StartJob):
+            about, run = change.job, None
+        elif isinstance(change, ReportProgress):
+            about, run = change.progress, change.progress.run
+        else:
+            about, run = change, change.how.run if isinstance(change, EndJob) else change.run
         if isinstance(refusal, Foreign):
-            return forbidden(connid, refusal.owner)
-        return await self._not_running(room, connid, refusal.job, run)
+            return forbidden(about.connid, refusal.owner)
+        if isinstance(change, StartJob):
+            return Conflict(
+                f"{about.connid} is running already: kill it first, or set if_running to"
+                ' "replace" or "keep"',
+                job=refusal.job,
+            )
+        return await self._not_running(about.room, about.connid, refusal.job, run)
 
     async def _not_running(
         self,

@@ -12,6 +12,8 @@ from server.errors import RateLimited, TooMany
 
 Key = TypeVar("Key", bound=Hashable)
 
+WEIGHED = 16_384
+"""Bytes of an answer from which on it costs more than its command."""
 RETRY_AFTER = 5.0
 """Seconds after which a client that found no room may look again."""
 
@@ -78,7 +80,7 @@ def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:
 
 def weight(size: int) -> int:
     """What an answer of that many bytes costs, in commands, beside its own: 1 for each 16 KiB."""
-    return size // 16_384
+    return size // WEIGHED
 
 
 class Buckets:

@@ -13,9 +13,10 @@ from typing import Any
 from server.commands import Caller, Commands, Done, Reply, refusal
 from server.config import Config
 from server.errors import CommandError, RateLimited
-from server.limits import weight
+from server.limits import WEIGHED, weight
 from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, encode
 from server.rooms import Client
+from server.store import Submitted
 from server.store.ticket import Ticket
 
 CHANGING = frozenset([Request, Kill, Finish, Report, Print])
@@ -38,16 +39,21 @@ class Slot:
     which task they are: `asyncio.timeout` would.
     """
 
-    __slots__ = ("_done", "_work", "reply", "tag")
+    __slots__ = ("_done", "_work", "change", "reply", "tag")
 
-    def __init__(self, tag: Any, reply: Reply | None = None) -> None:
+    def __init__(
+        self, tag: Any, change: Submitted | None = None, reply: Reply | None = None
+    ) -> None:
         self.tag = tag
+        self.change = change
+        """What it waits for, where that is a change."""
         self.reply = reply
 
     def run(
         self, work: Coroutine[Any, Any, Done], done: Callable[["Slot", Done | BaseException], None]
     ) -> None:
         """Run until it first waits, and go on whenever it can; call `done` when it has ended."""
+        self.change = None
         self._work = work
         self._done = done
         self._step()
@@ -77,12 +83,12 @@ class Pipeline:
     """The commands of one client that are under way."""
 
     __slots__ = (
+        "_advancing",
         "_begun",
         "_caller",
         "_client",
         "_commands",
         "_config",
-        "_going",
         "_held",
         "_hold",
         "_looking",
@@ -101,10 +107,10 @@ class Pipeline:
         caller: Caller,
         client: Client,
         config: Config,
-        send: Callable[[Any, bytes], None],
+        send: Callable[[list[tuple[Any, bytes]]], None],
         hold: Callable[[bool], None],
     ) -> None:
-        """`send(tag, answer)` sends the JSON of the answer to what was fed with that tag.
+        """`send([(tag, answer), …])` sends the JSON of each answer to what was fed with that tag.
         `hold(True)` asks that nothing more is read from the client, `hold(False)` that it is again.
         """
         self._commands = commands
@@ -118,7 +124,7 @@ class Pipeline:
         self._waiting: deque[tuple[Any, Command | Reply]] = deque()
         # Whether what has begun is a command that only looks.
         self._reading = False
-        self._going = False
+        self._advancing = False
         # Whether the client is not read because as many are under way as may be.
         self._held = False
         self._looking = False
@@ -207,22 +213,19 @@ class Pipeline:
 
     def _begin(self, tag: Any, command: Command | Reply) -> None:
         if isinstance(command, Reply):
-            self._begun.append(Slot(tag, command))
-            self._answer()
+            self._begun.append(Slot(tag, reply=command))
+            self._advance()
+            return
+        self._reading = type(command) not in CHANGING
+        work = self._commands.begin(self._caller, command)
+        if isinstance(work, Submitted):
+            self._begun.append(Slot(tag, work))
+            if len(self._begun) == 1:
+                self._advance()
         else:
             slot = Slot(tag)
             self._begun.append(slot)
-            self._reading = type(command) not in CHANGING
-            slot.run(self._commands.begin(self._caller, command), self._ended)
-
-    def _go(self) -> None:
-        """Begin what has waited and may begin."""
-        if self._going:
-            return  # A command was done at once, below.
-        self._going = True
-        while self._waiting and self._may_begin(self._waiting[0][1]):
-            self._begin(*self._waiting.popleft())
-        self._going = False
+            slot.run(work, self._ended)
 
     def _may_begin(self, command: Command | Reply) -> bool:
         if self._begun:
@@ -240,9 +243,16 @@ class Pipeline:
 
     def _advance(self) -> None:
         """Answer and begin what is next, and read on from the client when there is room again."""
-        self._answer()
-        if self._waiting:
-            self._go()
+        if self._advancing:
+            return  # Something was done at once, below.
+        self._advancing = True
+        try:
+            self._answer()
+            while self._waiting and self._may_begin(self._waiting[0][1]):
+                self._begin(*self._waiting.popleft())
+                self._answer()
+        finally:
+            self._advancing = False
         if self._held and not self._full():
             self._held = False
             if self._resting is None:
@@ -250,13 +260,31 @@ class Pipeline:
 
     def _answer(self) -> None:
         """Send the replies that are there, as far as they are next."""
-        while self._begun and (reply := self._begun[0].reply) is not None:
+        answers: list[tuple[Any, bytes]] = []
+        while self._begun and (reply := self._reply(self._begun[0])) is not None:
             answer = encode(reply.message)
-            if cost := weight(len(answer)):
-                self._caller.bucket.charge(cost)
-            self._send(self._begun.popleft().tag, answer)
+            if len(answer) >= WEIGHED:
+                self._caller.bucket.charge(weight(len(answer)))
+            answers.append((self._begun.popleft().tag, answer))
             if reply.then is not None:
+                self._send(answers)
+                answers = []
                 reply.then()
+        if answers:
+            self._send(answers)
+
+    def _reply(self, slot: Slot) -> Reply | None:
+        """The reply to the command that is to be answered next; None while it is under way."""
+        change = slot.change
+        if change is None:
+            return slot.reply
+        if not change.done():
+            change.resume = self._advance
+            return None
+        if change.error is None:
+            return self._commands.made(self._caller, change)
+        slot.run(self._commands.changed(self._caller, change), self._ended)
+        return slot.reply
 
     def _look_again(self) -> None:
         """The client does not read the answers: begin nothing until it does, and not for ever."""

@@ -192,10 +192,15 @@ class SocketServer(socketio.AsyncServer):
         message: Prepared = frame.framed
         return message
 
-    def answer(self, socket: AsyncSocket, id: int | None, answer: bytes) -> None:
-        """Acknowledge an event, or reply where no acknowledgement is wanted."""
+    def answer(self, socket: AsyncSocket, answers: list[tuple[int | None, bytes]]) -> None:
+        """Acknowledge events by their ids, or reply where no acknowledgement is wanted."""
         if not socket.closed:
-            socket.queue.say(b'2["reply",%b]' % answer if id is None else b"3%d[%b]" % (id, answer))
+            socket.queue.say(
+                *[
+                    b'2["reply",%b]' % answer if id is None else b"3%d[%b]" % (id, answer)
+                    for id, answer in answers
+                ]
+            )
 
     def hold(self, socket: AsyncSocket, on: bool) -> None:
         """Read no more from a client's WebSocket, or read on."""

@@ -100,9 +100,10 @@ class ByteQueue(asyncio.Queue[Any]):
         """Queue a prepared message."""
         self.put_nowait(message.packet)
 
-    def say(self, text: bytes) -> None:
-        """Queue a packet of Socket.IO."""
-        self.put_nowait(Packet(MESSAGE, text.decode()))
+    def say(self, *packets: bytes) -> None:
+        """Queue packets of Socket.IO."""
+        for text in packets:
+            self.put_nowait(Packet(MESSAGE, text.decode()))
 
     def _put(self, item: Any) -> None:
         self.size += _size(item)
@@ -131,9 +132,9 @@ class Outbox:
         """Send a prepared message."""
         self.connection.write(message.frame)
 
-    def say(self, text: bytes) -> None:
-        """Send a packet of Socket.IO."""
-        self.connection.write(frame(b"4" + text))
+    def say(self, *packets: bytes) -> None:
+        """Send packets of Socket.IO."""
+        self.connection.write(b"".join([frame(b"4" + text) for text in packets]))
 
     def put_nowait(self, packet: Packet | None) -> None:
         """Send a packet of Engine.IO; None closes the connection, as it ends a stock writer."""

@@ -92,9 +92,10 @@ class PlainClient(Client):
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
         await self.close(code)
 
-    def answer(self, id: Any, answer: bytes) -> None:
-        """Answer a command that was sent with this id."""
-        self.post(with_id(answer, id))
+    def answer(self, answers: list[tuple[Any, bytes]]) -> None:
+        """Answer commands, each of which was sent with its id."""
+        for id, answer in answers:
+            self.post(with_id(answer, id))
 
     def hold(self, on: bool) -> None:
         """Nothing to do: the next message is read when there is room for it."""

@@ -244,6 +244,17 @@ async def test_a_task_goes_on_later_where_another_task_has_done_its_work() -> No
     assert await waiting == "no"
 
 
+async def test_several_changes_can_be_waited_for_at_once() -> None:
+    tickets: list[Ticket[str]] = [Ticket() for _ in range(3)]
+    together = asyncio.gather(*tickets, return_exceptions=True)
+    await asyncio.sleep(0)
+    tickets[2].settle("c")
+    tickets[0].settle("a")
+    tickets[1].refuse(ValueError("b"))
+    first, second, third = await together
+    assert (first, repr(second), third) == ("a", "ValueError('b')", "c")
+
+
 async def test_a_timeout_ends_a_task_that_waits_for_a_change() -> None:
     ticket: Ticket[str] = Ticket()
     with pytest.raises(TimeoutError):

@@ -106,6 +106,15 @@ class Due(Struct, frozen=True):
 Change = StartJob | EndJob | StopJob | ReportProgress
 
 
+class Submitted(Ticket[list[Entry]]):
+    """A change that was asked for. Brings the entries that it has made, once they are durable and
+    told: what they say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or
+    `Unavailable`."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+
+
 class Stale(Exception):
     """The change is not allowed as things are; `job` is what is running under its connid."""
 
@@ -184,12 +193,8 @@ class Store(ABC):
         """Finish what was submitted, refuse what comes later, and let go of the store."""
 
     @abstractmethod
-    def submit(self, change: Change) -> Ticket[list[Entry]]:
-        """Ask for a change; changes are decided in the order in which they are submitted.
-
-        The ticket brings the entries that it has made, once they are durable and told: what they
-        say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or `Unavailable`.
-        """
+    def submit(self, change: Change) -> Submitted:
+        """Ask for a change; changes are decided in the order in which they are submitted."""
 
     @abstractmethod
     async def take_due(self, limit: int) -> list[Due]:

@@ -48,6 +48,7 @@ from server.store import (
     StopJob,
     Store,
     StoreError,
+    Submitted,
     ending,
     too_many,
 )
@@ -57,7 +58,6 @@ from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Database
-from server.store.ticket import Ticket
 from server.store.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -143,8 +143,8 @@ class EmbeddedStore(Store):
         await self._call(self._backend.close)
         self._stop_worker()
 
-    def submit(self, change: Change) -> Ticket[list[Entry]]:
-        ticket = Decided()
+    def submit(self, change: Change) -> Submitted:
+        ticket = Decided(change)
         if self._closed:
             ticket.refuse(Unavailable("the server is stopping"))
             return ticket
@@ -363,10 +363,15 @@ class EmbeddedStore(Store):
             self.commits.observe(time.monotonic() - began)
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
-        for count, ticket in enumerate(tickets, 1):
-            self._tell(ticket)
-            if count % TOLD_AT_ONCE == 0:
+        for start in range(0, len(tickets), TOLD_AT_ONCE):
+            if start:
                 await asyncio.sleep(0)
+            told = tickets[start : start + TOLD_AT_ONCE]
+            for ticket in told:
+                self._tell(ticket)
+            # Not before all are told: who has asked for several goes on with all of them.
+            for ticket in told:
+                ticket.go_on()
 
     def _forget(self, tickets: list[Decided]) -> None:
         """Answer all that is pending `unavailable`: what was decided on top is void as well."""
@@ -382,7 +387,7 @@ class EmbeddedStore(Store):
             ticket.refuse(Unavailable("the store cannot be written; nothing was changed"))
 
     def _tell(self, ticket: Decided) -> None:
-        """Let a durable change be seen: first the board, then who listens, then who asked."""
+        """Let a durable change be seen: first the board, then who listens."""
         ledger = ticket.ledger
         if ledger is not None:
             for entry in ticket.entries:
@@ -395,10 +400,7 @@ class EmbeddedStore(Store):
             pending = ledger.pending.get(ticket.connid)
             if pending is not None and pending[1] is ticket:
                 del ledger.pending[ticket.connid]
-        if ticket.refusal is not None:
-            ticket.refuse(ticket.refusal)
-        else:
-            ticket.settle(ticket.entries)
+        ticket.bring(ticket.entries, ticket.refusal)
 
     def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None

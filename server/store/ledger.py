@@ -2,26 +2,24 @@
 
 from server.board import Board
 from server.protocol import Job, Killed, LogEvent, Progress, Started, Stopped
-from server.store import Entry, Foreign, Stale
+from server.store import Change, Entry, Foreign, Stale, Submitted
 from server.store.batch import Unanswered
-from server.store.ticket import Ticket
 
 
-class Decided(Ticket[list[Entry]]):
+class Decided(Submitted):
     """A change that has been decided and waits for its commit."""
 
-    __slots__ = ("connid", "entries", "ledger", "progress", "refusal")
+    ledger: "Ledger | None" = None
+    """The room that it changes; None where it was refused."""
+    connid = ""
+    """The job that it has started, ended or reported of, if any."""
+    progress: Progress | None = None
+    refusal: Exception | None = None
+    """Why it was refused: told with the batch, as it may rest on a change before it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.ledger: Ledger | None = None
-        """The room that it changes; None where it was refused."""
-        self.connid = ""
-        """The job that it has started, ended or reported of, if any."""
+    def __init__(self, change: Change) -> None:
+        self.change = change
         self.entries: list[Entry] = []
-        self.progress: Progress | None = None
-        self.refusal: Exception | None = None
-        """Why it was refused: told with the batch, as it may rest on a change before it."""
 
 
 class Ledger:

@@ -35,6 +35,7 @@ from server.store import (
     StartJob,
     Store,
     StoreError,
+    Submitted,
     scripts,
 )
 from server.store.due import NextDue
@@ -42,7 +43,6 @@ from server.store.feed import Feed, Item, Missed
 from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
 from server.store.shared import SharedBoards, refuse
-from server.store.ticket import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Told(Struct, eq=False):
     """A change that is made, and is answered when the feed has come to its number."""
 
     number: int
-    ticket: Ticket[list[Entry]]
+    ticket: Submitted
     entries: list[Entry]
     deadline: float
 
@@ -193,9 +193,9 @@ class RedisStore(Store):
         self._stopped = True
         await self._questions.rest()
 
-    def submit(self, change: Change) -> Ticket[list[Entry]]:
+    def submit(self, change: Change) -> Submitted:
         loop = asyncio.get_running_loop()
-        ticket: Ticket[list[Entry]] = Ticket()
+        ticket = Submitted(change)
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:

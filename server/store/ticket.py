@@ -19,34 +19,38 @@ class Ticket(Generic[Result]):
 
     For a task it is like a future, with two differences. Nothing takes it back: what a task has
     asked for that is cancelled while it waits comes to its end all the same. And who waits goes on
-    in the turn of the loop in which the outcome comes, where that can be. It is made to be awaited
-    alone: `gather`, `wait`, `wait_for` and `shield` of asyncio ask for more than it has.
+    in the turn of the loop in which the outcome comes, where that can be. Of asyncio's functions
+    `gather` and `shield` take it too; `wait` and `wait_for` ask for more than it has.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_done", "_error", "_result", "_waiting", "resume")
-
-    def __init__(self) -> None:
-        self.resume: Callable[[], None] | None = None
-        """Called at once when the outcome is there, even where a task brings it. Set by the one who
-        waits first."""
-        self._done = False
-        self._result: Result | None = None
-        self._error: BaseException | None = None
-        self._waiting: list[Waiter] | None = None
-        self._asyncio_future_blocking = False
+    resume: Callable[[], None] | None = None
+    """Called at once when who waits may go on, even where a task brings the outcome. Set by the one
+    who waits first."""
+    error: BaseException | None = None
+    """Why it has not been done, once that is known."""
+    _done = False
+    _result: Result | None = None
+    _waiting: list[Waiter] | None = None
+    _asyncio_future_blocking = False
 
     def settle(self, result: Result) -> None:
         """It has been done."""
-        self._result = result
-        self._go_on()
+        self.bring(result)
+        self.go_on()
 
     def refuse(self, error: BaseException) -> None:
         """It has not been done."""
-        self._error = error
-        self._go_on()
+        self.bring(None, error)
+        self.go_on()
 
-    def _go_on(self) -> None:
+    def bring(self, result: Result | None, error: BaseException | None = None) -> None:
+        """The outcome is there; `go_on` tells those who wait."""
+        self._result = result
+        self.error = error
         self._done = True
+
+    def go_on(self) -> None:
+        """Let those who wait for the outcome go on."""
         if self.resume is not None:
             try:
                 self.resume()
@@ -61,17 +65,25 @@ class Ticket(Generic[Result]):
         while not self._done:
             self._asyncio_future_blocking = True
             yield self
-        if self._error is not None:
-            raise self._error
+        return self.result()
+
+    def done(self) -> bool:
+        """Whether the outcome is there."""
+        return self._done
+
+    def result(self) -> Result:
+        """What has come of it, once it is done; raises the error that there was instead."""
+        if self.error is not None:
+            raise self.error
         return self._result  # type: ignore[return-value]
 
     # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
 
-    def result(self) -> None:
-        """Nothing: `__await__` has the outcome."""
+    def exception(self) -> BaseException | None:
+        return self.error
 
-    def done(self) -> bool:
-        return self._done
+    def cancelled(self) -> bool:
+        return False
 
     def add_done_callback(
         self, callback: Callable[..., Any], *, context: Context | None = None
