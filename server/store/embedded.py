@@ -88,7 +88,7 @@ class EmbeddedStore(Store):
         self._empty: WeakValueDictionary[str, Board] = WeakValueDictionary()
         # How many jobs run, as decided.
         self._total = 0
-        self._schedule = Schedule(config.retry_interval)
+        self._schedule = Schedule(config.retry_interval, self._runs)
         self._outputs = Outputs(config)
         self._deciders: dict[type[Any], Callable[[Any, Decided], None]] = {
             StartJob: self._start,
@@ -316,6 +316,12 @@ class EmbeddedStore(Store):
         ticket.ledger = ledger
         ticket.connid = connid
         ledger.pending[connid] = (job, ticket)
+
+    def _runs(self, job: Job) -> bool:
+        """Whether a job is running still."""
+        ledger = self._rooms.get(job.room)
+        running = ledger.board.running.get(job.connid) if ledger else None
+        return running is not None and running.run == job.run
 
     def _check_caps(self, ledger: Ledger | None) -> None:
         config = self._config

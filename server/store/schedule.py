@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from server.protocol import Job, LogEvent, Started, Stopped
@@ -19,11 +19,16 @@ class Schedule:
     such entries outnumber the running jobs.
     """
 
-    def __init__(self, retry_interval: float) -> None:
-        """A job that was taken and has not ended is due again after `retry_interval` seconds."""
+    def __init__(self, retry_interval: float, runs: Callable[[Job], bool]) -> None:
+        """A job that was taken and has not ended is due again after `retry_interval` seconds.
+
+        `runs` tells whether a job is running still, as far as the log was followed.
+        """
         self._retry_interval = retry_interval
+        self._runs = runs
         self._heap: list[tuple[float, str, Job]] = []
-        self._running: dict[str, Job] = {}
+        # How many jobs are running.
+        self._running = 0
         # When the lease of a run was last renewed, for the jobs that have one.
         self._renewed: dict[str, float] = {}
         # The runs that had come due before this server was there.
@@ -43,11 +48,11 @@ class Schedule:
         if isinstance(event, Started):
             self._add(event.job, event.at)
         elif not isinstance(event, Stopped):
-            self._running.pop(event.run, None)
+            self._running -= 1
             self._renewed.pop(event.run, None)
             self._missed.discard(event.run)
-            if len(self._heap) > 2 * len(self._running) + SLACK:
-                self._heap = [item for item in self._heap if item[1] in self._running]
+            if len(self._heap) > 2 * self._running + SLACK:
+                self._heap = [item for item in self._heap if self._runs(item[2])]
                 heapq.heapify(self._heap)
 
     def renew(self, run: str, at: float) -> None:
@@ -60,7 +65,7 @@ class Schedule:
         taken: list[Due] = []
         while self._heap and self._heap[0][0] <= now and len(taken) < limit:
             _, run, job = heapq.heappop(self._heap)
-            if run not in self._running:
+            if not self._runs(job):
                 continue
             at = self._due_at(job)
             if at <= now:
@@ -87,7 +92,7 @@ class Schedule:
         return len(self._heap)
 
     def _add(self, job: Job, renewed_at: float) -> None:
-        self._running[job.run] = job
+        self._running += 1
         if job.lease is None:
             self._push(job.deadline, job)
         else:
