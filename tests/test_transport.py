@@ -304,6 +304,30 @@ async def test_pipelined_commands_are_answered_in_order(serve: Serve) -> None:
             assert text.startswith(f"43{number}["), (number, sent[number], text[:80])
 
 
+async def test_what_a_commit_has_brought_is_answered_in_one_write(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    answer = app.sockets.answer
+
+    def noting(socket: AsyncSocket, answers: list[tuple[int | None, bytes]]) -> None:
+        together.append(len(answers))
+        answer(socket, answers)
+
+    monkeypatch.setattr(app.sockets, "answer", noting)
+    connids = [str(number % 90) for number in range(100)]  # The last ten are running already.
+    async with wire(app) as client:
+        for number, connid in enumerate(connids):
+            event = json.dumps(["request", {"connid": connid, "time": 60}]).encode()
+            client.send(WSMsgType.TEXT, b"42%d%b" % (number, event))
+        for number in range(100):
+            text = await client.text()
+            assert text.startswith(f"43{number}["), text[:80]
+            assert ('"ok":true' in text) == (number < 90)
+    assert sum(together) == 100
+    assert len(together) < 50
+
+
 async def test_a_client_sees_what_it_has_just_done(app: App) -> None:
     async with wire(app) as client:
         for number in range(100):
