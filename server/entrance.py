@@ -6,12 +6,13 @@ even half of that, goes to aiohttp as it came; so does what is to be refused, to
 """
 
 import asyncio
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from server.guard import Guard, Headers, peer
+from server.listener import Listener
 from server.sockets import SocketServer
 from server.transport import READ_AT_ONCE, handshake, upgrade_in
 
@@ -28,27 +29,26 @@ class Entrance:
         self.http = http
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
         self._sockets = sockets
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         # Whether handshakes are answered here.
         self._answers = "websocket" in sockets.eio.transports
 
     async def listen(self, host: str, port: int) -> None:
         """Let connections in. Raises `OSError` when the port is taken."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Newcomer(self), host, port, backlog=128)
+        self._listener = Listener(partial(Newcomer, self))
+        await self._listener.open(host, port)
 
     @property
     def name(self) -> tuple[str, int]:
         """The host and the port where it listens."""
-        assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        assert self._listener is not None
+        return self._listener.name
 
     def close(self) -> None:
         """Let nobody in any more; leave to aiohttp what those say who are in."""
         self._answers = False
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def opens(self, transport: asyncio.Transport, data: bytes) -> bool:
         """Answer a handshake; false where this is none, or is to be refused."""
