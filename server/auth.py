@@ -7,11 +7,11 @@ a token says who they are: a JWT signed with HS256, whose claims are `sub` (the 
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import jwt
+from msgspec import Struct
 
 from server.errors import Forbidden, Unauthorized
 
@@ -26,8 +26,7 @@ PATTERN = re.compile(r"[A-Za-z0-9._*-]{1,64}")
 """A room's name in which each `*` stands for any characters, or none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The name that a client goes by, its role, and patterns of the rooms that it may use."""
 
     name: str

@@ -14,12 +14,12 @@ The commands themselves are in `commands.py`.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any
 
 from engineio.async_socket import AsyncSocket
+from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.auth import expired
@@ -94,8 +94,7 @@ class SocketGroup(Group):
         self._multicast.write(self._server.prepared(frame).frame)
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """A connection that was let in."""
 
     caller: Caller
