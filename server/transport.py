@@ -249,7 +249,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._driver.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._driver.read_buffer[:nbytes]))
+        self._driver.take(self, nbytes)
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
@@ -639,6 +639,9 @@ class Driver:
         # For all connections: what is read is taken at once. Else asyncio would make room for the
         # most that may come each time, which costs more than to read what has.
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
+        # Whether there will be a flush: when this turn of the loop is over, or when what is being
+        # read has been taken.
+        self._flushing = False
         # Keeps tasks alive until they are done.
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -872,19 +875,38 @@ class Driver:
         await socket.close(wait=False, reason=self.eio.reason.PING_TIMEOUT)
         self.eio.sockets.pop(socket.sid, None)
 
+    def take(self, connection: Connection, size: int) -> None:
+        """Let a connection take what was read, and flush what has come of it at once.
+
+        Unless something else waits for the end of this turn: then it may leave in the same write.
+        """
+        data = bytes(self.read_buffer[:size])
+        if self._flushing:
+            connection.data_received(data)
+            return
+        self._flushing = True
+        try:
+            connection.data_received(data)
+        finally:
+            self._flush()
+
     def flush_soon(self, connection: Connection) -> None:
-        """Flush a connection when this turn of the loop is over."""
-        if not self.unflushed and not self._unflushed_groups:
-            self.loop.call_soon(self._flush)
+        """Flush a connection when this turn of the loop is over, if not before."""
+        self._see_to_flush()
         self.unflushed.append(connection)
 
     def flush_group_soon(self, group: Multicast) -> None:
-        """Flush a group when this turn of the loop is over."""
-        if not self.unflushed and not self._unflushed_groups:
-            self.loop.call_soon(self._flush)
+        """Flush a group when this turn of the loop is over, if not before."""
+        self._see_to_flush()
         self._unflushed_groups.append(group)
 
+    def _see_to_flush(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        self._flushing = False
         # The groups first: to a member that has more to be written they only add.
         groups, self._unflushed_groups = self._unflushed_groups, []
         for group in groups:
