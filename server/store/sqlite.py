@@ -139,13 +139,18 @@ class Database(Backend):
         db = self._db
         try:
             db.execute("begin immediate")
-            self._insert("insert into log (room, seq, run, name, body)", batch.log)
+            # "or rollback", as nothing of a batch is kept where one row cannot be: to be able to
+            # take back a single statement SQLite would keep a copy of each page that it changes.
+            self._insert("insert or rollback into log (room, seq, run, name, body)", batch.log)
             running = [(run, job) for run, job in batch.running.items() if job is not None]
             ended = [run for run, job in batch.running.items() if job is None]
             self._insert("insert or replace into running", running)
             for runs in _chunks(ended):
                 db.execute(f"delete from running where run in ({','.join('?' * len(runs))})", runs)
-            self._insert("insert into ended (room, seq, connid, run, unanswered, job)", batch.ended)
+            self._insert(
+                "insert or rollback into ended (room, seq, connid, run, unanswered, job)",
+                batch.ended,
+            )
             for row in batch.stopped:
                 db.execute(
                     "update ended set unanswered = 0, job = cast(json_set("
