@@ -209,13 +209,12 @@ class Commands:
 
     def made(self, caller: Caller, change: Submitted) -> Reply:
         """The answer to a change that is durable."""
-        return self.reply(self._jobs.made(change.result(), caller.actor)[-1])
+        return Reply(self._told(self._jobs.made(change.result(), caller.actor)[-1]))
 
     def reply(self, done: Done | BaseException) -> Reply:
         """The answer to a command that has come to this, or has failed so."""
         if isinstance(done, Entry):
-            event = done.event
-            return Reply(self._answer(event.name, event.room, event.seq, done.job))
+            return Reply(self._told(done))
         if isinstance(done, Reply):
             return done
         if isinstance(done, Answer):
@@ -432,6 +431,11 @@ class Commands:
         if caller.client is None:
             raise UnknownRoute("only a client that hears events can join or leave a room")
         return caller.client
+
+    def _told(self, entry: Entry) -> Answer:
+        """The answer that tells what a change has made."""
+        event = entry.event
+        return self._answer(event.name, event.room, event.seq, entry.job)
 
     async def _answer_now(
         self, result: str, room: str, job: Job | EndedJob | None = None
