@@ -552,7 +552,10 @@ class Multicast:
                 # It has more to be sent: what comes before this, or comes after it by now.
                 for late in frames[ahead.get(connection, 0) :]:
                     connection.append(late)
-        for connection, sent in zip(senders, send_all(senders.values(), data), strict=True):
+        sizes = send_all(senders.values(), data)
+        if sizes.count(size) == len(sizes):
+            return
+        for connection, sent in zip(senders, sizes, strict=True):
             if sent != size:
                 connection.write_rest(data[sent:])
 
