@@ -44,7 +44,7 @@ class Board:
             raise ValueError(f"{self.room}: event {event.seq} cannot follow {self.seq}")
         self.seq = event.seq
         if isinstance(event, Started):
-            self.running[event.connid] = event.job
+            self.running[event.job.connid] = event.job
         elif isinstance(event, Killed | Finished):
             self.ended.append(end(self.running.pop(event.connid), event))
         else:

@@ -56,7 +56,7 @@ class Changes:
         """These entries of the log are what this actor has done."""
         for entry in entries:
             event = entry.event
-            outcome = event.outcome if isinstance(event, Finished) else ""
+            outcome = event.outcome if type(event) is Finished else ""
             self._changes[event.name, outcome] += 1
             if self._tell is not None:
                 self._tell(told(event, actor))

@@ -7,7 +7,7 @@ only place that turns an error into an answer. Every command gets one.
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 from msgspec import Raw, Struct
 
@@ -78,6 +78,7 @@ class Caller:
         self.actor = Actor(identity.name, self.via, self.address, identity.proven)
 
 
+@final
 class Reply(Struct, frozen=True):
     """The answer to a command, and what is to happen right after it has been sent."""
 
@@ -116,7 +117,7 @@ class Commands:
         self._now = store.now
         self._monotonic = monotonic
         self._begun = 0
-        self._handlers: dict[type[Command], Callable[[Caller, Any], Work]] = {
+        handlers: dict[type[Command], Callable[[Caller, Any], Work]] = {
             Request: self._request,
             Kill: self._kill,
             Status: self._status,
@@ -129,6 +130,8 @@ class Commands:
             History: self._history,
             ListRooms: self._list_rooms,
         }
+        # With the name of each: to ask the command for it would take longer.
+        self._handlers = {kind: (kind.name, handler) for kind, handler in handlers.items()}
 
     def refuse(self, bucket: Bucket, error: CommandError) -> Reply:
         """The answer to what is no command at all, which counts as one."""
@@ -189,9 +192,10 @@ class Commands:
         What comes of a coroutine is told by `reply`, and of a change by `changed`, or by `made`
         where it is known that the store has not refused it.
         """
-        self._counts.commands[command.name] += 1
+        name, handler = self._handlers[type(command)]
+        self._counts.commands[name] += 1
         self._begun += 1
-        work = self._handlers[type(command)](caller, command)
+        work = handler(caller, command)
         if self._begun % TIMED:
             return work
         return self._timed(self.changed(caller, work) if isinstance(work, Submitted) else work)

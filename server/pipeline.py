@@ -8,7 +8,11 @@ none begin until it is: a client sees what it has done itself.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
+from types import CoroutineType
 from typing import Any
+
+from msgspec import Struct
 
 from server.commands import Caller, Commands, Done, Reply, refusal
 from server.config import Config
@@ -31,29 +35,29 @@ LOOK_AGAIN = 0.05
 """Seconds after which a client that reads too slowly is looked at again."""
 
 
-class Slot:
-    """A command that has begun; its reply goes out when those before it have.
+class Slot(Struct, eq=False):
+    """A command that has begun; its reply goes out when those before it have."""
 
-    Its coroutine runs without a task, which would begin in a later turn of the loop and cost more
-    than most commands do. That works for coroutines which only wait for futures, and do not ask in
-    which task they are: `asyncio.timeout` would.
+    tag: Any
+    reply: Reply | None = None
+    change: Submitted | None = None
+    """What brings the reply, where that is a change."""
+
+
+class Run:
+    """A coroutine that runs without a task: until it first waits, and on whenever it can.
+
+    A task would begin in a later turn of the loop, and cost more than most commands do. Without one
+    it works for coroutines which only wait for futures, and do not ask in which task they are:
+    `asyncio.timeout` would.
     """
 
-    __slots__ = ("_done", "_work", "change", "reply", "tag")
+    __slots__ = ("_done", "_work")
 
     def __init__(
-        self, tag: Any, change: Submitted | None = None, reply: Reply | None = None
+        self, work: Coroutine[Any, Any, Done], done: Callable[[Done | BaseException], None]
     ) -> None:
-        self.tag = tag
-        self.change = change
-        """What it waits for, where that is a change."""
-        self.reply = reply
-
-    def run(
-        self, work: Coroutine[Any, Any, Done], done: Callable[["Slot", Done | BaseException], None]
-    ) -> None:
-        """Run until it first waits, and go on whenever it can; call `done` when it has ended."""
-        self.change = None
+        """`done` is called when it has ended, which may be at once."""
         self._work = work
         self._done = done
         self._step()
@@ -62,11 +66,11 @@ class Slot:
         try:
             future = self._work.send(None)
         except StopIteration as end:
-            self._done(self, end.value)
+            self._done(end.value)
             return
         except (Exception, asyncio.CancelledError) as error:
             # Cancelled was a future that it waited for: there is no task that could be.
-            self._done(self, error)
+            self._done(error)
             return
         if future is None:  # asyncio.sleep(0)
             asyncio.get_running_loop().call_soon(self._step)
@@ -212,20 +216,24 @@ class Pipeline:
             self._hold(True)
 
     def _begin(self, tag: Any, command: Command | Reply) -> None:
-        if isinstance(command, Reply):
-            self._begun.append(Slot(tag, reply=command))
+        if type(command) is Reply:
+            self._begun.append(Slot(tag, command))
             self._advance()
             return
         self._reading = type(command) not in CHANGING
-        work = self._commands.begin(self._caller, command)
-        if isinstance(work, Submitted):
-            self._begun.append(Slot(tag, work))
-            if len(self._begun) == 1:
-                self._advance()
-        else:
+        work: Any = self._commands.begin(self._caller, command)
+        if isinstance(work, CoroutineType):  # Asked so, as it is told at once.
             slot = Slot(tag)
             self._begun.append(slot)
-            slot.run(work, self._ended)
+            self._run(slot, work)
+        else:
+            self._begun.append(Slot(tag, None, work))
+            if len(self._begun) == 1:
+                self._advance()
+
+    def _run(self, slot: Slot, work: Coroutine[Any, Any, Done]) -> None:
+        slot.change = None
+        Run(work, partial(self._ended, slot))
 
     def _may_begin(self, command: Command | Reply) -> bool:
         if self._begun:
@@ -283,7 +291,7 @@ class Pipeline:
             return None
         if change.error is None:
             return self._commands.made(self._caller, change)
-        slot.run(self._commands.changed(self._caller, change), self._ended)
+        self._run(slot, self._commands.changed(self._caller, change))
         return slot.reply
 
     def _look_again(self) -> None:

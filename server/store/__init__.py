@@ -106,13 +106,12 @@ class Due(Struct, frozen=True):
 Change = StartJob | EndJob | StopJob | ReportProgress
 
 
-class Submitted(Ticket[list[Entry]]):
+class Submitted(Ticket[list[Entry]], kw_only=True, eq=False):
     """A change that was asked for. Brings the entries that it has made, once they are durable and
     told: what they say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or
     `Unavailable`."""
 
-    def __init__(self, change: Change) -> None:
-        self.change = change
+    change: Change
 
 
 class Stale(Exception):

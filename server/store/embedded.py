@@ -58,6 +58,7 @@ from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Database
+from server.store.ticket import go_on_with
 from server.store.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class EmbeddedStore(Store):
         self._stop_worker()
 
     def submit(self, change: Change) -> Submitted:
-        ticket = Decided(change)
+        ticket = Decided(change=change)
         if self._closed:
             ticket.refuse(Unavailable("the server is stopping"))
             return ticket
@@ -299,6 +300,7 @@ class EmbeddedStore(Store):
         job.progress = Reported(progress.done, progress.note)
         self._batch.running[job.run] = encode(job)
         self._become(ledger, job.connid, job, ticket)
+        ticket.ledger = ledger
         ticket.progress = progress
 
     def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, run: str) -> None:
@@ -313,7 +315,6 @@ class EmbeddedStore(Store):
 
     def _become(self, ledger: Ledger, connid: str, job: Job | None, ticket: Decided) -> None:
         """Remember what a job has become until that is durable, None when it has ended."""
-        ticket.ledger = ledger
         ticket.connid = connid
         ledger.pending[connid] = (job, ticket)
 
@@ -376,8 +377,7 @@ class EmbeddedStore(Store):
             for ticket in told:
                 self._tell(ticket)
             # Not before all are told: who has asked for several goes on with all of them.
-            for ticket in told:
-                ticket.go_on()
+            go_on_with(told)
 
     def _forget(self, tickets: list[Decided]) -> None:
         """Answer all that is pending `unavailable`: what was decided on top is void as well."""

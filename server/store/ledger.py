@@ -1,25 +1,24 @@
 """One room of the embedded store: what is durable of it, and what is decided on top of that."""
 
+from msgspec import field
+
 from server.board import Board
 from server.protocol import Job, Killed, LogEvent, Progress, Started, Stopped
-from server.store import Change, Entry, Foreign, Stale, Submitted
+from server.store import Entry, Foreign, Stale, Submitted
 from server.store.batch import Unanswered
 
 
-class Decided(Submitted):
+class Decided(Submitted, kw_only=True, eq=False):
     """A change that has been decided and waits for its commit."""
 
     ledger: "Ledger | None" = None
     """The room that it changes; None where it was refused."""
-    connid = ""
+    connid: str = ""
     """The job that it has started, ended or reported of, if any."""
     progress: Progress | None = None
     refusal: Exception | None = None
     """Why it was refused: told with the batch, as it may rest on a change before it."""
-
-    def __init__(self, change: Change) -> None:
-        self.change = change
-        self.entries: list[Entry] = []
+    entries: list[Entry] = field(default_factory=list)
 
 
 class Ledger:

@@ -195,7 +195,7 @@ class RedisStore(Store):
 
     def submit(self, change: Change) -> Submitted:
         loop = asyncio.get_running_loop()
-        ticket = Submitted(change)
+        ticket = Submitted(change=change)
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextvars import Context
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +16,7 @@ Waiter = tuple[Callable[[Any], Any], Context | None]
 """A callback, and the context that it is called in."""
 
 
-class Ticket(Generic[Result]):
+class Ticket(Struct, Generic[Result], eq=False):
     """Awaitable: the result, or the error that there was instead, once one of them is there.
 
     For a task it is like a future, with two differences. Nothing takes it back: what a task has
@@ -28,10 +30,10 @@ class Ticket(Generic[Result]):
     who waits first."""
     error: BaseException | None = None
     """Why it has not been done, once that is known."""
-    _done = False
+    _done: bool = False
     _result: Result | None = None
     _waiting: list[Waiter] | None = None
-    _asyncio_future_blocking = False
+    _asyncio_future_blocking: bool = False
 
     def settle(self, result: Result) -> None:
         """It has been done."""
@@ -46,7 +48,8 @@ class Ticket(Generic[Result]):
     def bring(self, result: Result | None, error: BaseException | None = None) -> None:
         """The outcome is there; `go_on` tells those who wait."""
         self._result = result
-        self.error = error
+        if error is not None:
+            self.error = error
         self._done = True
 
     def go_on(self) -> None:
@@ -112,3 +115,10 @@ class Ticket(Generic[Result]):
                 callback(self)
             else:
                 context.run(callback, self)
+
+
+def go_on_with(tickets: Iterable[Ticket[Any]]) -> None:
+    """Let those who wait for any of these go on, where the outcomes are there."""
+    for ticket in tickets:
+        if ticket.resume is not None or ticket._waiting is not None:
+            ticket.go_on()
