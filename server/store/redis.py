@@ -43,6 +43,7 @@ from server.store.feed import Feed, Item, Missed
 from server.store.link import LOST, Ask, Orders, Place, evaluate
 from server.store.scripts import Arg
 from server.store.shared import SharedBoards, refuse
+from server.store.ticket import go_on_with
 
 log = logging.getLogger(__name__)
 
@@ -526,8 +527,12 @@ class RedisStore(Store):
 
     def _settle(self) -> None:
         """Answer those who have waited for what was heard by now."""
+        tickets = []
         while self._told and self._told[0].number <= self._feed.position:
-            self._told.popleft().give()
+            told = self._told.popleft()
+            told.ticket.bring(told.entries)
+            tickets.append(told.ticket)
+        go_on_with(tickets)
 
 
 def room_of(change: Change) -> str:
