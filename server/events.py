@@ -29,12 +29,12 @@ from server.config import Config
 from server.errors import CommandError, Invalid
 from server.guard import ADDRESS
 from server.limits import Limits, overdue
+from server.multicast import Multicast
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Client, Group, Rooms
 from server.sockets import Admit, SocketServer, Undecodable
 from server.transport import Connection as WebSocket
-from server.transport import Multicast
 
 
 class SocketClient(Client):

@@ -15,13 +15,10 @@ import base64
 import hashlib
 import logging
 import struct
-import time
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property, partial
-from itertools import repeat
-from operator import call
 from typing import Any
 
 import socketio
@@ -34,6 +31,9 @@ from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
+
+from server.multicast import Multicast
+from server.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,6 @@ MOST_WAITING = 64
 
 MOST_UNREAD = 2**16
 """Bytes that a client may leave unread before nothing more is done that it would have to read."""
-MOST_JOINED = 2**18
-"""Bytes that a group joins before it writes them, even though the turn of the loop is not over."""
 
 READ_AT_ONCE = 2**16
 """Bytes that are read from a connection before it is the turn of others."""
@@ -477,156 +475,6 @@ class Connection(asyncio.BufferedProtocol):
             await asyncio.shield(self._drained)
 
 
-class Multicast:
-    """Connections that are sent the same: what a turn of the loop produces for them is joined once.
-
-    Only those are in it that have been sent everything so far. Who cannot be sent all at once is
-    taken out, and has to be written to by itself.
-    """
-
-    __slots__ = ("_ahead", "_driver", "_frames", "_members", "_on_clogged", "_senders", "_size")
-
-    def __init__(self, driver: "Driver", on_clogged: Callable[[Any], None]) -> None:
-        """`on_clogged` is told whose connection was taken out so."""
-        self._driver = driver
-        self._on_clogged = on_clogged
-        # The connections, with whose they are, and with what sends to each.
-        self._members: dict[Connection, Any] = {}
-        self._senders: dict[Connection, Callable[[bytes], int]] = {}
-        # What this turn of the loop has produced, and how many bytes that is.
-        self._frames: list[bytes] = []
-        self._size = 0
-        # How many of those a member has got already, so that something else could follow them.
-        self._ahead: dict[Connection, int] = {}
-
-    def add(self, connection: Connection, owner: Any) -> bool:
-        """Send a connection all that is written from now on; false where that cannot be."""
-        if connection in self._members:
-            return True
-        if not connection.writable():
-            return False
-        self.flush()
-        self._members[connection] = owner
-        self._senders[connection] = connection.send_bytes
-        connection.groups = (*connection.groups, self)
-        return True
-
-    def discard(self, connection: Connection, *, clogged: bool = False) -> None:
-        """Take a connection out, if it is in; it is sent what was written before."""
-        if connection in self._members:
-            self.hand_over(connection)
-            self._ahead.pop(connection, None)
-            owner = self._members.pop(connection)
-            del self._senders[connection]
-            connection.groups = tuple(group for group in connection.groups if group is not self)
-            if clogged:
-                self._on_clogged(owner)
-
-    def write(self, data: bytes) -> None:
-        """Write whole frames to all."""
-        if not self._frames:
-            self._driver.flush_group_soon(self)
-        self._frames.append(data)
-        self._size += len(data)
-        if self._size > MOST_JOINED:
-            self.flush()
-
-    def hand_over(self, connection: Connection) -> None:
-        """Write to one what it has not got yet, so that something else can follow."""
-        if self._frames:
-            for data in self._frames[self._ahead.get(connection, 0) :]:
-                connection.append(data)
-            self._ahead[connection] = len(self._frames)
-
-    def flush(self) -> None:
-        """Write what was produced so far."""
-        if not self._frames:
-            return
-        frames, self._frames, self._size = self._frames, [], 0
-        ahead, self._ahead = self._ahead, {}
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        size = len(data)
-        senders = self._senders.copy()
-        unflushed = self._driver.unflushed
-        if len(unflushed) > len(senders):
-            unflushed = [connection for connection in senders if connection.out]
-        for connection in unflushed:
-            if senders.pop(connection, None) is not None:
-                # It has more to be sent: what comes before this, or comes after it by now.
-                for late in frames[ahead.get(connection, 0) :]:
-                    connection.append(late)
-        sizes = send_all(senders.values(), data)
-        if sizes.count(size) == len(sizes):
-            return
-        for connection, sent in zip(senders, sizes, strict=True):
-            if sent != size:
-                connection.write_rest(data[sent:])
-
-
-class Wheel:
-    """The pings of all clients and their timeouts, of WebSockets and of long polling alike.
-
-    All intervals are the same, so what is scheduled later is due later: two queues and one timer.
-    """
-
-    def __init__(self, driver: "Driver") -> None:
-        self._driver = driver
-        self._pings: deque[tuple[float, str]] = deque()
-        # With the `last_ping` that must have been answered by then.
-        self._timeouts: deque[tuple[float, str, float]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def schedule(self, socket: AsyncSocket) -> None:
-        """Ping a client one interval from now."""
-        loop = self._driver.loop
-        self._pings.append((loop.time() + self._driver.eio.ping_interval, socket.sid))
-        self._set_timer()
-
-    def answered(self, socket: AsyncSocket) -> None:
-        """A client has answered its ping; what it sends without one is nothing."""
-        if socket.last_ping:
-            socket.last_ping = None
-            self.schedule(socket)
-
-    def stop(self) -> None:
-        """Ping nobody any more."""
-        self._pings.clear()
-        self._timeouts.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self) -> None:
-        heads = [queue[0][0] for queue in (self._pings, self._timeouts) if queue]
-        if not heads:
-            return
-        due = min(heads)
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self._driver.loop.call_at(due, self._turn)
-
-    def _turn(self) -> None:
-        self._timer = None
-        now = self._driver.loop.time()
-        sockets = self._driver.eio.sockets
-        while self._pings and self._pings[0][0] <= now:
-            _, sid = self._pings.popleft()
-            socket = sockets.get(sid)
-            if socket is None or socket.closed:
-                sockets.pop(sid, None)
-                continue
-            socket.last_ping = time.time()
-            socket.queue.put_nowait(Packet(PING))
-            self._timeouts.append((now + self._driver.eio.ping_timeout, sid, socket.last_ping))
-        while self._timeouts and self._timeouts[0][0] <= now:
-            _, sid, last_ping = self._timeouts.popleft()
-            socket = sockets.get(sid)
-            if socket is not None and (socket.closed or socket.last_ping == last_ping):
-                self._driver.spawn(self._driver.time_out(socket))
-        self._set_timer()
-
-
 class Driver:
     """The WebSockets of one Engine.IO server."""
 
@@ -636,7 +484,7 @@ class Driver:
         self.eio = sio.eio
         self.close_timeout = close_timeout
         self._upgrade_timeout = upgrade_timeout
-        self.wheel = Wheel(self)
+        self.wheel = Wheel(self.eio, self._silent)
         self.connections: set[Connection] = set()
         self._on_disconnect: Any = None
         self._handle_request: Any = None
@@ -876,6 +724,9 @@ class Driver:
         self.eio.sockets.pop(socket.sid, None)
         socket.on_text = None
 
+    def _silent(self, socket: AsyncSocket) -> None:
+        self.spawn(self.time_out(socket))
+
     async def time_out(self, socket: AsyncSocket) -> None:
         """Close the connection of a client that did not answer a ping."""
         await socket.close(wait=False, reason=self.eio.reason.PING_TIMEOUT)
@@ -1011,21 +862,6 @@ def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
         return len(data)
 
     return write
-
-
-def send_all(senders: Collection[Callable[[bytes], int]], data: bytes) -> list[int]:
-    """Call every `sender` with the same data; tells how many bytes each could send.
-
-    A system call for each: whatever is done besides counts, so no step of the loop is Python's.
-    """
-    sent: list[int] = []
-    sending = map(call, senders, repeat(data))
-    while len(sent) < len(senders):
-        try:
-            sent.extend(sending)  # What was sent before an error is in there, and it goes on.
-        except OSError:  # It would block, or fails again when asyncio writes, where it is seen to.
-            sent.append(0)
-    return sent
 
 
 def _size(packet: Any) -> int:

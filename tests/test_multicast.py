@@ -10,7 +10,8 @@ from typing import Any
 from aiohttp import WSMsgType
 
 from server.app import App
-from server.transport import Connection, Multicast, frame, send_all
+from server.multicast import Multicast, send_all
+from server.transport import Connection, frame
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
 from tests.support.wire import Wire, masked, wire
