@@ -118,7 +118,7 @@ class Multicast:
                 for late in frames[ahead.get(connection, 0) :]:
                     connection.append(late)
         sizes = send_all(senders.values(), data)
-        if sizes.count(size) == len(sizes):
+        if sum(sizes) == size * len(sizes):
             return
         for connection, sent in zip(senders, sizes, strict=True):
             if sent != size:

@@ -91,7 +91,7 @@ from rooms where room is not null
 """
 """Each room with its first and last seq: by seeks, where a `group by` would read the whole log."""
 
-CHUNKS = (256, 64, 16, 4, 1)
+CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
 
 decode_job = msgspec.json.Decoder(Job).decode
