@@ -190,7 +190,8 @@ class Commands:
         """Begin to carry out a command that was parsed.
 
         What comes of a coroutine is told by `reply`, and of a change by `changed`, or by `made`
-        where it is known that the store has not refused it.
+        where it is known that the store has not refused it. The same command may come to a change
+        and to a coroutine: those that are timed are the latter.
         """
         name, handler = self._handlers[type(command)]
         self._counts.commands[name] += 1
@@ -213,7 +214,9 @@ class Commands:
 
     def made(self, caller: Caller, change: Submitted) -> Reply:
         """The answer to a change that is durable."""
-        return Reply(self._told(self._jobs.made(change.result(), caller.actor)[-1]))
+        entries = change.result()
+        self._jobs.made(entries, caller.actor)
+        return Reply(self._told(entries[-1]))
 
     def reply(self, done: Done | BaseException) -> Reply:
         """The answer to a command that has come to this, or has failed so."""

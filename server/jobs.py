@@ -124,14 +124,15 @@ class Jobs:
         """The entries that a change has made, once it is durable. Raises `Conflict`, `NotRunning`,
         `Forbidden`, `TooMany` and `Unavailable`."""
         try:
-            return self.made(await submitted, actor)
+            entries = await submitted
         except (Stale, Foreign) as refusal:
             raise await self._refused(submitted.change, refusal) from None
-
-    def made(self, entries: list[Entry], actor: Actor) -> list[Entry]:
-        """The entries that a change has made, which are noted as what this actor has done."""
-        self._changes.made(entries, actor)
+        self.made(entries, actor)
         return entries
+
+    def made(self, entries: list[Entry], actor: Actor) -> None:
+        """Note that these entries, which are durable, are what this actor has done."""
+        self._changes.made(entries, actor)
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor
@@ -181,13 +182,14 @@ class Jobs:
 
     async def _refused(self, change: Change, refusal: Stale | Foreign) -> CommandError:
         """The error for a change that the store has refused."""
-        about: Job | Progress | EndJob | StopJob
+        about: Job | Progress | EndJob
         if isinstance(change, StartJob):
             about, run = change.job, None
         elif isinstance(change, ReportProgress):
             about, run = change.progress, change.progress.run
         else:
-            about, run = change, change.how.run if isinstance(change, EndJob) else change.run
+            assert isinstance(change, EndJob), "`stopped` tells itself what was wrong"
+            about, run = change, change.how.run
         if isinstance(refusal, Foreign):
             return forbidden(about.connid, refusal.owner)
         if isinstance(change, StartJob):

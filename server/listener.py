@@ -5,6 +5,7 @@ The one private name of asyncio's that this takes is guarded by a test.
 """
 
 import asyncio
+import errno
 import logging
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from socket import socket
 
 BACKLOG = 128
 """Connections that wait to be let in, at most; and how many are before it is the turn of others."""
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What the system says where there is no room for one more connection."""
 PAUSE = 1.0
-"""Seconds until the next try where there is no room for one more connection, such as no file."""
+"""Seconds until the next try then: meanwhile it would say so again and again."""
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +72,10 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be let in for a while: %s", error)
-                self._stop()
-                self._resuming = self._loop.call_later(PAUSE, self._resume)
+                log.error("a connection cannot be let in: %s", error)
+                if error.errno in NO_ROOM:
+                    self._stop()
+                    self._resuming = self._loop.call_later(PAUSE, self._resume)
                 return
             connection.setblocking(False)
             extra = {"peername": address}

@@ -77,8 +77,8 @@ class Run:
             return
         # What a task does with the future that its coroutine waits for.
         future._asyncio_future_blocking = False
-        if isinstance(future, Ticket) and future.resume is None:
-            future.resume = self._step
+        if isinstance(future, Ticket):
+            future.then(self._step)
         else:
             future.add_done_callback(self._step)
 
@@ -88,6 +88,7 @@ class Pipeline:
 
     __slots__ = (
         "_advancing",
+        "_awaited",
         "_begun",
         "_caller",
         "_client",
@@ -129,6 +130,8 @@ class Pipeline:
         # Whether what has begun is a command that only looks.
         self._reading = False
         self._advancing = False
+        # The change that is waited for: that of the first command that has begun.
+        self._awaited: Submitted | None = None
         # Whether the client is not read because as many are under way as may be.
         self._held = False
         self._looking = False
@@ -221,7 +224,12 @@ class Pipeline:
             self._advance()
             return
         self._reading = type(command) not in CHANGING
-        work: Any = self._commands.begin(self._caller, command)
+        try:
+            work: Any = self._commands.begin(self._caller, command)
+        except Exception as error:
+            self._begun.append(Slot(tag, self._commands.reply(error)))
+            self._advance()
+            return
         if isinstance(work, CoroutineType):  # Asked so, as it is told at once.
             slot = Slot(tag)
             self._begun.append(slot)
@@ -232,7 +240,6 @@ class Pipeline:
                 self._advance()
 
     def _run(self, slot: Slot, work: Coroutine[Any, Any, Done]) -> None:
-        slot.change = None
         Run(work, partial(self._ended, slot))
 
     def _may_begin(self, command: Command | Reply) -> bool:
@@ -287,10 +294,16 @@ class Pipeline:
         if change is None:
             return slot.reply
         if not change.done():
-            change.resume = self._advance
+            if change is not self._awaited:
+                self._awaited = change
+                change.then(self._advance)
             return None
         if change.error is None:
-            return self._commands.made(self._caller, change)
+            try:
+                return self._commands.made(self._caller, change)
+            except Exception as error:
+                return self._commands.reply(error)
+        slot.change = None
         self._run(slot, self._commands.changed(self._caller, change))
         return slot.reply
 

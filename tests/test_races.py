@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from server.app import App
-from tests.conftest import Serve
+from server.store.batch import Batch
+from tests.conftest import Connect, Serve
 from tests.support import redis
+from tests.support.clients import PATIENCE
 from tests.support.replay import replay_log
-from tests.support.servers import Clock, command, serving
+from tests.support.servers import Clock, command, eventually, serving
 
 ROUNDS = 20_000 if os.environ.get("HOURGLASS_SOAK") else 2_000
 Answer = dict[str, Any]
@@ -107,3 +110,57 @@ async def test_a_caller_that_goes_away_leaves_the_truth_to_the_others(serve: Ser
     await asyncio.gather(start, return_exceptions=True)
     killed = await asyncio.wait_for(command(app, "kill", connid="a"), 5)
     assert killed["result"] == "killed"
+
+
+@pytest.mark.embedded
+async def test_one_who_looks_at_another_s_start_is_answered(
+    tmp_path: Path, connect: Connect
+) -> None:
+    async with serving(database=str(tmp_path / "a.db")) as app:
+        app.commands._begun = 1  # No command of these is timed.
+        backend = app.store._backend  # type: ignore[attr-defined]
+        write, may_write = backend.write, threading.Semaphore(0)
+
+        def wait_and_write(batch: Batch) -> None:
+            may_write.acquire()
+            write(batch)
+
+        backend.write = wait_and_write
+        ana, bo = await connect(app.url), await connect(app.url)
+        ask = asyncio.create_task
+        waiting = [ask(ana.command("request", {"connid": "one", "time": 60}))]
+        await eventually(lambda: not app.store._waiting)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+        # Not the first of hers, so it is he who waits for it before she does.
+        waiting.append(ask(ana.command("request", {"connid": "two", "time": 60})))
+        await asyncio.sleep(0.05)
+        waiting.append(ask(bo.command("status", {"connid": "two"})))
+        await asyncio.sleep(0.05)
+        may_write.release(2)
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
+        assert [answer["result"] for answer in answers] == ["started", "started", "status"]
+        may_write.release(10)
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("broken", ["submit", "made"])
+async def test_a_command_that_fails_keeps_no_other_from_its_answer(
+    app: App, connect: Connect, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    app.commands._begun = 1  # No command of these is timed.
+    owner = app.store if broken == "submit" else app.jobs
+    works, calls = getattr(owner, broken), 0
+
+    def fail_once(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("broken")
+        return works(*args)
+
+    monkeypatch.setattr(owner, broken, fail_once)
+    client = await connect(app.url)
+    starts = [client.command("request", {"connid": str(number), "time": 60}) for number in range(5)]
+    answers = await asyncio.wait_for(asyncio.gather(*starts), PATIENCE)
+    codes = [answer["ok"] or answer["error"]["code"] for answer in answers]
+    assert codes == [True, "internal", True, True, True]

@@ -21,17 +21,15 @@ class Ticket(Struct, Generic[Result], eq=False):
 
     For a task it is like a future, with two differences. Nothing takes it back: what a task has
     asked for that is cancelled while it waits comes to its end all the same. And who waits goes on
-    in the turn of the loop in which the outcome comes, where that can be. Of asyncio's functions
-    `gather` and `shield` take it too; `wait` and `wait_for` ask for more than it has.
+    in the turn of the loop in which the outcome comes, where that can be. It is made to be awaited
+    alone: `gather`, `wait`, `wait_for` and `shield` of asyncio ask for more than it has.
     """
 
-    resume: Callable[[], None] | None = None
-    """Called at once when who waits may go on, even where a task brings the outcome. Set by the one
-    who waits first."""
     error: BaseException | None = None
     """Why it has not been done, once that is known."""
     _done: bool = False
     _result: Result | None = None
+    _first: Callable[[], None] | None = None
     _waiting: list[Waiter] | None = None
     _asyncio_future_blocking: bool = False
 
@@ -48,21 +46,35 @@ class Ticket(Struct, Generic[Result], eq=False):
     def bring(self, result: Result | None, error: BaseException | None = None) -> None:
         """The outcome is there; `go_on` tells those who wait."""
         self._result = result
-        if error is not None:
-            self.error = error
+        self.error = error
         self._done = True
 
     def go_on(self) -> None:
         """Let those who wait for the outcome go on."""
-        if self.resume is not None:
+        if self._first is not None:
             try:
-                self.resume()
+                self._first()
             except Exception:
                 log.exception("what waited for a change has failed")
         if self._waiting is not None:
             # A task cannot go on inside another one, and none keeps the others from going on.
             alone = len(self._waiting) == 1
             self._wake(at_once=alone and asyncio.current_task() is None)
+
+    def then(self, resume: Callable[[], None]) -> None:
+        """Call `resume` when the outcome is there: at once, even where a task brings it, for the
+        first who asks for that, and in the next turn of the loop for the others."""
+        if self._first is None:
+            self._first = resume
+            return
+
+        def go_on(_: object) -> None:
+            if self._done:
+                resume()
+            else:  # Another one was woken who waits no more.
+                self.add_done_callback(go_on)
+
+        self.add_done_callback(go_on)
 
     def __await__(self) -> "Generator[Ticket[Result], None, Result]":
         while not self._done:
@@ -81,12 +93,6 @@ class Ticket(Struct, Generic[Result], eq=False):
         return self._result  # type: ignore[return-value]
 
     # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
-
-    def exception(self) -> BaseException | None:
-        return self.error
-
-    def cancelled(self) -> bool:
-        return False
 
     def add_done_callback(
         self, callback: Callable[..., Any], *, context: Context | None = None
@@ -120,5 +126,5 @@ class Ticket(Struct, Generic[Result], eq=False):
 def go_on_with(tickets: Iterable[Ticket[Any]]) -> None:
     """Let those who wait for any of these go on, where the outcomes are there."""
     for ticket in tickets:
-        if ticket.resume is not None or ticket._waiting is not None:
+        if ticket._first is not None or ticket._waiting is not None:
             ticket.go_on()
