@@ -11,8 +11,10 @@ from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[att
 from collections.abc import Callable
 from socket import socket
 
-BACKLOG = 128
-"""Connections that wait to be let in, at most; and how many are before it is the turn of others."""
+BACKLOG = 1024
+"""Connections that wait to be let in, at most: all browsers come back at once after a restart."""
+AT_ONCE = 128
+"""Connections that are let in before it is the turn of others."""
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What the system says where there is no room for one more connection."""
 PAUSE = 1.0
@@ -66,7 +68,7 @@ class Listener:
             self._loop.remove_reader(listening)
 
     def _accept(self, listening: socket) -> None:
-        for _ in range(BACKLOG):
+        for _ in range(AT_ONCE):
             try:
                 connection, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

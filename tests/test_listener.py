@@ -54,6 +54,7 @@ def test_what_the_listener_leans_on_is_there() -> None:
 
 
 async def test_many_who_come_at_once_are_all_let_in() -> None:
+    # No more than a system with a small backlog takes at once: who only reads would wait for ever.
     async def come(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         said = await reader.read()
@@ -61,8 +62,8 @@ async def test_many_who_come_at_once_are_all_let_in() -> None:
         return said
 
     async with listening() as found:
-        said = await asyncio.gather(*(come(found.name[1]) for _ in range(300)))
-    assert said == [b"hello 127.0.0.1"] * 300
+        said = await asyncio.gather(*(come(found.name[1]) for _ in range(100)))
+    assert said == [b"hello 127.0.0.1"] * 100
 
 
 async def test_nobody_is_let_in_any_more_once_it_is_closed() -> None:
