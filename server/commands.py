@@ -117,7 +117,7 @@ class Commands:
         self._now = store.now
         self._monotonic = monotonic
         self._begun = 0
-        handlers: dict[type[Command], Callable[[Caller, Any], Work]] = {
+        self._handlers: dict[type[Command], Callable[[Caller, Any], Work]] = {
             Request: self._request,
             Kill: self._kill,
             Status: self._status,
@@ -130,8 +130,6 @@ class Commands:
             History: self._history,
             ListRooms: self._list_rooms,
         }
-        # With the name of each: to ask the command for it would take longer.
-        self._handlers = {kind: (kind.name, handler) for kind, handler in handlers.items()}
 
     def refuse(self, bucket: Bucket, error: CommandError) -> Reply:
         """The answer to what is no command at all, which counts as one."""
@@ -193,10 +191,9 @@ class Commands:
         where it is known that the store has not refused it. The same command may come to a change
         and to a coroutine: those that are timed are the latter.
         """
-        name, handler = self._handlers[type(command)]
-        self._counts.commands[name] += 1
+        self._counts.commands[command.name] += 1
         self._begun += 1
-        work = handler(caller, command)
+        work = self._handlers[type(command)](caller, command)
         if self._begun % TIMED:
             return work
         return self._timed(self.changed(caller, work) if isinstance(work, Submitted) else work)
