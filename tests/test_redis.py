@@ -455,7 +455,7 @@ async def test_who_asks_on_when_refused_is_answered(own_redis: RedisServer) -> N
 
         def ask(connid: str) -> None:
             ticket = app.store.submit(StartJob(a_job(connid)))
-            ticket.resume = partial(go_on, connid)
+            ticket.then(partial(go_on, connid))
 
         def go_on(connid: str) -> None:
             answered.append(connid)
