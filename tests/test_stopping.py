@@ -340,11 +340,17 @@ async def kill_new(line: Line, connid: str) -> tuple[str, str]:
 
 
 async def tell_stopped(line: Line, killed: list[tuple[str, str]], answers: dict[str, bool]) -> None:
-    """Tell of one run after the other that its work has stopped, until the connection is lost."""
+    """Tell of one run after the other that its work has stopped, until the connection is lost.
+
+    What was refused is told again, after all others, so that there is something to tell for as
+    long as the server takes to stop.
+    """
     with suppress(Gone):
         while killed:
             connid, run = killed.pop(0)
             answers[run] = (await line.call("stopped", connid=connid, run=run))["ok"]
+            if not answers[run]:
+                killed.append((connid, run))
 
 
 async def check_kept(server: Process, ledger: Ledger, lines: Lines) -> None:
