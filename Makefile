@@ -38,7 +38,7 @@ bench: .venv/dev node_modules/installed
 
 # The long runs: many more rounds of what `make test` does in few.
 soak: .venv/dev node_modules/installed
-	HOURGLASS_SOAK=1 $(BIN)/python -m pytest tests/test_crash.py tests/test_races.py tests/test_convergence.py \
+	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/test_crash.py tests/test_races.py tests/test_convergence.py \
 		tests/test_chaos.py tests/test_fuzz.py
 
 # The pictures of the README, from the real page.
