@@ -26,6 +26,7 @@ check: .venv/dev node_modules/installed
 	npm run --silent types
 
 test-web: .venv/run node_modules/installed
+	scripts/need.sh redis-server:redis-server
 	npm test --silent
 
 test-python: .venv/dev node_modules/installed
