@@ -11,6 +11,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from server.commands import TIMED
 from server.counts import Counts, Histogram
 from server.events import Events
 from server.guard import Guard
@@ -67,7 +68,7 @@ class Metrics(Collector):
         yield counted("commands", "Commands carried out.", "command", counts.commands)
         yield counted("refusals", "What was refused, by reason.", "reason", counts.refusals)
         yield timed(
-            "command", "From a command to its answer, of one in eight.", counts.command_time
+            "command", f"From a command to its answer, of one in {TIMED}.", counts.command_time
         )
         yield timed("commit", "Until a change was durable in the store.", self._store.commits)
         yield timed("lateness", "Between a job's due time and its end.", counts.lateness)

@@ -320,11 +320,11 @@ class RedisStore(Store):
         return self._check(await self._put(self._orders, self._evaluate(name, *args)))
 
     async def _call(self, name: str, *args: Arg, epoch: str | None = None) -> Any:
-        """Run a script that only reads."""
+        """Run a script that may be run again when nobody knows whether it was."""
         return self._check(await self._ask(*self._evaluate(name, *args, epoch=epoch)))
 
     async def _ask(self, *command: Arg) -> Any:
-        """Give a command that only reads."""
+        """Give a command that may be given again when nobody knows whether it was."""
         if self._stopped:
             raise Unavailable("the server is stopping")
         return await self._put(self._questions, list(command))

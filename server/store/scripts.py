@@ -72,10 +72,6 @@ def script(name: str) -> Script:
 SCRIPTS = [path.stem for path in sorted(LUA.glob("*.lua")) if path.stem != "common"]
 
 
-class Renewed(Exception):
-    """Redis has another log than the node knows: it has lost its data."""
-
-
 def arguments(change: Change, config: Config) -> list[Arg]:
     """The arguments of `change.lua` that tell the change, from `ARGV[9]` on."""
     if isinstance(change, StartJob):
