@@ -406,14 +406,17 @@ class Rooms(Listener):
                 client.drop()
             return
         client.slow_since = None
-        for name, seq in list(client.behind.items()):
+        for name, before in list(client.behind.items()):
             room = self._rooms.get(name)
             if room is not None and name not in client.rooms:
                 try:
-                    await self._reach_back(room, seq)
+                    await self._reach_back(room, before)
                 except Unavailable:
                     continue
-            client.behind.pop(name, None)
+            # Meanwhile it may have asked for more, or have left.
+            seq = client.behind.pop(name, None)
+            if seq is None:
+                continue
             if room is not None and name in client.rooms:
                 room.presence_changed = True
                 self._send_snapshot(client, room)
