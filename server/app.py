@@ -61,6 +61,7 @@ class App:
             ping_interval=config.ping_interval,
             ping_timeout=config.ping_timeout,
             upgrade_timeout=config.upgrade_timeout,
+            control_rate=config.control_rate,
             close_timeout=config.close_timeout,
             transports=config.transport_names,
             cors_allowed_origins=[],  # `Guard` guards every door alike.

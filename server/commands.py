@@ -60,6 +60,8 @@ TIMED = 16
 log = logging.getLogger(__name__)
 MOST_ROOMS = 500
 """How many rooms one answer lists."""
+ROOMS_WEIGHED = 100
+"""Rooms that are as much to look through as a command, whether the answer lists them or not."""
 
 
 @dataclass(slots=True)
@@ -416,6 +418,7 @@ class Commands:
 
     async def _list_rooms(self, caller: Caller, command: ListRooms) -> Answer:
         counts = (await self._store.counts()).items()
+        caller.bucket.charge(len(counts) // ROOMS_WEIGHED)
         rooms = [RoomCount(room, number) for room, number in counts if caller.identity.opens(room)]
         answer = await self._answer_now("rooms", command.room)
         answer.rooms = sorted(rooms, key=lambda count: (-count.running, count.room))[:MOST_ROOMS]

@@ -116,7 +116,9 @@ class Config:
     max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)
     max_running: int = setting(100_000, "jobs", "running in all; 0 for no cap", least=0)
     max_running_room: int = setting(50_000, "jobs", "running in one room; 0 for no cap", least=0)
-    max_rooms: int = setting(10_000, "rooms", "rooms that have a log; 0 for no cap", least=0)
+    max_rooms: int = setting(
+        10_000, "rooms", "rooms that have a log, which they keep for good; 0 for no cap", least=0
+    )
     max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
     max_note: int = setting(500, "characters", "a note or a reason", least=0)
     max_name: int = setting(64, "characters", "a client's name", least=1)
@@ -141,6 +143,13 @@ class Config:
     )
     rate_limit_address: float = setting(
         1000, "commands a second", "from one address, in the same way", least=0
+    )
+    control_rate: float = setting(
+        5,
+        "messages a second",
+        "of one client that are no commands, such as pings of its own, with five times as many at"
+        " once; 0 for no limit",
+        least=0,
     )
     connect_rate: float = setting(
         200, "connects a second", "from one address, in the same way", least=0

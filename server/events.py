@@ -45,6 +45,12 @@ class SocketClient(Client):
         self._server = server
         self._socket = socket
 
+    @property
+    def session(self) -> str:
+        """The session of Engine.IO that it is in."""
+        sid: str = self._socket.sid
+        return sid
+
     def send(self, frame: Frame) -> None:
         if not self._socket.closed:
             self._socket.queue.post(self._server.prepared(frame))
@@ -141,8 +147,12 @@ class Events:
 
     def _open(self, eio_sid: str, address: str) -> None:
         self._sessions[eio_sid] = address
-        self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
+        self._expect(eio_sid)
         self._limits.opened(address)
+
+    def _expect(self, eio_sid: str) -> None:
+        """Have a session connect in time."""
+        self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
 
     def _close(self, eio_sid: str) -> None:
         self._silent.pop(eio_sid, None)
@@ -196,6 +206,8 @@ class Events:
         connection = self._connections.pop(sid, None)
         if connection is not None:
             self._rooms.forget(connection.client)
+            # Where its session ends as well, that is told right after this.
+            self._expect(connection.client.session)
 
     def _json(self, sid: str, id: int | None, event: str) -> bool:
         connection = self._connections.get(sid)

@@ -69,6 +69,23 @@ class Bucket:
         """Count what a command turned out to cost beside itself, in commands."""
         if self._rate:
             self._left -= cost
+        if self._parent is not None:
+            self._parent.charge(cost)
+
+    def count(self, number: int, now: float) -> float:
+        """Count so many in any case; for how many seconds whoever they come from should be read no
+        more.
+        """
+        if self.may_take(now):
+            number -= 1
+        self.charge(number)
+        return max(0.0, -self._left / self._rate) if self._rate else 0.0
+
+
+def control_bucket(rate: float) -> Bucket:
+    """A bucket for what a client sends that is no command, such as pings and CONNECTs: `rate` of
+    them a second, and five times as many at once."""
+    return Bucket(rate, burst=5 * rate)
 
 
 def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:

@@ -7,6 +7,8 @@ Private names of python-socketio are used in this file alone, and guarded by a t
 * A client hears of its rooms right after it has connected, not before, and where nothing has to be
   waited for in the same turn of the loop.
 * A packet that cannot be decoded is an event too, and is answered.
+* What is no event of a client that was let in is read slowly, and few CONNECTs of one session at
+  all: nothing else counts them.
 """
 
 import asyncio
@@ -38,6 +40,9 @@ MALFORMED = "-"
 """A packet of no type: what an empty one is taken for."""
 ID_DIGITS = 16
 """The most digits that the id of an acknowledgement may have to be taken the fast way."""
+
+MOST_CONNECTS = 10
+"""CONNECTs of a session, whether they were refused or not, after which it is cut."""
 
 Decode = Callable[[str], Any]
 Admit = Callable[[], Coroutine[Any, Any, None] | None]
@@ -162,10 +167,11 @@ class SocketServer(socketio.AsyncServer):
         decode: Decode,
         upgrade_timeout: float = 5.0,
         close_timeout: float = 1.0,
+        control_rate: float = 5.0,
         **options: Any,
     ) -> None:
-        """`decode` reads the JSON of a packet; the timeouts are those of `transport.install`, the
-        options those of `socketio.AsyncServer`."""
+        """`decode` reads the JSON of a packet; the timeouts and the rate are those of
+        `transport.install`, the options those of `socketio.AsyncServer`."""
         self._wire = Wire(decode)
         super().__init__(
             async_mode="aiohttp",
@@ -179,7 +185,12 @@ class SocketServer(socketio.AsyncServer):
             engineio_logger=quiet("server.engineio"),
             **options,
         )
-        self.driver = install(self, upgrade_timeout=upgrade_timeout, close_timeout=close_timeout)
+        self.driver = install(
+            self,
+            upgrade_timeout=upgrade_timeout,
+            close_timeout=close_timeout,
+            control_rate=control_rate,
+        )
 
     def websocket(self, socket: AsyncSocket) -> Connection | None:
         """The WebSocket of a client; None while it has only long polling."""
@@ -256,6 +267,10 @@ class SocketServer(socketio.AsyncServer):
         socket = self.eio.sockets.get(session)
         if socket is None or socket.closing:
             return None
+        socket.connects = connects(socket) + 1
+        if socket.connects > MOST_CONNECTS:
+            self.driver.spawn(self.cut(socket))
+            return None
         known = self.manager.sid_from_eio_sid(session, NAMESPACE)
         if known is not None or namespace not in (None, NAMESPACE):
             self._refuse(socket, "Unable to connect", namespace)
@@ -280,6 +295,8 @@ class SocketServer(socketio.AsyncServer):
         """Take the CONNECT of a WebSocket; false leaves the message to python-socketio."""
         if text != "40" and not text.startswith("40{"):
             return False
+        if connects(self.eio.sockets[session]):
+            return False  # It takes its time.
         auth = self._wire.loads(text[2:]) if len(text) > 2 else None
         admission = self._connect(session, None, auth)
         if admission is not None:
@@ -287,7 +304,11 @@ class SocketServer(socketio.AsyncServer):
         return True
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        socket = self.eio.sockets.get(eio_sid)
+        if socket is None:
+            return
         if not isinstance(data, str):
+            await self.driver.pace(socket)
             return  # The attachment of a packet that has been answered.
         try:
             packet = self.packet_class(encoded_packet=data or MALFORMED)
@@ -295,12 +316,16 @@ class SocketServer(socketio.AsyncServer):
             await self.cut_session(eio_sid)
             return
         kind = packet.packet_type
+        sid = self.manager.sid_from_eio_sid(eio_sid, packet.namespace or NAMESPACE)
+        if kind != EVENT or sid is None:
+            await self.driver.pace(socket)
         if kind == CONNECT:
             admission = self._connect(eio_sid, packet.namespace, packet.data)
             if admission is not None:
                 await admission
         elif kind == DISCONNECT:
             await self._handle_disconnect(eio_sid, packet.namespace, self.reason.CLIENT_DISCONNECT)
+            self.driver.listen(socket, partial(self._hello_received, eio_sid))
         elif kind == EVENT:
             await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
         elif kind != ACK:  # There is nothing that could be acknowledged.
@@ -331,3 +356,9 @@ class SocketServer(socketio.AsyncServer):
         # Not through the handlers of python-socketio: a client could call "disconnect" by name.
         self.on_event(sid, id, data[0], data[1:])
         await self.when_room(sid)
+
+
+def connects(socket: AsyncSocket) -> int:
+    """How many CONNECTs have come from a session."""
+    number: int = getattr(socket, "connects", 0)
+    return number

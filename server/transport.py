@@ -32,6 +32,7 @@ from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacke
 from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
 
+from server.limits import Bucket, control_bucket
 from server.multicast import Multicast
 from server.wheel import Wheel
 
@@ -47,6 +48,15 @@ VERSION = "13"
 """The version of WebSockets that there is: RFC 6455, section 4.1."""
 MOST_WAITING = 64
 """Packets of a client that may wait for python-engineio before the client is read no more."""
+
+MOST_PACKETS = 20_000
+"""Packets that one POST may have; to take them apart keeps all others waiting."""
+
+TURN = 16
+"""Packets of a POST that are taken before it is the turn of others."""
+
+APPLICATION = "application"
+"""The reason for which an application has a client not read."""
 
 MOST_UNREAD = 2**16
 """Bytes that a client may leave unread before nothing more is done that it would have to read."""
@@ -186,6 +196,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_closing",
+        "_controls",
         "_dispatch",
         "_drained",
         "_driver",
@@ -232,6 +243,8 @@ class Connection(asyncio.BufferedProtocol):
         # Packets that wait for python-engineio, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
         self.receiving: asyncio.Task[None] | None = None
+        # Messages in what is being read that are none of an application.
+        self._controls = 0
         # Why the client is not read from at the moment.
         self._holds: set[str] | None = None
         # Set once a close frame is out: cuts the connection when no answer comes.
@@ -262,6 +275,12 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 log.error("a message could not be handled", exc_info=error)
                 self.close(WSCloseCode.INTERNAL_ERROR)
+        if self._controls:
+            number, self._controls = self._controls, 0
+            seconds = self._driver.count(self.socket, number)
+            if seconds:
+                self.hold("controls")
+                self._driver.loop.call_later(seconds, self.release, "controls")
 
     def eof_received(self) -> bool:
         return False
@@ -395,6 +414,7 @@ class Connection(asyncio.BufferedProtocol):
         elif kind is WSMsgType.BINARY:
             self._packet_received(data)
         elif kind is WSMsgType.PING:
+            self._controls += 1
             if self._unread():
                 self._late_ping = data
             else:
@@ -406,6 +426,8 @@ class Connection(asyncio.BufferedProtocol):
             self.write(frame(answer, WSMsgType.CLOSE))
             self._leave_groups()
             self.flush()
+            # Nothing may follow it: RFC 6455, section 5.5.1.
+            self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
         if self._transport is not None:
             self._transport.close()
 
@@ -418,10 +440,10 @@ class Connection(asyncio.BufferedProtocol):
             self.close(WSCloseCode.UNSUPPORTED_DATA)
         elif self.probing is not None:
             self._driver.probed(self, packet)
-        elif packet.packet_type == PONG:
-            self._driver.wheel.answered(self.socket)
-        else:
+        elif packet.packet_type in (MESSAGE, CLOSE):
             self._receive(packet)
+        elif packet.packet_type != PONG or not self._driver.wheel.answered(self.socket):
+            self._controls += 1
 
     def _receive(self, packet: Packet) -> None:
         if self._waiting is None:
@@ -463,6 +485,10 @@ class Connection(asyncio.BufferedProtocol):
             if not self.socket.closed:
                 log.exception("a packet could not be received")
 
+    def held_for(self, why: str) -> bool:
+        """Whether this is among the reasons for which the client is not read from."""
+        return self._holds is not None and why in self._holds
+
     def _unread(self) -> bool:
         """Whether the client leaves so much unread that it may not ask for more."""
         return self.clogged and self.backlog() > MOST_UNREAD
@@ -479,10 +505,15 @@ class Driver:
     """The WebSockets of one Engine.IO server."""
 
     def __init__(
-        self, sio: socketio.AsyncServer, upgrade_timeout: float, close_timeout: float
+        self,
+        sio: socketio.AsyncServer,
+        upgrade_timeout: float,
+        close_timeout: float,
+        control_rate: float,
     ) -> None:
         self.eio = sio.eio
         self.close_timeout = close_timeout
+        self._control_rate = control_rate
         self._upgrade_timeout = upgrade_timeout
         self.wheel = Wheel(self.eio, self._silent)
         self.connections: set[Connection] = set()
@@ -517,9 +548,9 @@ class Driver:
         self.eio._log_error_once = lambda message, key: log.info(message)
         # Its task looks for lost clients one by one; here the wheel does.
         self.eio.start_service_task = False
-        # More packets than this in one POST would be dropped, and answered as if they were not;
-        # `max_http_buffer_size` bounds them already. It is a setting of the whole process.
-        Payload.max_decode_packets = 100_000
+        # By default 16, which a client with a few commands at once is above. It is a setting of the
+        # whole process.
+        Payload.max_decode_packets = MOST_PACKETS
 
     async def _disconnected(self, eio_sid: str, reason: str) -> None:
         socket = self.eio.sockets.get(eio_sid)
@@ -552,10 +583,15 @@ class Driver:
         if socket is None or socket.closed or socket.upgraded or not socket.connected:
             return web.Response(status=400, text="There is no such session.")
         try:
-            for packet in await self._read(request.content):
+            for number, packet in enumerate(await self._read(request.content), 1):
+                if number % TURN == 0:
+                    await asyncio.sleep(0)
                 if socket.closed:
                     break
-                await socket.receive(packet)
+                if packet.packet_type != PONG:
+                    await socket.receive(packet)
+                elif not self.wheel.answered(socket):
+                    await self.pace(socket)
         except (EngineIOError, ValueError, RecursionError):
             await socket.close(wait=False, reason=self.eio.reason.SERVER_DISCONNECT)
             return web.Response(status=400, text="This is no payload of Engine.IO.")
@@ -569,7 +605,7 @@ class Driver:
             if len(data) > self.eio.max_http_buffer_size:
                 raise ContentTooLongError
         packets: list[Packet] = Payload(encoded_payload=data.decode()).packets
-        if any(packet.packet_type > NOOP for packet in packets):
+        if any(packet.packet_type not in (CLOSE, PONG, MESSAGE) for packet in packets):
             raise UnknownPacketError
         return packets
 
@@ -695,9 +731,9 @@ class Driver:
         """Read no more from a client's WebSocket, or read on; elsewhere nothing happens."""
         connection = self.connection_of(socket)
         if connection is not None and on:
-            connection.hold("application")
+            connection.hold(APPLICATION)
         elif connection is not None:
-            connection.release("application")
+            connection.release(APPLICATION)
 
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""
@@ -724,8 +760,26 @@ class Driver:
         self.eio.sockets.pop(socket.sid, None)
         socket.on_text = None
 
+    def count(self, socket: AsyncSocket, number: int = 1) -> float:
+        """Count what a client sends that is no event of an application, but pings, CONNECTs and the
+        like; for how many seconds it should be read no more."""
+        bucket: Bucket | None = getattr(socket, "controls", None)
+        if bucket is None:
+            bucket = socket.controls = control_bucket(self._control_rate)
+        return bucket.count(number, self.loop.time())
+
+    async def pace(self, socket: AsyncSocket) -> None:
+        """`count` one, and wait until the client should be read again."""
+        seconds = self.count(socket)
+        if seconds:
+            await asyncio.sleep(seconds)
+
     def _silent(self, socket: AsyncSocket) -> None:
-        self.spawn(self.time_out(socket))
+        connection = self.connection_of(socket)
+        if connection is not None and connection.held_for(APPLICATION) and not socket.closed:
+            self.wheel.wait_on(socket)  # Its answer may be among what was not read.
+        else:
+            self.spawn(self.time_out(socket))
 
     async def time_out(self, socket: AsyncSocket) -> None:
         """Close the connection of a client that did not answer a ping."""
@@ -790,16 +844,22 @@ class Driver:
 
 
 def install(
-    sio: socketio.AsyncServer, *, upgrade_timeout: float = 5.0, close_timeout: float = 1.0
+    sio: socketio.AsyncServer,
+    *,
+    upgrade_timeout: float = 5.0,
+    close_timeout: float = 1.0,
+    control_rate: float = 5.0,
 ) -> Driver:
     """Put the driver into a server with `async_mode="aiohttp"`, before its first client.
 
     A client has `upgrade_timeout` seconds to move to a WebSocket from long polling, in which it
     hears nothing, and `close_timeout` seconds to answer a close frame before it is cut off.
+    Of what it sends beside messages, such as pings of its own, `control_rate` a second are read in
+    the long run, and five times as many at once; 0 for no limit.
 
     Handlers find no `aiohttp.request` in the `environ` of a WebSocket: REMOTE_ADDR has the address.
     """
-    driver = Driver(sio, upgrade_timeout, close_timeout)
+    driver = Driver(sio, upgrade_timeout, close_timeout, control_rate)
     driver.put_in()
     return driver
 

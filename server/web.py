@@ -7,6 +7,7 @@
     POST   /api/jobs/CONNID/finish       finish                 body: the rest of the command
     POST   /api/jobs/CONNID/progress     progress               the same
     POST   /api/jobs/CONNID/stopped      stopped                the same
+    POST   /api/jobs/CONNID/output       output                 the same
     GET    /api/history                  history                ?room= &connid= &before= &limit=
     GET    /api/rooms                    rooms                  ?room=
     GET    /ws                           a plain WebSocket      ?rooms=a,b &since=a:EPOCH:SEQ,…
@@ -35,7 +36,7 @@ from server.commands import Caller, Commands, Reply, broken, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
-from server.limits import Limits, weight
+from server.limits import Limits, control_bucket, weight
 from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
@@ -78,6 +79,7 @@ class PlainClient(Client):
         return self._size
 
     def drop(self) -> None:
+        self.gone = True  # Nothing that it has sent is waited for any more.
         if self._cutting is None:
             self._cutting = asyncio.ensure_future(self.close(WSCloseCode.TRY_AGAIN_LATER))
 
@@ -102,10 +104,13 @@ class PlainClient(Client):
 
     async def write(self) -> None:
         """Write what is queued, until cancelled or the connection is lost."""
-        while True:
-            text = await self._queue.get()
-            await self._socket.send_frame(text, WSMsgType.TEXT)
-            self._size -= len(text)
+        try:
+            while True:
+                text = await self._queue.get()
+                await self._socket.send_frame(text, WSMsgType.TEXT)
+                self._size -= len(text)
+        finally:
+            self.gone = True
 
 
 class Web:
@@ -204,6 +209,7 @@ class Web:
         socket = web.WebSocketResponse(
             compress=False,
             heartbeat=self._config.ping_interval,
+            autoping=False,
             max_msg_size=self._config.max_frame,
             timeout=self._config.close_timeout,
         )
@@ -215,6 +221,7 @@ class Web:
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
+        controls = control_bucket(self._config.control_rate)
         writer = asyncio.create_task(client.write())
         try:
             try:
@@ -226,10 +233,16 @@ class Web:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     self._feed(pipeline, message.data)
                     await pipeline.when_room()
-                    taken += 1
-                    if taken % TURN == 0:
-                        # What has been read already is there at once, and others wait.
-                        await asyncio.sleep(0)
+                else:
+                    if message.type is WSMsgType.PING:
+                        await socket.pong(message.data)
+                    seconds = controls.count(1, asyncio.get_running_loop().time())
+                    if http_request.transport is not None:  # Else there is nobody to be slow with.
+                        await asyncio.sleep(seconds)
+                taken += 1
+                if taken % TURN == 0:
+                    # What has been read already is there at once, and others wait.
+                    await asyncio.sleep(0)
         finally:
             del self._clients[client]
             self._limits.closed(address)

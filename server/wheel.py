@@ -31,11 +31,19 @@ class Wheel:
         self._pings.append((now + self._eio.ping_interval, socket.sid))
         self._set_timer()
 
-    def answered(self, socket: AsyncSocket) -> None:
-        """A client has answered its ping; what it sends without one is nothing."""
-        if socket.last_ping:
-            socket.last_ping = None
-            self.schedule(socket)
+    def answered(self, socket: AsyncSocket) -> bool:
+        """A client has answered its ping; false where it had none to answer."""
+        if not socket.last_ping:
+            return False
+        socket.last_ping = None
+        self.schedule(socket)
+        return True
+
+    def wait_on(self, socket: AsyncSocket) -> None:
+        """Give a client once more the time to answer the ping that it was sent."""
+        due = asyncio.get_running_loop().time() + self._eio.ping_timeout
+        self._timeouts.append((due, socket.sid, socket.last_ping))
+        self._set_timer()
 
     def stop(self) -> None:
         """Ping nobody any more."""
