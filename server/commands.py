@@ -178,6 +178,7 @@ class Commands:
             command = self.parse(caller, name, payload)
         except CommandError as error:
             return Reply(refusal(error))
+        began = self.began()
         try:
             work = self.begin(caller, command)
             if isinstance(work, Submitted):
@@ -185,26 +186,26 @@ class Commands:
             return self.reply(await work)
         except Exception as error:
             return self.reply(error)
+        finally:
+            self.answered(began)
 
     def begin(self, caller: Caller, command: Command) -> Work:
         """Begin to carry out a command that was parsed.
 
         What comes of a coroutine is told by `reply`, and of a change by `changed`, or by `made`
-        where it is known that the store has not refused it. The same command may come to a change
-        and to a coroutine: those that are timed are the latter.
+        where it is known that the store has not refused it.
         """
         self._counts.commands[command.name] += 1
-        self._begun += 1
-        work = self._handlers[type(command)](caller, command)
-        if self._begun % TIMED:
-            return work
-        return self._timed(self.changed(caller, work) if isinstance(work, Submitted) else work)
+        return self._handlers[type(command)](caller, command)
 
-    async def _timed(self, work: Coroutine[Any, Any, Done]) -> Done:
-        began = self._monotonic()
-        try:
-            return await work
-        finally:
+    def began(self) -> float | None:
+        """When a command begins, now, for `answered`; None where it is not one that is timed."""
+        self._begun += 1
+        return None if self._begun % TIMED else self._monotonic()
+
+    def answered(self, began: float | None) -> None:
+        """A command that began then has its answer."""
+        if began is not None:
             self._counts.command_time.observe(self._monotonic() - began)
 
     async def changed(self, caller: Caller, change: Submitted) -> Entry:

@@ -42,6 +42,8 @@ class Slot(Struct, eq=False):
     reply: Reply | None = None
     change: Submitted | None = None
     """What brings the reply, where that is a change."""
+    began: float | None = None
+    """When, for one that is timed."""
 
 
 class Run:
@@ -224,6 +226,7 @@ class Pipeline:
             self._advance()
             return
         self._reading = type(command) not in CHANGING
+        began = self._commands.began()
         try:
             work: Any = self._commands.begin(self._caller, command)
         except Exception as error:
@@ -231,11 +234,11 @@ class Pipeline:
             self._advance()
             return
         if isinstance(work, CoroutineType):  # Asked so, as it is told at once.
-            slot = Slot(tag)
+            slot = Slot(tag, None, None, began)
             self._begun.append(slot)
             self._run(slot, work)
         else:
-            self._begun.append(Slot(tag, None, work))
+            self._begun.append(Slot(tag, None, work, began))
             if len(self._begun) == 1:
                 self._advance()
 
@@ -280,7 +283,10 @@ class Pipeline:
             answer = encode(reply.message)
             if len(answer) >= WEIGHED:
                 self._caller.bucket.charge(weight(len(answer)))
-            answers.append((self._begun.popleft().tag, answer))
+            slot = self._begun.popleft()
+            if slot.began is not None:
+                self._commands.answered(slot.began)
+            answers.append((slot.tag, answer))
             if reply.then is not None:
                 self._send(answers)
                 answers = []
