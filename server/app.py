@@ -13,6 +13,7 @@ from server.changes import Change, Changes
 from server.checks import Checker
 from server.commands import Commands
 from server.config import Config
+from server.connections import Connections
 from server.counts import Counts
 from server.entrance import Entrance
 from server.events import Events, SocketGroup
@@ -80,12 +81,19 @@ class App:
         self.events = Events(self.sockets, checker, self.commands, self.rooms, self.limits, config)
         application = web.Application(client_max_size=config.max_message)
         application.middlewares.append(answers_in_json)
-        self.guard = Guard(config, self.limits)
+        self.connections = Connections(config, self.limits)
+        self.guard = Guard(config, self.limits, self.connections)
         self.guard.add_to(application)
         self.web = Web(checker, self.commands, self.rooms, self.limits, config)
         self.web.add_to(application)
         metrics = Metrics(
-            self.counts, self.store, self.rooms, self.limits, self.guard, self.events, self.web
+            self.counts,
+            self.store,
+            self.rooms,
+            self.limits,
+            self.connections,
+            self.events,
+            self.web,
         )
         health = Health(
             self.store, metrics, config, lambda: self._stopping is not None, self.guard.known
@@ -113,8 +121,9 @@ class App:
         try:
             await self._runner.setup()
             assert self._runner.server is not None
-            self.guard.watch(self._runner.server)
-            self._entrance = Entrance(self.guard, self.sockets, self._runner.server)
+            http = self._runner.server
+            self.connections.watch(http)
+            self._entrance = Entrance(self.guard, self.connections, self.sockets, http)
             await self._entrance.listen(self.config.host, self.config.port)
         except OSError:
             await self.stop()
@@ -168,7 +177,7 @@ class App:
         await self._in_time("clients", self.sockets.cut_all())
         await self._in_time("clients", self.web.cut_all())
         await self._runner.cleanup()
-        self.guard.cut_all()
+        self.connections.cut_all()
         await self.sockets.shutdown()
         for name in list(self._tasks):
             await self._cancel(name)
@@ -180,7 +189,7 @@ class App:
             await self.events.end_expired()
             await self.events.end_silent()
             await self.web.end_expired()
-            self.guard.cut_idle()
+            self.connections.cut_idle()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from server.guard import Guard, Headers, peer
+from server.connections import Connections, peer
+from server.guard import Guard, Headers
 from server.listener import Listener
 from server.sockets import SocketServer
 from server.transport import READ_AT_ONCE, handshake, upgrade_in
@@ -23,11 +24,14 @@ END = b"\r\n\r\n"
 class Entrance:
     """Makes the protocol of each connection that is accepted."""
 
-    def __init__(self, guard: Guard, sockets: SocketServer, http: web.Server) -> None:
+    def __init__(
+        self, guard: Guard, connections: Connections, sockets: SocketServer, http: web.Server
+    ) -> None:
         """`http` is given the connections that speak HTTP."""
-        self.guard = guard
+        self.connections = connections
         self.http = http
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
+        self._guard = guard
         self._sockets = sockets
         self._listener: Listener | None = None
         # Whether handshakes are answered here.
@@ -61,10 +65,10 @@ class Entrance:
         accept = handshake(headers)
         if accept is None:
             return False
-        address = self.guard.address(headers, peer(transport))
-        if not self.guard.lets_in(headers, address):
+        address = self._guard.address(headers, peer(transport))
+        if not self._guard.lets_in(headers, address):
             return False
-        self.guard.leave(transport)
+        self.connections.leave(transport)
         self._sockets.open(transport, address, accept, early)
         return True
 
@@ -80,7 +84,7 @@ class Newcomer(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._entrance.guard.enter(transport)
+        self._entrance.connections.enter(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._entrance.read_buffer
@@ -94,7 +98,7 @@ class Newcomer(asyncio.BufferedProtocol):
             handler.data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._entrance.guard.leave(self._transport)
+        self._entrance.connections.leave(self._transport)
 
 
 def is_for_session(path: str, headers: Headers) -> bool:

@@ -1,4 +1,4 @@
-"""What every HTTP request passes first: where it comes from, and how many there are of it.
+"""What every HTTP request passes first: from which site and address it comes.
 
 A browser tells with each request which site's page made it, in `Origin`; a page may only talk to
 the server that it came from, and to those that name it in `ALLOWED_ORIGINS`. Where no tokens are
@@ -6,10 +6,9 @@ needed, a name in `Host` has to be known too: else any site could have its own n
 machine, and its page would be of the same origin. Programs send no `Origin`, and are let through.
 """
 
-import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NoReturn
@@ -21,8 +20,9 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from server.config import Config, canonical_origin
+from server.connections import Connections
 from server.errors import Forbidden
-from server.limits import Crowd, Limits, neighbours, overdue
+from server.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -74,84 +74,18 @@ CORS = {
 class Guard:
     """Lets requests through to the doors, and says of each response how browsers must treat it."""
 
-    def __init__(self, config: Config, limits: Limits) -> None:
+    def __init__(self, config: Config, limits: Limits, connections: Connections) -> None:
         self._config = config
         self._limits = limits
+        self._connections = connections
         self._origins = set(config.origins)
         self._hosts = {urlsplit(origin).netloc for origin in config.origins}
-        each = 0 if config.trusted_proxies else config.max_connections_address
-        # Twice as many as clients: one that polls has two of them at times.
-        self._sockets = Crowd(2 * config.max_connections, 2 * each)
-        # The connections that speak HTTP, with the addresses for which they are counted.
-        self._open: dict[asyncio.Transport, str] = {}
-        # Until when those must have sent a request that have sent none, the soonest first.
-        self._silent: dict[asyncio.Transport, float] = {}
-        # Bytes that a connection has left unread, and since when not one of them was read.
-        self._unread: dict[asyncio.Transport, tuple[int, float]] = {}
         self._fault = lru_cache(MOST_SITES)(self._find_fault)
 
     def add_to(self, app: web.Application) -> None:
         """Guard all routes of an application."""
         app.middlewares.append(self._middleware())
         app.on_response_prepare.append(self._add_headers)
-
-    def watch(self, server: web.Server) -> None:
-        """Let the connections leave by themselves that aiohttp's server has been given."""
-        made, lost = server.connection_made, server.connection_lost
-        transports: dict[Any, asyncio.Transport] = {}
-
-        def connection_made(handler: Any, transport: asyncio.Transport) -> None:
-            made(handler, transport)
-            transports[handler] = transport
-
-        def connection_lost(handler: Any, exc: BaseException | None = None) -> None:
-            self.leave(transports.pop(handler))
-            lost(handler, exc)
-
-        server.connection_made = connection_made  # type: ignore[method-assign]
-        server.connection_lost = connection_lost  # type: ignore[method-assign]
-
-    def enter(self, transport: asyncio.Transport) -> None:
-        """Count a connection in, or cut it where there are too many."""
-        address = self._open[transport] = neighbours(peer(transport))
-        if not self._sockets.has_room(address):
-            self._limits.refuse("http_connections")
-            transport.abort()
-        self._sockets.enter(address)
-        now = asyncio.get_running_loop().time()
-        self._silent[transport] = now + self._config.request_timeout
-
-    def leave(self, transport: asyncio.Transport) -> None:
-        """Count a connection out that is gone, or is HTTP no more."""
-        self._sockets.leave(self._open.pop(transport))
-        self._silent.pop(transport, None)
-        self._unread.pop(transport, None)
-
-    def cut_idle(self) -> None:
-        """Cut the connections that say nothing, and those that have read nothing for `SLOW_TIMEOUT`
-        of what waits for them."""
-        now = asyncio.get_running_loop().time()
-        for transport in overdue(self._silent, now):
-            transport.abort()
-        for transport in self._open:
-            size = transport.get_write_buffer_size()
-            before, since = self._unread.get(transport, (0, now))
-            if size == 0:
-                self._unread.pop(transport, None)
-            elif before == 0 or size < before:
-                self._unread[transport] = size, now
-            elif now - since > self._config.slow_timeout:
-                transport.abort()
-
-    def cut_all(self) -> None:
-        """Cut all connections that speak HTTP."""
-        for transport in self._open:
-            transport.abort()
-
-    @property
-    def sockets(self) -> int:
-        """Connections that speak HTTP at the moment, or plain WebSocket."""
-        return self._sockets.total
 
     def address(self, headers: Headers, remote: str) -> str:
         """Where a request comes from: the address that the outermost trusted proxy saw."""
@@ -170,33 +104,17 @@ class Guard:
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             address = request[ADDRESS] = self.address(request.headers, request.remote or "")
-            if request.transport is not None:
-                self._silent.pop(request.transport, None)
+            self._connections.heard(request)
             if request.path not in PUBLIC:
                 self._check_site(request)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
                 return web.Response(status=204)
             if connects(request):
                 self._limits.connect(address)
-            with self._patience(request):
+            with self._connections.patience(request):
                 return await handler(request)
 
         return guarded
-
-    @contextmanager
-    def _patience(self, request: web.Request) -> Iterator[None]:
-        """Cut the connection of a request whose body does not come in time."""
-        body, transport = request.content, request.transport
-        if body.is_eof() or transport is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._config.request_timeout, transport.abort)
-        body.on_eof(timer.cancel)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _check_site(self, request: web.Request) -> None:
         """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
@@ -290,12 +208,6 @@ def foreign(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that the page of another site wants this, and not in a new page."""
     site = headers.get("Sec-Fetch-Site", "none")
     return site not in ("same-origin", "none") and headers.get("Sec-Fetch-Mode") != "navigate"
-
-
-def peer(transport: asyncio.BaseTransport) -> str:
-    """The address at the other end of a connection."""
-    name = transport.get_extra_info("peername")
-    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def is_address(text: str) -> bool:

@@ -12,9 +12,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from server.commands import TIMED
+from server.connections import Connections
 from server.counts import Counts, Histogram
 from server.events import Events
-from server.guard import Guard
 from server.limits import Limits
 from server.rooms import Rooms
 from server.store import Store
@@ -30,7 +30,7 @@ class Metrics(Collector):
         store: Store,
         rooms: Rooms,
         limits: Limits,
-        guard: Guard,
+        connections: Connections,
         events: Events,
         web: Web,
     ) -> None:
@@ -38,7 +38,7 @@ class Metrics(Collector):
         self._store = store
         self._rooms = rooms
         self._limits = limits
-        self._guard = guard
+        self._connections = connections
         self._events = events
         self._web = web
         self._running = 0
@@ -86,7 +86,7 @@ class Metrics(Collector):
         yield clients
         for name, help, value in (
             ("sessions", "Connections that count for MAX_CONNECTIONS.", self._limits.clients.total),
-            ("http_connections", "Connections that speak HTTP.", self._guard.sockets),
+            ("http_connections", "Connections that speak HTTP.", self._connections.total),
             ("slow_clients", "Clients too slow to be sent everything.", self._rooms.slow),
             ("rooms_open", "Rooms that somebody is in.", self._rooms.open_rooms),
             ("store_ready", "Whether the log is heard: 1 or 0.", int(self._store.ready)),

@@ -108,7 +108,7 @@ async def test_a_request_is_answered_as_aiohttp_answers_it(app: App, variant: st
 async def test_aiohttp_does_not_see_the_handshakes_of_those_who_come_to_stay(app: App) -> None:
     async with wire(app), wire(app):
         assert http(app).requests_count == 0
-        assert app.guard.sockets == 0
+        assert app.connections.total == 0
         assert app.events.clients == app.limits.clients.total == 2
     await eventually(lambda: app.limits.clients.total == 0)
     assert not app.sockets.eio.sockets and not app.sockets.environ
@@ -160,10 +160,10 @@ async def test_websockets_may_be_off(serve: Serve) -> None:
 async def test_a_connection_that_has_said_nothing_ends_with_the_server(serve: Serve) -> None:
     app = await serve()
     reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
-    await eventually(lambda: app.guard.sockets == 1)
+    await eventually(lambda: app.connections.total == 1)
     await app.stop()
     assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
-    await eventually(lambda: app.guard.sockets == 0)
+    await eventually(lambda: app.connections.total == 0)
     writer.close()
 
 

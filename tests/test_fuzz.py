@@ -265,7 +265,7 @@ async def test_packets_of_any_kind_leave_nothing_behind(
     for number in range(ROUNDS):
         chances = [random.Random(f"{SEED} {number} {i}") for i in range(CONNECTIONS)]
         await asyncio.gather(*(attack(app.url, chance) for chance in chances))
-        await eventually(lambda: app.limits.clients.total == app.guard.sockets == 0)
+        await eventually(lambda: app.limits.clients.total == app.connections.total == 0)
         # One that the server has closed is held until its client has gone, too.
         await eventually(lambda: not app.sockets.eio.sockets)
         assert not app.sockets.manager.rooms and not app.sockets.driver.connections

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Page
 
 from server.app import App
 from server.config import Config, ConfigError
+from server.connections import Connections
 from server.counts import Counts
 from server.guard import Guard
 from server.limits import Limits, neighbours
@@ -294,7 +295,8 @@ async def test_a_bug_in_a_page_is_answered_without_its_cause(
 def address(hops: int, *forwarded: str) -> str:
     """What a server with so many proxies takes for the address of a request of 10.0.0.9."""
     config = Config(trusted_proxies=hops, auth="open")
-    guard = Guard(config, Limits(config, lambda: 0, Counts()))
+    limits = Limits(config, lambda: 0, Counts())
+    guard = Guard(config, limits, Connections(config, limits))
 
     headers = CIMultiDict([("X-Forwarded-For", text) for text in forwarded])
     return guard.address(headers, "10.0.0.9")

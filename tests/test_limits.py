@@ -127,7 +127,7 @@ async def test_connections_of_http_are_capped(serve: Serve) -> None:
     writer.close()
     sockets[0][1].close()
     async with aiohttp.ClientSession(app.url) as session:
-        await eventually(lambda: app.guard.sockets < 6)
+        await eventually(lambda: app.connections.total < 6)
         async with session.get("/api/jobs") as response:
             assert response.status == 200
     for _, writer in sockets:
@@ -144,8 +144,8 @@ async def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
     _, writer = await asyncio.open_connection(sock=door)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(b"GET /api/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
-    await eventually(lambda: app.guard.sockets == 1)
-    await eventually(lambda: app.guard.sockets == 0)
+    await eventually(lambda: app.connections.total == 1)
+    await eventually(lambda: app.connections.total == 0)
     writer.close()
 
 
@@ -177,7 +177,7 @@ async def test_a_request_that_does_not_arrive_is_cut_off(serve: Serve, said: byt
     with suppress(ConnectionResetError):
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     writer.close()
-    await eventually(lambda: app.guard.sockets == 0)
+    await eventually(lambda: app.connections.total == 0)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
