@@ -14,6 +14,7 @@ in as an argument or from the store.
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from random import getrandbits
 
 from msgspec import Raw
@@ -154,7 +155,7 @@ class Jobs:
             if job is None or job.stopped_at is None:
                 raise await self._not_running(room, connid, stale.job, run, "killed") from None
             return job
-        self._changes.made(entries, actor)
+        self.made(entries, actor)
         with suppress(Unavailable):  # It has happened, whether it can be read or not.
             return await self._store.ended(room, connid, run)
         return None
@@ -238,12 +239,21 @@ class Timeouts:
         async with self._ending:
             due = await self._store.take_due(ROUND)
             now = self._store.now()
-            for item, end in [(item, self._store.submit(ending(item, now))) for item in due]:
+            ends = [(item, self._store.submit(ending(item, now))) for item in due]
+            for item, end in ends:
+                # Not by who waits below: when the server stops that is cancelled.
+                end.then(partial(self._ended, item, end))
+            for _, end in ends:
                 # It was killed or finished in the same moment, or it comes due again.
                 with suppress(Stale, Unavailable):
-                    self._changes.made(await end, SERVER)
-                    self._lateness.observe(self._store.now() - item.at)
+                    await end
             return len(due)
+
+    def _ended(self, due: Due, end: Submitted) -> None:
+        """Note what has come of the end of a job that was due."""
+        if end.error is None:
+            self._changes.made(end.result(), SERVER)
+            self._lateness.observe(self._store.now() - due.at)
 
 
 def ending(due: Due, now: float) -> EndJob:

@@ -169,6 +169,28 @@ async def test_a_server_stops_while_its_disk_hangs(tmp_path: Path) -> None:
             await store._call(store._backend.close)
 
 
+async def test_ends_that_the_last_commit_brings_are_told(serve: Serve, tmp_path: Path) -> None:
+    clock, told, disk = Clock(), [], threading.Event()
+    app = await serve(database=str(tmp_path / "jobs.db"), now=clock, on_change=told.append)
+    store = app.store
+    assert isinstance(store, EmbeddedStore)
+    assert (await command(app, "request", connid="a", time=10))["ok"]
+    write = store._backend.write
+
+    def write_later(batch: Batch) -> None:
+        disk.wait(PATIENCE)
+        write(batch)
+
+    store._backend.write = write_later  # type: ignore[method-assign]
+    clock.now += 20
+    await eventually(lambda: store._rooms["main"].pending)
+    stopping = asyncio.create_task(app.stop())
+    await eventually(lambda: "timeouts" not in app._tasks)
+    disk.set()
+    await stopping
+    assert [change.event for change in told] == ["started", "finished"]
+
+
 async def test_a_second_signal_while_stopping_does_no_harm(
     server: Process, connect: Connect
 ) -> None:
