@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from server.auth import Authenticator, Identity
 from server.changes import Actor
 from server.checks import Checker
+from server.clients import Client
 from server.config import Config
 from server.counts import Counts
 from server.errors import (
@@ -51,7 +52,7 @@ from server.protocol import (
     Via,
     encode,
 )
-from server.rooms import Client, Rooms
+from server.rooms import Rooms
 from server.store import Entry, Store, Submitted
 
 TIMED = 16

@@ -24,6 +24,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.auth import expired
 from server.checks import Checker
+from server.clients import Client, Group
 from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
@@ -32,7 +33,7 @@ from server.limits import Limits, overdue
 from server.multicast import Multicast
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
-from server.rooms import Client, Group, Rooms
+from server.rooms import Rooms
 from server.sockets import Admit, SocketServer, Undecodable
 from server.transport import Connection as WebSocket
 

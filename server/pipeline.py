@@ -14,12 +14,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from server.clients import Client
 from server.commands import Caller, Commands, Done, Reply, refusal
 from server.config import Config
 from server.errors import CommandError, RateLimited
 from server.limits import WEIGHED, weight
 from server.protocol import Command, Finish, Kill, Print, Refusal, Report, Request, encode
-from server.rooms import Client
 from server.store import Submitted
 from server.store.ticket import Ticket
 

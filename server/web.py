@@ -32,6 +32,7 @@ from aiohttp.typedefs import Handler
 from server import asyncapi, openapi
 from server.auth import expired
 from server.checks import Checker
+from server.clients import Client
 from server.commands import Caller, Commands, Reply, broken, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
@@ -40,7 +41,7 @@ from server.limits import Limits, control_bucket, weight
 from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
-from server.rooms import Client, Rooms
+from server.rooms import Rooms
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.rooms import Client
+from server.clients import Client
 from tests.conftest import Connect, Serve
 from tests.support.clients import PythonClient, TestClient
 from tests.support.servers import command, eventually

@@ -92,10 +92,10 @@ class EmbeddedStore(Store):
         self._schedule = Schedule(config.retry_interval, self._runs)
         self._outputs = Outputs(config)
         self._deciders: dict[type[Any], Callable[[Any, Decided], None]] = {
-            StartJob: self._start,
-            EndJob: self._end,
-            StopJob: self._stop,
-            ReportProgress: self._report,
+            StartJob: self._start_job,
+            EndJob: self._end_job,
+            StopJob: self._stop_job,
+            ReportProgress: self._report_progress,
         }
         self._waiting: list[Decided] = []
         self._batch = Batch()
@@ -237,7 +237,7 @@ class EmbeddedStore(Store):
     ) -> list[EndedJob]:
         return await self._ask(self._backend.history, room, connid, None, before, limit)
 
-    def _start(self, change: StartJob, ticket: Decided) -> None:
+    def _start_job(self, change: StartJob, ticket: Decided) -> None:
         job, kill = change.job, change.replaces
         ledger = self._rooms.get(job.room)
         current = ledger.current(job.connid) if ledger else None
@@ -247,7 +247,7 @@ class EmbeddedStore(Store):
         elif kill is None or ledger is None:
             raise Stale(current)
         else:
-            self._end_job(ledger, current, job.started_at, kill, ticket)
+            self._write_end(ledger, current, job.started_at, kill, ticket)
         ledger.seq += 1
         ledger.running += 1
         self._total += 1
@@ -258,13 +258,13 @@ class EmbeddedStore(Store):
         self._batch.running[job.run] = encoded
         self._become(ledger, job.connid, job, ticket)
 
-    def _end(self, change: EndJob, ticket: Decided) -> None:
+    def _end_job(self, change: EndJob, ticket: Decided) -> None:
         ledger = self._known(change.room)
         job = ledger.expect(change.connid, change.how.run, change.owner)
-        self._end_job(ledger, job, change.at, change.how, ticket)
+        self._write_end(ledger, job, change.at, change.how, ticket)
         self._become(ledger, job.connid, None, ticket)
 
-    def _end_job(
+    def _write_end(
         self, ledger: Ledger, job: Job, at: float, how: Kill | Finish, ticket: Decided
     ) -> None:
         ledger.seq += 1
@@ -278,7 +278,7 @@ class EmbeddedStore(Store):
         self._batch.running[job.run] = None
         self._batch.ended.append(row)
 
-    def _stop(self, change: StopJob, ticket: Decided) -> None:
+    def _stop_job(self, change: StopJob, ticket: Decided) -> None:
         ledger = self._known(change.room)
         killed = ledger.unanswered.get(change.run)
         if killed is None or killed.connid != change.connid or change.run in ledger.stops:
@@ -291,7 +291,7 @@ class EmbeddedStore(Store):
         row = (change.exit, repr(change.at), change.room, change.connid, change.run)
         self._batch.stopped.append(row)
 
-    def _report(self, change: ReportProgress, ticket: Decided) -> None:
+    def _report_progress(self, change: ReportProgress, ticket: Decided) -> None:
         progress = change.progress
         ledger = self._known(progress.room)
         job = copy(ledger.expect(progress.connid, progress.run, change.owner))
