@@ -155,13 +155,23 @@ async def rubbish(session: aiohttp.ClientSession) -> None:
     async with session.ws_connect("/socket.io/?EIO=4&transport=websocket") as socket:
         token = issue(SECRET, "eve", "viewer", ["main"], time.time() + 600)
         await socket.send_str("40" + json.dumps({"token": token, "rooms": []}))
-        transport = socket._writer.transport  # type: ignore[attr-defined]
-        data = masked(1, b'42["explode",{"a":[[[[1]]]]}]') * 100
-        while not socket.closed and not transport.is_closing():
-            transport.write(data)
-            while transport.get_write_buffer_size() > 2**20:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0)
+        await pour(socket, masked(1, b'42["explode",{"a":[[[[1]]]]}]') * 100)
+
+
+async def controls(session: aiohttp.ClientSession) -> None:
+    """Pings, and CONNECTs with a token that is not valid, over one session."""
+    async with session.ws_connect("/socket.io/?EIO=4&transport=websocket") as socket:
+        await pour(socket, (masked(9, b"") + masked(1, b'40{"token":"a.e30.eA"}')) * 50)
+
+
+async def pour(socket: aiohttp.ClientWebSocketResponse, data: bytes) -> None:
+    """Send the same over and over, for as long as the connection is there."""
+    transport = socket._writer.transport  # type: ignore[attr-defined]
+    while not socket.closed and not transport.is_closing():
+        transport.write(data)
+        while transport.get_write_buffer_size() > 2**20:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 FLOOD: dict[str, Callable[[aiohttp.ClientSession], Awaitable[None]]] = {
@@ -169,6 +179,7 @@ FLOOD: dict[str, Callable[[aiohttp.ClientSession], Awaitable[None]]] = {
     "connects": connects,
     "failed sign-ins": sign_ins,
     "rubbish": rubbish,
+    "control messages": controls,
 }
 
 
