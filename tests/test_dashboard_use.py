@@ -1,6 +1,7 @@
 """The dashboard in use: finding, killing many, rooms, links, keys, sign-in, thousands."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -474,6 +475,7 @@ async def test_charts_and_timeline_are_drawn_in_both_themes(app: App, browser: B
             await eventually_drawn(page, canvas)
     # Their bars begin in the middle, which is now, and go on to the end.
     lanes = page.locator("#lanes canvas")
+    await expect(lanes).to_have_attribute("aria-label", re.compile("Timeline of 5 jobs"))
     box = await lanes.bounding_box()
     assert box
     await lanes.click(position={"x": box["width"] * 0.75, "y": 40})
