@@ -50,7 +50,8 @@ IDLE_ROUNDS = 2
 ABOUT = """The same small service on other foundations, with the same clients: `bench/peers` has it.
 Each server runs on one core, its clients on the other, all in one room; a new process serves each
 of the measurements. The servers take turns in {rounds}, and the table has the
-medians; in brackets the figure of Hourglass divided by that of the peer, the median of the rounds.
+medians; in brackets the figure of Hourglass divided by that of the peer, the median of the rounds,
+first that of its file, then that of `:memory:` where that was measured too.
 CPU seconds are those of all processes of a server. Clients offer compression and send headers as
 browsers do; stock python-socketio and uvicorn, which serves Channels, take the offer as they come.
 What lasts long was measured in fewer rounds: idle connections in {idle_rounds}, and of Channels all
@@ -161,23 +162,25 @@ def tables(found: Found, rivals: list[Rival], rounds: int, missing: str) -> list
     steady = Table("How steady, how busy", BUSY, head)
     for name, (title, digits) in MEASURES.items():
         each = [found.get((name, rival.name), []) for rival in rivals]
-        ours = found[name, Hourglass.name]
+        ours = [found.get((name, kind.name), []) for kind in (Hourglass, InMemory)]
         medians.rows.append((title, *(cell(theirs, ours, digits) for theirs in each)))
         steady.rows.append((title, *(busy(theirs, digits) for theirs in each)))
     return [medians, steady]
 
 
-def cell(theirs: list[Figure], ours: list[Figure], digits: int) -> str:
-    """The median, and what it is compared with."""
+def cell(theirs: list[Figure], ours: list[list[Figure]], digits: int) -> str:
+    """The median, and the ratios of each of ours to it."""
     if not theirs:
         return ""
     median = statistics.median(figure.value for figure in theirs)
     text = f"{median:,.{digits}f}" if 0 < median < math.inf else "falls behind"
-    if theirs is ours or median in (0, math.inf):
+    if any(theirs is own for own in ours) or median in (0, math.inf):
         return text
-    pairs = [pair for pair in zip(ours, theirs, strict=False) if pair[1].value]
-    ratio = statistics.median(our.value / their.value for our, their in pairs)
-    return f"{text} ({ratio:.2f})"
+    ratios = []
+    for own in filter(None, ours):
+        pairs = [pair for pair in zip(own, theirs, strict=False) if pair[1].value]
+        ratios.append(f"{statistics.median(our.value / their.value for our, their in pairs):.2f}")
+    return f"{text} ({', '.join(ratios)})"
 
 
 def busy(figures: list[Figure], digits: int) -> str:
