@@ -18,6 +18,7 @@ import struct
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -200,6 +201,7 @@ class Connection(asyncio.BufferedProtocol):
         "_dispatch",
         "_drained",
         "_driver",
+        "_gone",
         "_holds",
         "_late_ping",
         "_parser",
@@ -237,6 +239,8 @@ class Connection(asyncio.BufferedProtocol):
         self.clogged = False
         # Set while somebody waits for that.
         self._drained: asyncio.Future[None] | None = None
+        # Set while somebody rests until the connection is gone, at most.
+        self._gone: asyncio.Future[None] | None = None
         # The last ping that came meanwhile: the only one that has to be answered, as by RFC 6455,
         # section 5.5.3.
         self._late_ping: bytes | None = None
@@ -305,6 +309,8 @@ class Connection(asyncio.BufferedProtocol):
         self.out.clear()
         self._size = 0
         self.resume_writing()
+        if self._gone is not None:
+            self._gone.set_result(None)
         if self._closing is not None:
             self._closing.cancel()
         self._driver.lost(self)
@@ -492,6 +498,19 @@ class Connection(asyncio.BufferedProtocol):
     def _unread(self) -> bool:
         """Whether the client leaves so much unread that it may not ask for more."""
         return self.clogged and self.backlog() > MOST_UNREAD
+
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, but not for what is gone: nobody is kept from sending more then."""
+        if self._transport is None:
+            await asyncio.sleep(0)
+            return
+        self._gone = self._driver.loop.create_future()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._gone
+        finally:
+            self._gone = None
 
     async def _read_up(self) -> None:
         """Wait until the client has read what it was sent, where that is too much."""
@@ -771,7 +790,10 @@ class Driver:
     async def pace(self, socket: AsyncSocket) -> None:
         """`count` one, and wait until the client should be read again."""
         seconds = self.count(socket)
-        if seconds:
+        connection = self.connection_of(socket)
+        if seconds and connection is not None:
+            await connection.rest(seconds)
+        elif seconds:
             await asyncio.sleep(seconds)
 
     def _silent(self, socket: AsyncSocket) -> None:

@@ -128,6 +128,16 @@ async def test_who_sends_much_that_is_no_command_is_not_read(
             assert answer[0]["error"]["code"] == "not_running"
 
 
+async def test_who_leaves_amid_a_flood_is_gone_at_once(serve: Serve) -> None:
+    app = await serve(control_rate=SLOWLY)
+    async with wire(app) as client:
+        client.writer.write(masked(WSMsgType.TEXT, b"43[]") * 1000)
+        (connection,) = app.sockets.driver.connections
+        await eventually(lambda: connection._gone is not None)
+        connection.abort()
+    await eventually(lambda: app.limits.clients.total == 0)
+
+
 async def test_a_few_pings_hold_nobody_up(app: App) -> None:
     async with wire(app) as client:
         for number in range(20):
