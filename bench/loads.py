@@ -19,7 +19,7 @@ WINDOW = 200
 """Commands under way."""
 WARM_UP = 0.5
 """Seconds of the same load before anything is measured."""
-SECONDS = 1.0
+SECONDS = 2.0
 STEP_SECONDS = 1.2
 """How long each rate is tried."""
 TRIES = 8
