@@ -49,8 +49,7 @@ async def test_a_plain_websocket_that_leaves_amid_its_answers_is_let_go_of(serve
     writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", b"/ws"))
     await reader.readuntil(b"\r\n\r\n")
     writer.write(masked(WSMsgType.TEXT, b'{"route":"status"}') * 2000)
-    (client,) = app.web._clients
-    await eventually(lambda: client.too_slow(app.config.max_backlog))
+    await eventually(lambda: any(c.too_slow(app.config.max_backlog) for c in app.web._clients))
     writer.transport.abort()
     await eventually(lambda: app.web.clients == 0)
     assert app.rooms.clients == app.limits.clients.total == 0
@@ -162,12 +161,12 @@ async def test_pings_at_the_plain_door_are_answered_and_counted(serve: Serve) ->
 
 
 async def test_who_is_not_read_for_a_while_is_not_taken_for_lost(serve: Serve) -> None:
-    app = await serve(rate_limit=50, ping_interval=1, ping_timeout=1)
+    app = await serve(rate_limit=25, ping_interval=1, ping_timeout=2)
     async with wire(app) as client:
-        for number in range(300):
+        for number in range(220):
             client.send(WSMsgType.TEXT, b'42%d["status",{"connid":"x"}]' % number)
         answered, pinged = 0, 0
-        while answered < 300 or pinged < 3:
+        while answered < 220 or pinged < 3:
             text = await client.text()
             if text == "2":
                 pinged += 1
@@ -192,9 +191,7 @@ async def test_many_rooms_cost_more_to_list(serve: Serve, connect: Connect) -> N
     app = await serve(rate_limit=0)
     for number in range(250):
         await command(app, "request", connid="a", time=60, room=f"room-{number}")
-    app.limits._rate = 10
+    app.limits._rate = 1
     client = await connect(app.url, "websocket", rooms=[])
-    listed = 0
-    while (await client.command("rooms"))["ok"]:
-        listed += 1
-    assert listed <= 7
+    answers = [await client.command("rooms") for _ in range(2)]
+    assert [answer["ok"] for answer in answers] == [True, False]
