@@ -62,8 +62,8 @@ APPLICATION = "application"
 MOST_UNREAD = 2**16
 """Bytes that a client may leave unread before nothing more is done that it would have to read."""
 
-READ_AT_ONCE = 2**16
-"""Bytes that are read from a connection before it is the turn of others."""
+READ_AT_ONCE = 2**14
+"""Bytes that are read from a connection before it is the turn of others: some hundred commands."""
 
 TEXT = WSMsgType.TEXT
 """By a name of its own, as each look at a member of an enum costs as much as a call."""
