@@ -35,7 +35,8 @@ from server.store import (
     open_store,
 )
 from server.store.batch import Batch
-from server.store.sqlite import CHUNKS, FORMAT, ROOMS, Database
+from server.store.schema import FORMAT
+from server.store.sqlite import CHUNKS, ROOMS, RUN, Database
 from server.store.ticket import Ticket
 from server.store.worker import Worker
 from tests.conftest import Settings
@@ -85,9 +86,15 @@ def test_ends_are_looked_up_and_not_searched_for(database: Database, size: int) 
     statements: list[str] = []
     database._db.set_trace_callback(statements.append)
     database.write(Batch(running={str(number): None for number in range(size)}))
-    deletes = [statement for statement in statements if statement.startswith("delete")]
-    assert len(deletes) == 1
-    assert "SCAN" not in plan_of(database, deletes[0], [])
+    of_running = [statement for statement in statements if "from running" in statement]
+    assert len(of_running) == 2
+    assert not any("SCAN" in plan_of(database, statement, []) for statement in of_running)
+    database.close()
+
+
+def test_what_befell_a_run_is_looked_up(database: Database) -> None:
+    plan = plan_of(database, RUN, ["a run", "main", "a"])
+    assert "SCAN running" not in plan and "SCAN ended" not in plan
     database.close()
 
 
@@ -321,7 +328,7 @@ async def test_a_job_outlives_what_the_log_says_of_its_start(tmp_path: Path) -> 
         running = (await store.board("main")).running
         assert await store.read("main", 0) is None
     file = sqlite3.connect(config.database)
-    ((oldest,),) = file.execute("select min(seq) from log").fetchall()
+    ((oldest,),) = file.execute("select min(first) from log").fetchall()
     assert oldest > 400
     file.close()
     async with opened(config) as store:
@@ -356,10 +363,31 @@ RUNNING_BY_RUN = """
 create table running (run text primary key, job blob not null) without rowid;
 pragma user_version = 2;
 """
+ROWS_AS_THEY_CAME = """
+drop table log;
+drop table ended;
+create table log (
+  id integer primary key, room text not null, seq integer not null, run text not null,
+  name text not null, body blob not null
+);
+create table ended (
+  id integer primary key, room text not null, seq integer not null, connid text not null,
+  run text not null, unanswered integer not null, job blob not null
+);
+create unique index log_by_room on log (room, seq);
+create index log_by_run on log (run);
+create unique index ended_by_room on ended (room, seq);
+create index ended_by_connid on ended (room, connid, seq);
+create index ended_unanswered on ended (room, run, seq) where unanswered;
+create table running (run text primary key, job blob not null) without rowid;
+pragma user_version = 3;
+"""
 
 
 @pytest.mark.parametrize("indexes", ["", OLDER_INDEXES], ids=["first", "indexed"])
-@pytest.mark.parametrize("running", [RUNNING_BY_ROOM, RUNNING_BY_RUN], ids=["1", "2"])
+@pytest.mark.parametrize(
+    "running", [RUNNING_BY_ROOM, RUNNING_BY_RUN, ROWS_AS_THEY_CAME], ids=["1", "2", "3"]
+)
 def test_a_file_of_an_older_format_is_taken_over(
     tmp_path: Path, running: str, indexes: str
 ) -> None:
@@ -370,15 +398,28 @@ def test_a_file_of_an_older_format_is_taken_over(
     first, second = a_job("main", "a", 1), a_job("main", "b", 2)
     killed = Killed("main", 3, 3.0, "a", first.run, by="ana", via="http")
     events: list[LogEvent] = [Started("main", 1, 1.0, first), Started("main", 2, 2.0, second)]
+    columns = [column for _, column, *_ in old.execute("pragma table_info(log)")]
     for event, job in zip([*events, killed], [first, second, first], strict=True):
-        row = ("main", event.seq, job.connid, job.run, event.name, encode(event))
-        old.execute("insert into log values (?, ?, ?, ?, ?, ?)", row)
+        row = {
+            "id": None,
+            "room": "main",
+            "seq": event.seq,
+            "connid": job.connid,
+            "run": job.run,
+            "name": event.name,
+            "body": encode(event),
+        }
+        old.execute(f"insert into log values (:{', :'.join(columns)})", row)
     is_running = ("main", "b") if running == RUNNING_BY_ROOM else (second.run,)
     old.execute(
         f"insert into running values ({'?, ' * len(is_running)} ?)", (*is_running, encode(second))
     )
     ended = end(first, killed)
-    old.execute("insert into ended values ('main', 3, 'a', ?, 1, ?)", (first.run, encode(ended)))
+    old.execute(
+        "insert into ended (room, seq, connid, run, unanswered, job)"
+        " values ('main', 3, 'a', ?, 1, ?)",
+        (first.run, encode(ended)),
+    )
     old.commit()
     old.close()
 
@@ -391,7 +432,8 @@ def test_a_file_of_an_older_format_is_taken_over(
         assert rooms["main"].board.seq == 3
         assert list(rooms["main"].unanswered) == [first.run]
         assert [kept.event for kept in database.read("main", 0)] == [*events, killed]
-        assert [kept.event.seq for kept in database.read_run("main", first.run)] == [1, 3]
+        assert [kept.event.seq for kept in database.read_run("main", "a", first.run)] == [1, 3]
+        assert [kept.event.seq for kept in database.read_run("main", "b", second.run)] == [2]
         assert database.history("main", "a", None, None, 10) == [ended]
         database.close()
     database.open()
@@ -400,6 +442,50 @@ def test_a_file_of_an_older_format_is_taken_over(
     _, rooms = database.open()
     assert rooms["main"].board.running == {}
     database.close()
+
+
+async def test_what_was_written_at_once_is_read_one_by_one(tmp_path: Path) -> None:
+    config = Config(database=str(tmp_path / "jobs.db"), history=600)
+    random = Random(4)
+    jobs: list[Job] = []
+    logs: dict[str, list[bytes]] = {"main": [], "ops": []}
+
+    async def submit(store: Store, changes: list[Change]) -> None:
+        for told in [await outcome(ticket) for ticket in [store.submit(each) for each in changes]]:
+            for entry in told if isinstance(told, list) else []:
+                logs[entry.event.room].append(entry.body)
+
+    async with opened(config) as store:
+        for size in (1, 700, 3, 400):
+            changes: list[Change] = []
+            for at in range(len(jobs), len(jobs) + size):
+                job = a_job(random.choice(list(logs)), str(at), at)
+                jobs.append(job)
+                kill = EndJob(job.room, job.connid, at, Kill(job.run, "ana", "http"))
+                progress = Progress(job.room, at, job.connid, job.run, 0.5, None)
+                rest = random.choice([[], [kill], [ReportProgress(progress)]])
+                changes += [StartJob(job), *rest]
+            await submit(store, changes)
+        stops = [StopJob(job.room, job.connid, job.run, 1, 0) for job in jobs]
+        await submit(store, random.sample(stops, len(stops)))
+    async with opened(config) as store:
+        for room, log in logs.items():
+            first = len(log) - config.history
+            assert first > 0
+            for after in range(first, len(log), 13):
+                found = await store.read(room, after)
+                assert found is not None
+                assert [entry.body for entry in found] == log[after:]
+                assert [entry.event.seq for entry in found] == list(range(after + 1, len(log) + 1))
+            for job in (job for job in jobs if job.room == room):
+                of_run = [body for body in log if f'"run":"{job.run}"'.encode() in body]
+                kept = await store.read_run(room, job.connid, job.run)
+                assert [entry.body for entry in kept] == of_run[len(of_run) - len(kept) :]
+                if kept or await store.ended(room, job.connid, job.run):
+                    assert len(kept) >= sum(body in log[first:] for body in of_run)
+                else:
+                    assert not await store.running(room, job.connid) or of_run[0] not in log[first:]
+                assert await store.read_run("empty", job.connid, job.run) == []
 
 
 def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ class Store(ABC):
 
     @abstractmethod
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
-        """The entries of one run that are still kept."""
+        """The entries of one run that are still kept, while it is running or its end is kept."""
 
     @abstractmethod
     async def history(

@@ -14,18 +14,21 @@ decode_ended = msgspec.json.Decoder(EndedJob).decode
 _decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_EVENTS.items()}
 
 
+LogRow = tuple[str, int, str, str, bytes]
+"""An entry of the log: room, seq, run, name, body."""
+
+
 @dataclass(slots=True)
 class Batch:
     """The rows of one commit."""
 
-    log: list[tuple[str, int, str, str, bytes]] = field(default_factory=list)
-    """room, seq, run, name, body"""
+    log: list[LogRow] = field(default_factory=list)
     running: dict[str, bytes | None] = field(default_factory=dict)
     """The running job by its run, None when it has ended."""
     ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
     """room, seq, connid, run, whether its owner may still say that it stopped, job"""
-    stopped: list[tuple[int | None, str, str, str, str]] = field(default_factory=list)
-    """exit, stopped_at as JSON, room, connid, run"""
+    stopped: list[tuple[int, int | None, str, str, str, str]] = field(default_factory=list)
+    """seq, exit, stopped_at as JSON, room, connid, run"""
     trimmed: dict[str, int] = field(default_factory=dict)
     """The last seq of each room that is no longer kept."""
 
@@ -78,8 +81,8 @@ class Backend(ABC):
         """The entries of a room with a seq above `after`."""
 
     @abstractmethod
-    def read_run(self, room: str, run: str) -> list[Entry]:
-        """The entries of one run."""
+    def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
+        """The entries of one run of a connid."""
 
     @abstractmethod
     def history(

@@ -230,7 +230,7 @@ class EmbeddedStore(Store):
         return await self._ask(self._backend.read, room, after)
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
-        return await self._ask(self._backend.read_run, room, run)
+        return await self._ask(self._backend.read_run, room, connid, run)
 
     async def history(
         self, room: str, connid: str | None, before: int | None, limit: int
@@ -288,7 +288,7 @@ class EmbeddedStore(Store):
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
         self._add(ledger, ticket, Entry(event, encode(event)), change.run)
         ledger.stops.add(change.run)
-        row = (change.exit, repr(change.at), change.room, change.connid, change.run)
+        row = (ledger.seq, change.exit, repr(change.at), change.room, change.connid, change.run)
         self._batch.stopped.append(row)
 
     def _report_progress(self, change: ReportProgress, ticket: Decided) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 from server.board import stop
 from server.protocol import EndedJob, encode
 from server.store import Entry
-from server.store.batch import Backend, Batch, Loaded, decode_ended, entry
+from server.store.batch import Backend, Batch, Loaded, LogRow, decode_ended, entry
 
 
 class Memory(Backend):
@@ -19,7 +19,7 @@ class Memory(Backend):
     blocks = False
 
     def __init__(self) -> None:
-        self._log: dict[str, deque[tuple[str, int, str, str, bytes]]] = {}
+        self._log: dict[str, deque[LogRow]] = {}
         self._ended: dict[str, deque[tuple[str, int, str, str, int, bytes]]] = {}
 
     def open(self) -> tuple[str, dict[str, Loaded]]:
@@ -40,7 +40,7 @@ class Memory(Backend):
             self._log[room].append(row)
         for ended in batch.ended:
             self._ended[ended[0]].append(ended)
-        for exit, stopped_at, room, _, run in batch.stopped:
+        for _, exit, stopped_at, room, _, run in batch.stopped:
             self._stop(room, run, exit, float(stopped_at))
         for room, last in batch.trimmed.items():
             for rows in (self._log[room], self._ended[room]):
@@ -55,7 +55,7 @@ class Memory(Backend):
         start = max(0, after + 1 - rows[0][1])
         return [entry(row[3], row[4]) for row in islice(rows, start, None)]
 
-    def read_run(self, room: str, run: str) -> list[Entry]:
+    def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         return [entry(row[3], row[4]) for row in self._log.get(room, ()) if row[2] == run]
 
     def history(

@@ -20,63 +20,12 @@ from typing import Any, TextIO
 import msgspec
 
 from server.board import ENDED_SHOWN, Board
-from server.protocol import EndedJob, Job
+from server.protocol import EndedJob, Job, Started
 from server.store import Entry, StoreError
-from server.store.batch import Backend, Batch, Loaded, Unanswered, decode_ended, entry
+from server.store.batch import Backend, Batch, Loaded, LogRow, Unanswered, decode_ended, entry
+from server.store.schema import FORMAT, SCHEMA, TAKE_OVER
 
 log = logging.getLogger(__name__)
-
-FORMAT = 3
-"""What `PRAGMA user_version` says of a file that this code writes."""
-
-SCHEMA = """
-create table if not exists meta (
-  name text primary key, value text not null
-) without rowid;
-create table if not exists log (
-  id integer primary key, room text not null, seq integer not null, run text not null,
-  name text not null, body blob not null
-);
-create table if not exists running (
-  run text primary key, job blob not null
-) without rowid;
-create table if not exists ended (
-  id integer primary key, room text not null, seq integer not null, connid text not null,
-  run text not null, unanswered integer not null, job blob not null
-);
-create unique index if not exists log_by_room on log (room, seq);
-create index if not exists log_by_run on log (run);
-create unique index if not exists ended_by_room on ended (room, seq);
-create index if not exists ended_by_connid on ended (room, connid, seq);
-create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
-"""
-"""Rows are kept in the order in which they came: a commit then writes few pages, however many rooms
-it is about. Only the small rows of the indexes go to many places."""
-
-TAKE_OVER = {
-    1: """
-alter table running rename to was_running;
-create table running (run text primary key, job blob not null) without rowid;
-insert into running select json_extract(cast(job as text), '$.run'), job from was_running;
-drop table was_running;
-""",
-    2: f"""
-drop index if exists log_by_run;
-drop index if exists ended_by_connid;
-drop index if exists ended_unanswered;
-alter table log rename to was_log;
-alter table ended rename to was_ended;
-{SCHEMA}
-insert into log (room, seq, run, name, body)
-  select room, seq, run, name, body from was_log order by room, seq;
-insert into ended (room, seq, connid, run, unanswered, job)
-  select room, seq, connid, run, unanswered, job from was_ended order by room, seq;
-drop table was_log;
-drop table was_ended;
-""",
-}
-"""What makes the next format of a file of each older one: the first kept running jobs by room and
-connid, the second the log by room, and in both each start wrote many pages."""
 
 ROOMS = """
 with recursive rooms (room) as (
@@ -85,16 +34,31 @@ with recursive rooms (room) as (
   select (select min(room) from log where room > rooms.room) from rooms where room is not null
 )
 select room,
-  (select min(seq) from log where log.room = rooms.room),
-  (select max(seq) from log where log.room = rooms.room)
+  (select first from log where log.room = rooms.room order by last limit 1),
+  (select max(last) from log where log.room = rooms.room)
 from rooms where room is not null
 """
 """Each room with its first and last seq: by seeks, where a `group by` would read the whole log."""
+
+SEGMENT = 256
+"""Entries of the log that one row holds at most, so that to read one is not to read many."""
+
+RUN = """
+select start, null, null from running where run = :run
+union all
+select start, seq, stop from (
+  select start, seq, stop from ended where room = :room and connid = :connid and run = :run
+  order by seq desc limit 1
+)
+"""
+"""The seqs of all that has befallen a run; 0 or null where it has not, or is not known."""
 
 CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
 
 decode_job = msgspec.json.Decoder(Job).decode
+encode_segment = msgspec.msgpack.Encoder().encode
+decode_segment = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
 
 
 class Database(Backend):
@@ -141,25 +105,35 @@ class Database(Backend):
             db.execute("begin immediate")
             # "or rollback", as nothing of a batch is kept where one row cannot be: to be able to
             # take back a single statement SQLite would keep a copy of each page that it changes.
-            self._insert("insert or rollback into log (room, seq, run, name, body)", batch.log)
-            running = [(run, job) for run, job in batch.running.items() if job is not None]
-            ended = [run for run, job in batch.running.items() if job is None]
-            self._insert("insert or replace into running", running)
-            for runs in _chunks(ended):
-                db.execute(f"delete from running where run in ({','.join('?' * len(runs))})", runs)
             self._insert(
-                "insert or rollback into ended (room, seq, connid, run, unanswered, job)",
-                batch.ended,
+                "insert or rollback into log (room, first, last, entries)", _segments(batch.log)
+            )
+            ended = [run for run, job in batch.running.items() if job is None]
+            starts = self._starts(batch, ended)
+            self._insert(
+                "insert or rollback into running",
+                [
+                    (run, starts.get(run, 0), job)
+                    for run, job in batch.running.items()
+                    if job is not None
+                ],
+                "on conflict (run) do update set job = excluded.job",
+            )
+            for runs in _chunks(ended):
+                db.execute(f"delete from running where run in ({_holes(runs)})", runs)
+            self._insert(
+                "insert or rollback into ended (room, seq, connid, run, start, unanswered, job)",
+                [(*row[:4], starts.get(row[3], 0), *row[4:]) for row in batch.ended],
             )
             for row in batch.stopped:
                 db.execute(
-                    "update ended set unanswered = 0, job = cast(json_set("
+                    "update ended set unanswered = 0, stop = ?, job = cast(json_set("
                     "cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)"
                     " where room = ? and connid = ? and run = ?",
                     row,
                 )
             for room, seq in batch.trimmed.items():
-                db.execute("delete from log where room = ? and seq <= ?", (room, seq))
+                db.execute("delete from log where room = ? and last <= ?", (room, seq))
                 db.execute("delete from ended where room = ? and seq <= ?", (room, seq))
             db.execute("commit")
         except BaseException:
@@ -172,17 +146,19 @@ class Database(Backend):
 
     def read(self, room: str, after: int) -> list[Entry]:
         rows = self._db.execute(
-            "select name, body from log where room = ? and seq > ? order by seq", (room, after)
+            "select first, entries from log where room = ? and last > ? order by last",
+            (room, after),
         )
-        return [entry(name, body) for name, body in rows]
+        return [
+            entry(name, body)
+            for first, entries in rows
+            for _, name, body in decode_segment(entries)[max(0, after + 1 - first) :]
+        ]
 
-    def read_run(self, room: str, run: str) -> list[Entry]:
-        rows = self._db.execute(
-            "select name, body from log indexed by log_by_run"
-            " where run = ? and room = ? order by seq",
-            (run, room),
-        )
-        return [entry(name, body) for name, body in rows]
+    def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
+        asked = {"room": room, "connid": connid, "run": run}
+        seqs = self._db.execute(RUN, asked).fetchone() or ()
+        return [found for seq in seqs if seq and (found := self._find(room, seq, run))]
 
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
@@ -199,6 +175,25 @@ class Database(Backend):
             [*given.values(), limit],
         )
         return [decode_ended(job) for (job,) in rows]
+
+    def _find(self, room: str, seq: int, run: str) -> Entry | None:
+        """The entry of a run at a seq, where it is still kept."""
+        row = self._db.execute(
+            "select first, entries from log where room = ? and last >= ? order by last limit 1",
+            (room, seq),
+        ).fetchone()
+        if row is None or row[0] > seq:
+            return None
+        of, name, body = decode_segment(row[1])[seq - row[0]]
+        return entry(name, body) if of == run else None
+
+    def _starts(self, batch: Batch, ended: list[str]) -> dict[str, int]:
+        """The seqs of the starts that a batch holds, and of those of the runs that it ends."""
+        starts = {run: seq for _, seq, run, name, _ in batch.log if name == Started.name}
+        for runs in _chunks(ended):
+            asked = f"select run, start from running where run in ({_holes(runs)})"
+            starts.update(self._db.execute(asked, runs))
+        return starts
 
     def _take_lock(self) -> None:
         path = f"{self._path}.lock"
@@ -226,12 +221,13 @@ class Database(Backend):
         self._connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=2
         )
+        self._connection.create_function("segment", 3, _segment, deterministic=True)
         for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
             self._db.execute(f"pragma {pragma}")
         (version,) = self._db.execute("pragma user_version").fetchone()
         while version in TAKE_OVER:
-            self._make(TAKE_OVER[version], version + 1)
-            version += 1
+            version, script = TAKE_OVER[version]
+            self._make(script, version)
             # Else the log would stay as large as the file for as long as the server runs.
             self._db.execute("pragma wal_checkpoint(truncate)")
         if version not in (0, FORMAT):
@@ -269,14 +265,14 @@ class Database(Backend):
             rooms[room].unanswered[run] = Unanswered(seq, connid, sys.intern(owner))
         return epoch, rooms
 
-    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]], rest: str = "") -> None:
         for chunk in _chunks(rows):
             columns = len(chunk[0])
             values = list(chain.from_iterable(chunk))
             # The last one holds bytes. For each of these, but for no bytearray, Python would look
             # for something that adapts it to SQLite, which takes longer than to write it.
             values[columns - 1 :: columns] = map(bytearray, values[columns - 1 :: columns])
-            self._db.execute(_insertion(into, columns, len(chunk)), values)
+            self._db.execute(_insertion(into, columns, len(chunk), rest), values)
 
     def _roll_back(self) -> None:
         try:
@@ -300,9 +296,33 @@ class Database(Backend):
 
 
 @lru_cache
-def _insertion(into: str, columns: int, rows: int) -> str:
-    row = f"({','.join('?' * columns)})"
-    return f"{into} values {','.join([row] * rows)}"
+def _insertion(into: str, columns: int, rows: int, rest: str) -> str:
+    row = f"({_holes(range(columns))})"
+    return f"{into} values {','.join([row] * rows)} {rest}"
+
+
+def _holes(values: Sequence[Any]) -> str:
+    """Where the values go in a statement."""
+    return ",".join("?" * len(values))
+
+
+def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:
+    """The rows that hold entries of the log: those of each room together, in their order."""
+    rooms: dict[str, list[LogRow]] = {}
+    for row in log:
+        rooms.setdefault(row[0], []).append(row)
+    found = []
+    for room, rows in rooms.items():
+        for start in range(0, len(rows), SEGMENT):
+            part = rows[start : start + SEGMENT]
+            entries = encode_segment([row[2:] for row in part])
+            found.append((room, part[0][1], part[-1][1], entries))
+    return found
+
+
+def _segment(run: str, name: str, body: bytes) -> bytes:
+    """The segment of one entry, for SQL."""
+    return encode_segment([(run, name, body)])
 
 
 def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
