@@ -103,6 +103,7 @@ class Pipeline:
         "_owed",
         "_reading",
         "_resting",
+        "_room",
         "_send",
         "_slow_since",
         "_waiting",
@@ -136,6 +137,8 @@ class Pipeline:
         self._awaited: Submitted | None = None
         # Whether the client is not read because as many are under way as may be.
         self._held = False
+        # Done when there is room again, for who waits for that.
+        self._room: asyncio.Future[None] | None = None
         self._looking = False
         self._slow_since: float | None = None
         # Set while nothing is read because of its rate: the refusal that it was given last. And how
@@ -175,8 +178,10 @@ class Pipeline:
 
     async def when_room(self) -> None:
         """Wait until more may be fed, or the client is gone."""
-        while (self._full() or self._resting) and not self._client.gone:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_AGAIN)
+        while (self._full() or self._resting) and not self._client.gone:
+            self._room = asyncio.get_running_loop().create_future()
+            # That the client is gone is not told.
+            await asyncio.wait([self._room], timeout=LOOK_AGAIN)
 
     def _refused(self, reply: Reply) -> Reply:
         """Read no more for a while from a client that gives many more commands than it may.
@@ -205,7 +210,14 @@ class Pipeline:
             return
         self._resting = None
         if not self._full():
-            self._hold(False)
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """There is room again."""
+        self._hold(False)
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.set_result(None)
 
     def _full(self) -> bool:
         return len(self._begun) + len(self._waiting) >= self._most
@@ -274,7 +286,7 @@ class Pipeline:
         if self._held and not self._full():
             self._held = False
             if self._resting is None:
-                self._hold(False)
+                self._read_on()
 
     def _answer(self) -> None:
         """Send the replies that are there, as far as they are next."""

@@ -1,9 +1,11 @@
 """Every command and every error code, through each of the doors, with real clients."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from server import pipeline
 from server.app import App
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, HttpClient, TestClient
@@ -292,3 +294,13 @@ async def test_addresses_may_hold_every_field(app: App, connect: Connect) -> Non
     async with client._session.put("/api/jobs") as response:
         assert response.status == 405
         assert "POST" in response.headers["Allow"]
+
+
+async def test_who_sends_more_than_may_be_under_way_goes_on_at_once(
+    serve: Serve, connect: Connect, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "LOOK_AGAIN", 3600)
+    app = await serve(rate_limit=0, max_pipeline=2)
+    client = await connect(app.url, kind)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(start(client, number) for number in range(40)))
