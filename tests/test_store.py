@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -265,6 +266,31 @@ async def test_all_go_on_who_wait_for_one_change() -> None:
     assert order == ["first"]
     await asyncio.sleep(0.01)
     assert order == ["first", "second"]
+
+
+async def test_who_asks_when_it_is_done_goes_on_as_well() -> None:
+    ticket: Ticket[str] = Ticket()
+    ticket.settle("done")
+    order: list[str] = []
+    ticket.then(lambda: order.append("late"))
+    assert order == []
+    await asyncio.sleep(0)
+    assert order == ["late"]
+
+
+async def test_a_ticket_lets_go_of_who_has_waited_for_it() -> None:
+    class Waiter:
+        def go_on(self) -> None:
+            """It has waited for nothing else."""
+
+    ticket: Ticket[str] = Ticket()
+    waiter = Waiter()
+    ticket.then(waiter.go_on)
+    held = weakref.ref(waiter)
+    del waiter
+    assert held() is not None
+    ticket.settle("done")
+    assert held() is None
 
 
 async def test_a_timeout_ends_a_task_that_waits_for_a_change() -> None:

@@ -52,8 +52,10 @@ class Ticket(Struct, Generic[Result], eq=False):
     def go_on(self) -> None:
         """Let those who wait for the outcome go on."""
         if self._first is not None:
+            # It may hold this ticket, and is not called twice.
+            first, self._first = self._first, None
             try:
-                self._first()
+                first()
             except Exception:
                 log.exception("what waited for a change has failed")
         if self._waiting is not None:
@@ -63,8 +65,8 @@ class Ticket(Struct, Generic[Result], eq=False):
 
     def then(self, resume: Callable[[], None]) -> None:
         """Call `resume` when the outcome is there: at once, even where a task brings it, for the
-        first who asks for that, and in the next turn of the loop for the others."""
-        if self._first is None:
+        first who asks for that before, and in the next turn of the loop for the others."""
+        if self._first is None and not self._done:
             self._first = resume
             return
 
