@@ -186,9 +186,9 @@ class App:
         """End connections whose tokens run out, until cancelled."""
         while True:
             await asyncio.sleep(DOORS_INTERVAL)
-            await self.events.end_expired()
+            await self.events.end_expired(self.store.now())
             await self.events.end_silent()
-            await self.web.end_expired()
+            await self.web.end_expired(self.store.now())
             self.connections.cut_idle()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -5,15 +5,18 @@ a token says who they are: a JWT signed with HS256, whose claims are `sub` (the 
 (`viewer` or `operator`), `rooms` (names or patterns such as `ops-*`) and `exp`.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jwt
 from msgspec import Struct
 
 from server.errors import Forbidden, Unauthorized
+
+Key = TypeVar("Key", bound=Hashable)
 
 ANONYMOUS = "anonymous"
 ROLES = ("viewer", "operator")
@@ -107,6 +110,35 @@ def issue(secret: str, name: str, role: str, rooms: Iterable[str], expires_at: f
     claims = {"sub": name, "role": role, "rooms": list(rooms), "exp": int(expires_at)}
     _identity(claims)
     return jwt.encode(claims, secret, algorithm="HS256")
+
+
+class Expiries(Generic[Key]):
+    """When the tokens of many connections run out: it is asked often, and seldom one has."""
+
+    def __init__(self) -> None:
+        self._times: dict[Key, float] = {}
+        # None is earlier.
+        self._soonest = math.inf
+
+    def add(self, key: Key, identity: Identity) -> None:
+        """A connection is there; one without a token stays."""
+        if identity.expires_at is not None:
+            self._times[key] = identity.expires_at
+            self._soonest = min(self._soonest, identity.expires_at)
+
+    def discard(self, key: Key) -> None:
+        """A connection is gone."""
+        self._times.pop(key, None)
+
+    def take(self, now: float) -> list[Key]:
+        """The connections whose tokens have run out at `now`, each of them once."""
+        if now < self._soonest:
+            return []
+        found = [key for key, at in self._times.items() if at <= now]
+        for key in found:
+            del self._times[key]
+        self._soonest = min(self._times.values(), default=math.inf)
+        return found
 
 
 def expired() -> Unauthorized:

@@ -256,10 +256,6 @@ class Commands:
         bucket = bucket or self._limits.bucket(address)
         return Caller(identity, hello.via or via, bucket, address=address)
 
-    def expired(self, caller: Caller) -> bool:
-        """Whether the token with which a client came in has run out by now."""
-        return caller.identity.expired(self._now())
-
     def admit_at_once(self, caller: Caller, hello: Hello) -> bool:
         """`admit` a client without waiting; false where its rooms are not all at hand."""
         assert caller.client is not None, "an HTTP request is in no room"

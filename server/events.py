@@ -22,7 +22,7 @@ from engineio.async_socket import AsyncSocket
 from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from server.auth import expired
+from server.auth import Expiries, expired
 from server.checks import Checker
 from server.clients import Client, Group
 from server.commands import Caller, Commands, farewell, refusal
@@ -128,6 +128,7 @@ class Events:
         self._limits = limits
         self._config = config
         self._connections: dict[str, Connection] = {}
+        self._expiries: Expiries[str] = Expiries()
         # The addresses of all sessions of Engine.IO; and until when those must connect that have
         # not, the soonest first.
         self._sessions: dict[str, str] = {}
@@ -176,6 +177,7 @@ class Events:
             self._commands, caller, client, self._config, client.answer, client.hold
         )
         self._connections[sid] = Connection(caller, client, pipeline)
+        self._expiries.add(sid, caller.identity)
         self._silent.pop(socket.sid, None)
         return partial(self._admit, caller, client, hello)
 
@@ -192,10 +194,10 @@ class Events:
         except CommandError as error:
             await client.end(farewell(error))
 
-    async def end_expired(self) -> None:
-        """End the connections whose tokens have run out."""
-        for connection in list(self._connections.values()):
-            if self._commands.expired(connection.caller):
+    async def end_expired(self, now: float) -> None:
+        """End the connections whose tokens have run out at `now`."""
+        for sid in self._expiries.take(now):
+            if connection := self._connections.get(sid):
                 await connection.client.end(farewell(expired()))
 
     async def end_silent(self) -> None:
@@ -205,6 +207,7 @@ class Events:
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)
+        self._expiries.discard(sid)
         if connection is not None:
             self._rooms.forget(connection.client)
             # Where its session ends as well, that is told right after this.

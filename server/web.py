@@ -30,10 +30,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.typedefs import Handler
 
 from server import asyncapi, openapi
-from server.auth import expired
+from server.auth import Expiries, expired
 from server.checks import Checker
 from server.clients import Client
-from server.commands import Caller, Commands, Reply, broken, farewell, refusal
+from server.commands import Commands, Reply, broken, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
@@ -130,7 +130,8 @@ class Web:
         self._rooms = rooms
         self._config = config
         self._limits = limits
-        self._clients: dict[PlainClient, Caller] = {}
+        self._clients: set[PlainClient] = set()
+        self._expiries: Expiries[PlainClient] = Expiries()
 
     @property
     def clients(self) -> int:
@@ -153,9 +154,9 @@ class Web:
         """Close every plain WebSocket with the code for a server that goes away."""
         await asyncio.gather(*(client.close(WSCloseCode.GOING_AWAY) for client in self._clients))
 
-    async def end_expired(self) -> None:
-        """End the connections whose tokens have run out."""
-        done = [client for client, who in self._clients.items() if self._commands.expired(who)]
+    async def end_expired(self, now: float) -> None:
+        """End the connections whose tokens have run out at `now`."""
+        done = self._expiries.take(now)
         await asyncio.gather(*(client.end(farewell(expired())) for client in done))
 
     def _command(self, name: str) -> Handler:
@@ -217,7 +218,8 @@ class Web:
         await socket.prepare(http_request)
         client = PlainClient(socket, caller.identity.name, self._config.close_timeout)
         caller.client = client
-        self._clients[client] = caller
+        self._clients.add(client)
+        self._expiries.add(client, caller.identity)
         self._limits.opened(address)
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
@@ -245,7 +247,8 @@ class Web:
                     # What has been read already is there at once, and others wait.
                     await asyncio.sleep(0)
         finally:
-            del self._clients[client]
+            self._clients.remove(client)
+            self._expiries.discard(client)
             self._limits.closed(address)
             self._rooms.forget(client)
             writer.cancel()

@@ -11,7 +11,7 @@ import pytest
 import socketio
 
 from server.app import App
-from server.auth import opens
+from server.auth import Expiries, Identity, opens
 from server.config import Config, ConfigError
 from server.protocol import COMMANDS
 from tests.conftest import Connect, Serve
@@ -208,6 +208,25 @@ async def test_a_token_that_runs_out_ends_the_connection_with_a_reason(
         await eventually(lambda: client.socket.close_code == 1008)
     if isinstance(client, PythonClient):
         await eventually(lambda: not client.sio.connected)
+    clock.now += 60
+    assert await other.event("closing") == closing
+    await eventually(lambda: app.rooms.clients == 0)
+
+
+def test_each_token_that_has_run_out_is_told_once() -> None:
+    expiries: Expiries[str] = Expiries()
+    for key, at in {"late": 3.0, "soon": 1.0, "later": 4.0, "with the late": 3.0}.items():
+        expiries.add(key, Identity("ana", expires_at=at))
+    expiries.add("for good", Identity("ana"))
+    expiries.discard("later")
+    expiries.discard("never there")
+    assert expiries.take(0.9) == []
+    assert expiries.take(1.0) == ["soon"]
+    assert expiries.take(2.9) == []
+    assert sorted(expiries.take(9.0)) == ["late", "with the late"]
+    expiries.add("new", Identity("ana", expires_at=10.0))
+    assert expiries.take(9.9) == []
+    assert expiries.take(10.0) == ["new"]
 
 
 async def test_a_browser_s_client_tries_again_with_its_token_and_is_told_no(
