@@ -93,6 +93,15 @@ def test_ends_are_looked_up_and_not_searched_for(database: Database, size: int) 
     database.close()
 
 
+def test_the_end_of_a_run_that_stopped_is_looked_up(database: Database) -> None:
+    statements: list[str] = []
+    database._db.set_trace_callback(statements.append)
+    database.write(Batch(stopped=[(9, 0, "1.5", "main", 7)], running={"a run": None}))
+    (update,) = (statement for statement in statements if statement.startswith("update"))
+    assert "ended_by_room (room=? AND seq=?)" in plan_of(database, update, [])
+    database.close()
+
+
 def test_what_befell_a_run_is_looked_up(database: Database) -> None:
     plan = plan_of(database, RUN, ["a run", "main", "a"])
     assert "SCAN running" not in plan and "SCAN ended" not in plan

@@ -27,8 +27,8 @@ class Batch:
     """The running job by its run, None when it has ended."""
     ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
     """room, seq, connid, run, whether its owner may still say that it stopped, job"""
-    stopped: list[tuple[int, int | None, str, str, str, str]] = field(default_factory=list)
-    """seq, exit, stopped_at as JSON, room, connid, run"""
+    stopped: list[tuple[int, int | None, str, str, int]] = field(default_factory=list)
+    """seq, exit, stopped_at as JSON, room, seq of the job's end"""
     trimmed: dict[str, int] = field(default_factory=dict)
     """The last seq of each room that is no longer kept."""
 

@@ -288,7 +288,7 @@ class EmbeddedStore(Store):
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
         self._add(ledger, ticket, Entry(event, encode(event)), change.run)
         ledger.stops.add(change.run)
-        row = (ledger.seq, change.exit, repr(change.at), change.room, change.connid, change.run)
+        row = (ledger.seq, change.exit, repr(change.at), change.room, killed.seq)
         self._batch.stopped.append(row)
 
     def _report_progress(self, change: ReportProgress, ticket: Decided) -> None:

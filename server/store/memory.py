@@ -4,8 +4,10 @@ Rows stay as they are, which takes less memory than what they say; whoever reads
 """
 
 import secrets
+from bisect import bisect_left
 from collections import deque
 from itertools import islice
+from operator import itemgetter
 
 from server.board import stop
 from server.protocol import EndedJob, encode
@@ -40,8 +42,8 @@ class Memory(Backend):
             self._log[room].append(row)
         for ended in batch.ended:
             self._ended[ended[0]].append(ended)
-        for _, exit, stopped_at, room, _, run in batch.stopped:
-            self._stop(room, run, exit, float(stopped_at))
+        for _, exit, stopped_at, room, end in batch.stopped:
+            self._stop(room, end, exit, float(stopped_at))
         for room, last in batch.trimmed.items():
             for rows in (self._log[room], self._ended[room]):
                 while rows and rows[0][1] <= last:
@@ -70,9 +72,10 @@ class Memory(Backend):
         )
         return list(islice(found, limit))
 
-    def _stop(self, room: str, run: str, exit: int | None, at: float) -> None:
+    def _stop(self, room: str, end: int, exit: int | None, at: float) -> None:
         rows = self._ended[room]
-        for position, (_, seq, connid, its_run, _, job) in enumerate(rows):
-            if its_run == run:
-                ended = encode(stop(decode_ended(job), exit, at))
-                rows[position] = (room, seq, connid, run, 0, ended)
+        position = bisect_left(rows, end, key=itemgetter(1))
+        if position < len(rows) and rows[position][1] == end:
+            _, _, connid, run, _, job = rows[position]
+            ended = encode(stop(decode_ended(job), exit, at))
+            rows[position] = (room, end, connid, run, 0, ended)

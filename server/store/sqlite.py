@@ -129,7 +129,7 @@ class Database(Backend):
                 db.execute(
                     "update ended set unanswered = 0, stop = ?, job = cast(json_set("
                     "cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)"
-                    " where room = ? and connid = ? and run = ?",
+                    " where room = ? and seq = ?",
                     row,
                 )
             for room, seq in batch.trimmed.items():
