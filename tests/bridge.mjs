@@ -1,15 +1,18 @@
 /**
- * Drive the official JavaScript Socket.IO client from a test in another language.
+ * Drive the official JavaScript Socket.IO client from tests in another language.
  *
- *   node tests/bridge.mjs http://127.0.0.1:8000 '{"auth": {"name": "ana"}}'
+ *   node tests/bridge.mjs
  *
- * One JSON object a line, both ways. The second argument is passed to `io()`.
+ * It prints the port that it listens on, and serves until its stdin ends. Each connection to the
+ * port is one client; it is spoken to in JSON, one object a line, both ways.
  *
- * stdin:   {"id": 1, "emit": "kill", "args": [{...}]}   emit and wait for the acknowledgement
+ * to it:   {"url": "http://127.0.0.1:8000", "options": {"auth": {"name": "ana"}}}
+ *                                                       first of all: what `io()` is given
+ *          {"id": 1, "emit": "kill", "args": [{...}]}   emit and wait for the acknowledgement
  *          {"emit": "kill", "args": [...], "noack": true}
- *          {"close": true}                              or the end of stdin: disconnect and exit
+ *          {"close": true}                              or the end of the connection: disconnect
  *          {"$binary": "<base64>"} anywhere in `args` becomes a Buffer
- * stdout:  {"connected": true, "id": "..."}             at each connect
+ * from it: {"connected": true, "id": "..."}             at each connect
  *          {"disconnected": "<reason>"}
  *          {"connect_error": "<message>", "data": ...}
  *          {"event": "started", "args": [...]}          whatever the server sends
@@ -17,45 +20,52 @@
  *          {"error": "<what was wrong with a line>", "line": "..."}
  */
 
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
-const [url, options = "{}"] = process.argv.slice(2);
-if (!url) {
-  console.error("usage: node tests/bridge.mjs URL [OPTIONS-AS-JSON]");
-  process.exit(2);
-}
+const server = createServer({ noDelay: true }, serve);
+server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+process.stdin.on("end", () => process.exit()).resume();
 
-const socket = io(url, { ...JSON.parse(options), autoConnect: false });
+function serve(connection) {
+  const input = createInterface({ input: connection });
+  let socket = null;
 
-socket.on("connect", () => print({ connected: true, id: socket.id }));
-socket.on("disconnect", (reason) => print({ disconnected: reason }));
-socket.on("connect_error", (error) => print({ connect_error: error.message, data: error.data }));
-socket.onAny((event, ...args) => print({ event, args }));
-socket.connect();
+  input.on("line", (line) => {
+    if (line.trim() === "") return;
+    try {
+      obey(JSON.parse(line, reviveBinary));
+    } catch (error) {
+      print({ error: error.message, line });
+    }
+  });
+  input.on("close", () => {
+    socket?.disconnect();
+    connection.end();
+  });
+  connection.on("error", () => input.close());
 
-const input = createInterface({ input: process.stdin });
-input.on("line", (line) => {
-  if (line.trim() === "") return;
-  try {
-    obey(JSON.parse(line, reviveBinary));
-  } catch (error) {
-    print({ error: error.message, line });
+  function obey({ url, options, id, emit, args = [], noack = false, close = false }) {
+    if (close) input.close();
+    else if (url) connect(url, options);
+    else if (noack) socket.emit(emit, ...args);
+    else socket.emit(emit, ...args, (...ack) => print({ id, ack }));
   }
-});
-input.on("close", () => {
-  socket.disconnect();
-  process.stdin.destroy();
-});
 
-function obey({ id, emit, args = [], noack = false, close = false }) {
-  if (close) input.close();
-  else if (noack) socket.emit(emit, ...args);
-  else socket.emit(emit, ...args, (...ack) => print({ id, ack }));
-}
+  function connect(url, options) {
+    // Each a connection of its own, as those of different browsers are.
+    socket = io(url, { ...options, autoConnect: false, forceNew: true });
+    socket.on("connect", () => print({ connected: true, id: socket.id }));
+    socket.on("disconnect", (reason) => print({ disconnected: reason }));
+    socket.on("connect_error", ({ message, data }) => print({ connect_error: message, data }));
+    socket.onAny((event, ...args) => print({ event, args }));
+    socket.connect();
+  }
 
-function print(object) {
-  process.stdout.write(`${JSON.stringify(object, showBinary)}\n`);
+  function print(object) {
+    if (connection.writable) connection.write(`${JSON.stringify(object, showBinary)}\n`);
+  }
 }
 
 function reviveBinary(_key, value) {

@@ -1,9 +1,12 @@
 """Clients of every door, all with the same few methods, so that one test can use any of them."""
 
 import asyncio
+import atexit
 import base64
 import json
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -113,6 +116,22 @@ class MessageClient(PythonClient):
         return await super().command("message", payload)
 
 
+@cache
+def bridge() -> int:
+    """The port of a Node process for all tests, which has a client for each connection."""
+    process = subprocess.Popen(
+        ["node", "tests/bridge.mjs"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+
+    atexit.register(end)
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
 class NodeClient(TestClient):
     """The official JavaScript client, in a Node process."""
 
@@ -120,7 +139,8 @@ class NodeClient(TestClient):
 
     def __init__(self) -> None:
         super().__init__()
-        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[dict[str, Any]] | None = None
@@ -128,18 +148,11 @@ class NodeClient(TestClient):
         self.refusals: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def connect(self, url: str, **hello: Any) -> None:
-        options = {**self.options, "auth": hello}
         self._connected = asyncio.get_running_loop().create_future()
-        self._process = await asyncio.create_subprocess_exec(
-            "node",
-            "tests/bridge.mjs",
-            url,
-            json.dumps(options),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=2**24,
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", bridge(), limit=2**24
         )
+        self._write({"url": url, "options": {**self.options, "auth": hello}})
         self._reading = asyncio.create_task(self._read())
         found = await asyncio.wait_for(self._connected, PATIENCE)
         if "connect_error" in found:
@@ -158,19 +171,16 @@ class NodeClient(TestClient):
         self._write({"emit": name, "args": [tagged(arg) for arg in args], "noack": True})
 
     async def close(self) -> None:
-        assert self._process is not None and self._reading is not None
-        if self._process.returncode is None:
-            self._write({"close": True})
-        await asyncio.wait_for(self._process.wait(), PATIENCE)
-        await self._reading
+        assert self._reading is not None
+        self._write({"close": True})
+        await asyncio.wait_for(self._reading, PATIENCE)
+        self._writer.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+        self._writer.write(json.dumps(line).encode() + b"\n")
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in self._reader:
             said = json.loads(line)
             if "ack" in said:
                 self._answers[said["id"]].set_result(said["ack"][0])
