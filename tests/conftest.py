@@ -1,18 +1,23 @@
 """Fixtures: a server for each test that asks for one, and clients that are closed after it.
 
+The tests of a module share an event loop, and a browser where they ask for one.
+
 The tests of the modules in `ON_EACH_STORE` run once on each kind of store, unless they are marked
 `embedded`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
 from server.app import App
 from tests.support import examples, redis
+from tests.support.browsers import chromium
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.servers import serving
 
@@ -51,6 +56,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_sessionfinish() -> None:
     examples.stop_builds()
+
+
+@pytest.fixture(autouse=True)
+async def clear_the_loop() -> AsyncIterator[None]:
+    """Take from the loop what a test leaves in it, so that the next one is by itself."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    asyncio.get_running_loop().set_exception_handler(None)
 
 
 @pytest.fixture
@@ -95,3 +112,17 @@ async def connect() -> AsyncIterator[Connect]:
             return client
 
         yield start
+
+
+@pytest.fixture(scope="module")
+async def empty_browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def browser(empty_browser: Browser) -> AsyncIterator[Browser]:
+    """A browser without pages; what a test opens in it is closed when the test ends."""
+    yield empty_browser
+    for context in empty_browser.contexts:
+        await context.close()

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from server.app import App
 from server.errors import UnknownRoute
 from server.protocol import Print
 from tests.conftest import Connect, Serve
 from tests.support.board import ended, kill, visit
-from tests.support.browsers import chromium
 from tests.support.cli import Cli, alive, load
 from tests.support.load import free_port
 from tests.support.network import Proxy
@@ -100,8 +99,10 @@ async def test_a_kill_ends_a_tree_that_ignores_sigterm(app: App, connect: Connec
     assert "hourglass: killed by bo: enough\n" in cli.said
 
 
-async def test_a_kill_in_the_browser_ends_a_tree_that_ignores_sigterm(app: App) -> None:
-    async with run(app.url, TREE, "--grace", "0.3") as cli, chromium() as browser:
+async def test_a_kill_in_the_browser_ends_a_tree_that_ignores_sigterm(
+    app: App, browser: Browser
+) -> None:
+    async with run(app.url, TREE, "--grace", "0.3") as cli:
         processes = await pids(cli)
         page = await visit(browser, app.url)
         await kill(page, "job", "from the browser")

@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 import socketio
 from jsonschema import Draft7Validator, Draft202012Validator
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from server.app import App
 from server.asyncapi import EVENTS
 from server.openapi import ROUTES
 from server.protocol import COMMANDS
 from tests.conftest import Connect, Serve
-from tests.support.browsers import check_with_axe, chromium, open_page
+from tests.support.browsers import check_with_axe, open_page
 from tests.support.clients import PATIENCE
 from tests.support.redis import RedisServer
 from tests.support.servers import ROOT, serving
@@ -277,19 +277,15 @@ async def test_the_documents_are_well_formed(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_contract_is_there_to_read(serve: Serve, scheme: Any) -> None:
-    app = await serve()
-    async with chromium() as browser:
-        context = await browser.new_context(color_scheme=scheme)
-        page = await open_page(context, f"{app.url}/docs")
-        for part, names in (("commands", COMMANDS), ("events", EVENTS)):
-            shown = page.locator(f"#{part} h3")
-            await expect(shown).to_have_text(list(names))
-        await expect(page.locator("#routes h3")).to_have_count(len(ROUTES))
-        kill = page.locator("#commands-kill")
-        await expect(kill).to_contain_text("Ends a running job")
-        await expect(kill.get_by_role("row", name="reason")).to_contain_text(
-            "text or null, if given"
-        )
-        assert page.errors == []  # type: ignore[attr-defined]
-        await check_with_axe(page, "the contract")
+async def test_the_contract_is_there_to_read(app: App, browser: Browser, scheme: Any) -> None:
+    context = await browser.new_context(color_scheme=scheme)
+    page = await open_page(context, f"{app.url}/docs")
+    for part, names in (("commands", COMMANDS), ("events", EVENTS)):
+        shown = page.locator(f"#{part} h3")
+        await expect(shown).to_have_text(list(names))
+    await expect(page.locator("#routes h3")).to_have_count(len(ROUTES))
+    kill = page.locator("#commands-kill")
+    await expect(kill).to_contain_text("Ends a running job")
+    await expect(kill.get_by_role("row", name="reason")).to_contain_text("text or null, if given")
+    assert page.errors == []  # type: ignore[attr-defined]
+    await check_with_axe(page, "the contract")

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,10 @@ from playwright.async_api import Browser, Page, expect
 from server.app import App
 from tests.conftest import Connect
 from tests.support.board import confirm, ended, kill, live, offline, running, start, visit
-from tests.support.browsers import chromium, open_page
+from tests.support.browsers import open_page
 from tests.support.servers import Process, command
 
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>{{7*7}}"
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 async def test_two_browsers_see_a_job_start_count_down_and_be_killed(

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
@@ -11,18 +10,12 @@ from playwright.async_api import Browser, Locator, Page, expect
 from server.app import App
 from tests.conftest import Serve
 from tests.support.board import confirm, ended, kill, live, order, running, start, visit
-from tests.support.browsers import check_with_axe, chromium, open_page
+from tests.support.browsers import check_with_axe, open_page
 from tests.support.servers import command
 from tests.support.tokens import SECRET, token
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 WIDE = {"viewport": {"width": 1440, "height": 900}}
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 async def fill(app: App, number: int, room: str = "main", seconds: float = 600) -> None:
