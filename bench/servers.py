@@ -21,6 +21,8 @@ DAY = 86_400
 class Server(Process):
     """A server process without caps on what runs, and with every other setting as it comes."""
 
+    forks = False
+
     def __init__(self, database: Path | str, **environ: str) -> None:
         caps = {"MAX_RUNNING": "0", "MAX_RUNNING_ROOM": "0"}
         super().__init__(Path(database), **caps, **environ)

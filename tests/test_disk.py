@@ -264,6 +264,7 @@ async def test_what_could_not_be_synced_does_not_come_back(
     tmp_path: Path, connect: Connect
 ) -> None:
     server = Process(tmp_path / "jobs.db", LD_PRELOAD=str(compiled(SYNC, tmp_path)))
+    server.forks = False
     async with server:
         client = await connect(server.url, "websocket")
         await start(client, "before")
@@ -343,6 +344,7 @@ async def test_a_file_can_be_taken_over_once_its_server_is_dead(
 
 async def test_a_disk_that_is_full_from_the_start_is_told(tmp_path: Path) -> None:
     server = Process(tmp_path / "jobs.db")
+    server.forks = False
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:

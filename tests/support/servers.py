@@ -17,6 +17,7 @@ from server.commands import Caller
 from server.config import Config
 from server.limits import Bucket
 from server.protocol import encode
+from tests.support.forge import Forked, fork
 
 ROOT = Path(__file__).parent.parent.parent
 UNLIMITED: dict[str, Any] = {
@@ -78,12 +79,15 @@ async def serving(**settings: Any) -> AsyncIterator[App]:
 class Process:
     """A server of its own process, which can be killed and started again on the same port."""
 
+    forks = True
+    """Whether it starts in an instant, and not with an interpreter of its own as that of users."""
+
     def __init__(self, database: Path, **environ: str) -> None:
         self.database = database
         self.environ = environ
         self.port = 0
         self.log = ""
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
         self._reading: asyncio.Task[None] | None = None
 
     @property
@@ -154,15 +158,18 @@ class Process:
             **{name.upper(): str(value) for name, value in UNLIMITED.items()},
             **self.environ,
         }
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server",
-            cwd=ROOT,
-            env=environ,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        if self.forks:
+            self._process = await fork(environ)
+        else:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "server",
+                cwd=ROOT,
+                env=environ,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
