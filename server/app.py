@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.config import Config
 from server.connections import Connections
 from server.counts import Counts
 from server.entrance import Entrance
+from server.errors import Unavailable
 from server.events import Events, SocketGroup
 from server.guard import FaultsOfClients, Guard
 from server.health import Health, watch_lag
@@ -29,6 +31,8 @@ from server.web import Web, answers_in_json, websocket_alone
 
 DOORS_INTERVAL = 0.5
 """Seconds between two looks for connections that may not go on."""
+SWEEP_INTERVAL = 60.0
+"""Seconds at most between two looks for rooms that are kept no longer."""
 
 log = logging.getLogger(__name__)
 http_log = logging.getLogger("server.http")
@@ -132,6 +136,8 @@ class App:
         self._run("rooms", self.rooms.run())
         self._run("doors", self._watch_doors())
         self._run("lag", watch_lag(self.counts.lag))
+        if self.config.room_keep:
+            self._run("sweep", self._sweep())
 
     @property
     def url(self) -> str:
@@ -190,6 +196,14 @@ class App:
             await self.events.end_silent()
             await self.web.end_expired(self.store.now())
             self.connections.cut_idle()
+
+    async def _sweep(self) -> None:
+        """Have the store let go of rooms that are kept no longer, until cancelled."""
+        interval = max(0.05, min(SWEEP_INTERVAL, self.config.room_keep / 10))
+        while True:
+            await asyncio.sleep(interval)
+            with suppress(Unavailable):
+                await self.store.sweep()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

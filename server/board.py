@@ -1,7 +1,8 @@
 """The state of one room, as its log tells it: nothing else may change a board.
 
 A board is what a snapshot shows. Replaying a room's log onto an empty board gives the same board,
-whoever replays it: the store at start-up, another node, a test.
+whoever replays it: the store at start-up, another node, a test. When a log is let go of, its board
+is empty again, at a seq above all of it.
 """
 
 from collections import deque
@@ -29,9 +30,10 @@ class Board:
 
     __slots__ = ("__weakref__", "ended", "room", "running", "seq")
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: str, seq: int = 0) -> None:
+        """`seq` is where the room stands without a log."""
         self.room = room
-        self.seq = 0
+        self.seq = seq
         self.running: dict[str, Job] = {}
         self.ended: deque[EndedJob] = deque(maxlen=ENDED_SHOWN)
 
@@ -49,6 +51,12 @@ class Board:
             self.ended.append(end(self.running.pop(event.connid), event))
         else:
             self._stopped(event.run, event.exit, event.at)
+
+    def empty(self, seq: int) -> None:
+        """Be the board of a room without a log again, one that stands at `seq`."""
+        self.seq = seq
+        self.running.clear()
+        self.ended.clear()
 
     def report(self, progress: Progress) -> None:
         """Take the latest progress of a job; that of a run that is not running is ignored."""

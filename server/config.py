@@ -74,6 +74,13 @@ class Config:
     history: int = setting(
         10_000, "events", "how much of each room's log, and of its ended jobs, is kept", least=1
     )
+    room_keep: float = setting(
+        2_592_000,
+        "seconds",
+        "that a room in which nothing is running, and which nobody is in, keeps its log and its"
+        " ended jobs after its last event; 0 for good",
+        least=0,
+    )
     transports: str = setting(
         "",
         "names",
@@ -117,7 +124,7 @@ class Config:
     max_running: int = setting(100_000, "jobs", "running in all; 0 for no cap", least=0)
     max_running_room: int = setting(50_000, "jobs", "running in one room; 0 for no cap", least=0)
     max_rooms: int = setting(
-        10_000, "rooms", "rooms that have a log, which they keep for good; 0 for no cap", least=0
+        10_000, "rooms", "that have a log, which `ROOM_KEEP` bounds; 0 for no cap", least=0
     )
     max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
     max_note: int = setting(500, "characters", "a note or a reason", least=0)

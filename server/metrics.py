@@ -74,6 +74,11 @@ class Metrics(Collector):
         yield timed("lateness", "Between a job's due time and its end.", counts.lateness)
         yield timed("loop_lag", "By which the event loop came late.", counts.lag)
         yield CounterMetricFamily(
+            "hourglass_rooms_let_go",
+            "Rooms let go of by this server, as they were idle for ROOM_KEEP.",
+            value=self._store.rooms_let_go,
+        )
+        yield CounterMetricFamily(
             "hourglass_deliveries",
             "Events queued for clients, each client counted.",
             value=self._rooms.deliveries,

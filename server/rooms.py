@@ -294,16 +294,15 @@ class Rooms(Listener):
         found = self._rooms.get(room)
         if found is None:
             return
-        found.restart()
-        for client in list(found.members):
-            if client.too_slow(self._config.max_backlog):
-                self._fall_behind(client, room, found.board.seq)
-                found.unite(client)
-            else:
-                client.behind.pop(room, None)
-                self._send_snapshot(client, found)
+        self._restart(found)
         for client in {client for watchers in found.watchers.values() for client in watchers}:
             client.drop()
+
+    def emptied(self, room: str) -> None:
+        """Send everyone in a room that it is empty; who watches a job of it has missed nothing."""
+        found = self._rooms.get(room)
+        if found is not None:
+            self._restart(found)
 
     def reachable(self, reachable: bool) -> None:
         """Tell everyone whether what they see is up to date, and will be."""
@@ -313,6 +312,18 @@ class Rooms(Listener):
 
     def _availability(self, name: str) -> Frame:
         return Frame(Available.name, encode(Available(name, self._reachable)))
+
+    def _restart(self, room: Room) -> None:
+        """Begin with the board as it is now, and send it to everyone in the room."""
+        name = room.board.room
+        room.restart()
+        for client in list(room.members):
+            if client.too_slow(self._config.max_backlog):
+                self._fall_behind(client, name, room.board.seq)
+                room.unite(client)
+            else:
+                client.behind.pop(name, None)
+                self._send_snapshot(client, room)
 
     def _open(self, room: Room) -> Room:
         """The room that is open under its name: one let go of meanwhile did not follow the log."""

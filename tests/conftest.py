@@ -32,6 +32,7 @@ ON_EACH_STORE = {
     "tests.test_output",
     "tests.test_owners",
     "tests.test_races",
+    "tests.test_retention",
     "tests.test_rooms",
     "tests.test_store",
     "tests.test_timeouts",

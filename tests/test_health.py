@@ -129,6 +129,7 @@ async def test_metrics_tell_what_happens(app: App, connect: Connect) -> None:
     assert found["hourglass_sessions"] == 2
     assert found["hourglass_slow_clients"] == 0
     assert found["hourglass_rooms_open"] == 1
+    assert found["hourglass_rooms_let_go_total"] == 0
     assert found["hourglass_store_ready"] == 1
     assert found["hourglass_deliveries_total"] >= 14
     assert found["hourglass_lateness_seconds_count"] == 1

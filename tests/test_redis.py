@@ -439,6 +439,99 @@ async def test_who_comes_from_a_node_that_is_ahead_is_sent_no_snapshot(
         assert [name for name, _ in back.events if name != "presence"] == ["started"]
 
 
+async def test_rooms_that_are_let_go_of_are_empty_on_all_nodes(
+    nodes: Any, connect: Connect
+) -> None:
+    clock = Clock()
+    kept = {"room_keep": 600, "presence_interval": 60, "now": clock}
+    one, two = await nodes(2, **kept)
+    for room in ("old", "older"):
+        await command(one, "request", room=room, connid="a", time=60)
+        await command(one, "kill", room=room, connid="a")
+    clock.now += 601
+    clients = [await connect(node.url, "websocket", rooms=["old", "new"]) for node in (one, two)]
+    stale = [await node.store.board("old") for node in (one, two)]
+    await one.store.sweep()
+    assert (one.store.rooms_let_go, two.store.rooms_let_go) == (2, 0)
+    (three,) = await nodes(1, **kept)
+    for room in ("old", "older", "new", "elsewhere"):
+        for node in (one, two, three):
+            status = await command(node, "status", room=room)
+            assert (status["seq"], status["jobs"]) == (3, [])
+            assert await node.store.read(room, 2) is None
+    assert [(board.seq, list(board.ended)) for board in stale] == [(3, [])] * 2
+    for client in clients:
+        for room in ("old", "new"):
+            snapshot = await client.event("snapshot", room=room, seq=3)
+            assert (snapshot["running"], snapshot["ended"]) == ([], [])
+    for room, node in (("old", two), ("new", three)):
+        job = (await command(node, "request", room=room, connid="b", time=60))["job"]
+        for client in clients:
+            assert (await client.event("started", room=room, seq=4))["job"] == job
+    events = await one.store.read("old", 3)
+    assert events is not None and [entry.event.seq for entry in events] == [4]
+    assert await store_of(one)._ask("HLEN", f"{store_of(one)._prefix}rooms") == 2
+
+
+async def test_who_comes_from_a_node_that_has_heard_of_the_end_of_a_room_waits_for_it(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    clock = Clock()
+    kept = {**PATIENT, "room_keep": 600, "presence_interval": 60, "now": clock}
+    async with (
+        Proxy(own_redis.url) as proxy,
+        serving(**kept, redis_url=own_redis.url) as one,
+        serving(**kept, redis_url=proxy.url) as two,
+    ):
+        watcher = await connect(two.url)
+        await command(one, "request", connid="a", time=60)
+        await command(one, "kill", connid="a")
+        await watcher.event("killed", seq=2)
+        await watcher.command("join", {"room": "empty"})
+        clock.now += 601
+        proxy.hold()
+        await one.store.sweep()
+        since = {room: {"epoch": one.store.epoch, "seq": 3} for room in ("main", "empty")}
+        coming = asyncio.create_task(connect(two.url, rooms=["main", "empty"], since=since))
+        await asyncio.sleep(0.1)
+        proxy.mend()
+        client = await coming
+        await watcher.event("snapshot", room="main", seq=3)
+        await watcher.event("snapshot", room="empty", seq=3)
+        for room in ("main", "empty"):
+            await command(one, "request", room=room, connid="b", time=60)
+            await client.event("started", room=room, seq=4)
+            await watcher.event("started", room=room, seq=4)
+        assert "snapshot" not in [name for name, _ in client.events]
+
+
+async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    clock = Clock()
+    kept = {**PATIENT, "room_keep": 600, "redis_feed": 100, "presence_interval": 60, "now": clock}
+    async with (
+        Proxy(own_redis.url) as proxy,
+        serving(**kept, redis_url=own_redis.url) as one,
+        serving(**kept, redis_url=proxy.url) as two,
+    ):
+        await command(one, "request", connid="a", time=60)
+        await command(one, "kill", connid="a")
+        client = await connect(two.url, "websocket", rooms=["main", "empty"])
+        await client.event("snapshot", room="main", seq=2)
+        await client.event("snapshot", room="empty", seq=0)
+        clock.now += 601
+        proxy.cut()
+        await one.store.sweep()
+        starts = (command(one, "request", connid=str(number), time=60) for number in range(1000))
+        await asyncio.gather(*starts)
+        proxy.mend()
+        snapshot = await client.event("snapshot", room="main", seq=1003)
+        assert len(snapshot["running"]) == 1000
+        await client.event("snapshot", room="empty", seq=3)
+        assert await two.store.seq("empty") == 3
+
+
 async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect: Connect) -> None:
     (app,) = await nodes(1, redis_keep=0.1, presence_interval=0.05)
     for number in range(20):

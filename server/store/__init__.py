@@ -152,12 +152,18 @@ class Listener:
     def reset(self, room: str) -> None:
         """A room's board was read anew, as there was no way from what it was."""
 
+    def emptied(self, room: str) -> None:
+        """A room is empty: its log, if it had one, was let go of, and its board stands higher."""
+
     def reachable(self, reachable: bool) -> None:
         """The log can be read and written again, or no longer."""
 
 
 class Store(ABC):
     """The durable log of every room, and the boards that it adds up to.
+
+    A room without a log stands at the *floor*, a seq above those of every log that was ever let go
+    of: so no position in a log is one in the next log of the room.
 
     Every method that waits may raise `errors.Unavailable`, and has then changed nothing unless the
     error says that this is unknown.
@@ -171,6 +177,8 @@ class Store(ABC):
     """How long it took until a change, or a batch of them, was durable."""
     ready: bool = True
     """Whether the log can be written, and what others write to it is heard."""
+    rooms_let_go: int = 0
+    """Logs that were let go of through this server."""
 
     @abstractmethod
     async def open(self, listener: Listener) -> None:
@@ -223,6 +231,11 @@ class Store(ABC):
     @abstractmethod
     async def seq(self, room: str) -> int:
         """The seq at which a room stands. Does not fail after a change of that room."""
+
+    @abstractmethod
+    async def sweep(self) -> None:
+        """Let go of the rooms in which nothing is running, which nobody is in, and whose last event
+        is older than `ROOM_KEEP`: of their logs, their ended jobs and all else."""
 
     @abstractmethod
     def announce(self, presence: Presence) -> None:

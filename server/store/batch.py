@@ -31,6 +31,9 @@ class Batch:
     """seq, exit, stopped_at as JSON, room, seq of the job's end"""
     trimmed: dict[str, int] = field(default_factory=dict)
     """The last seq of each room that is no longer kept."""
+    let_go: dict[str, int] = field(default_factory=dict)
+    """The rooms of which nothing is kept but what this batch adds, each with the seq, above all
+    that it had, at which it stands before that."""
 
 
 class Unanswered(Struct, frozen=True, gc=False):
@@ -63,6 +66,10 @@ class Backend(ABC):
     @abstractmethod
     def open(self) -> tuple[str, dict[str, Loaded]]:
         """The id of the log, and what is kept of each room. Raises `StoreError`."""
+
+    @abstractmethod
+    def floor(self) -> int:
+        """The seq at which a room without a log stands; 0 where no log was ever let go of."""
 
     @abstractmethod
     def close(self) -> None:

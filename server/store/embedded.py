@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
@@ -58,7 +59,7 @@ from server.store.memory import Memory
 from server.store.outputs import Outputs
 from server.store.schedule import Schedule
 from server.store.sqlite import Database
-from server.store.ticket import go_on_with
+from server.store.ticket import Ticket, go_on_with
 from server.store.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,10 @@ Result = TypeVar("Result")
 
 TOLD_AT_ONCE = 200
 """Entries told before the loop may turn to its other work."""
+LOOKED_AT_ONCE = 1000
+"""Rooms that are looked at, whether they may be let go of, before the loop may do so."""
+LET_GO_AT_ONCE = 1000
+"""Entries of logs that one commit lets go of, and those of one more room."""
 TRIM_SLACK = 100
 """Entries by which a log may outgrow its bound before it is cut back, to cut seldom."""
 
@@ -87,6 +92,12 @@ class EmbeddedStore(Store):
         # The boards of rooms without a log, for as long as somebody looks at them: rooms are free
         # to name, so an empty one must cost nothing.
         self._empty: WeakValueDictionary[str, Board] = WeakValueDictionary()
+        # The seq at which they stand.
+        self._floor = 0
+        # The rooms that somebody is in.
+        self._present: set[str] = set()
+        # Waits for the commit that lets go of rooms, if one is to.
+        self._sweeping: Ticket[None] | None = None
         # How many jobs run, as decided.
         self._total = 0
         self._schedule = Schedule(config.retry_interval, self._runs)
@@ -115,6 +126,7 @@ class EmbeddedStore(Store):
             self._worker = Worker("store")
         try:
             self.epoch, loaded = await self._call(self._backend.open)
+            self._floor = await self._call(self._backend.floor)
         except StoreError:
             self._stop_worker()
             raise
@@ -131,7 +143,7 @@ class EmbeddedStore(Store):
             await self._wake.wait()
             self._wake.clear()
             await self._commit()
-            if not self._waiting:
+            if not self._waiting and self._sweeping is None:
                 self._idle.set()
             elif not self._backend.blocks:
                 # Else whoever asks on when answered would keep all others from their turn.
@@ -157,8 +169,7 @@ class EmbeddedStore(Store):
         except (Stale, Foreign, TooMany) as refusal:
             ticket.refusal = refusal
         if not self._waiting:
-            self._idle.clear()
-            self._wake.set()
+            self._begin_commit()
         self._waiting.append(ticket)
         return ticket
 
@@ -204,7 +215,22 @@ class EmbeddedStore(Store):
     async def seq(self, room: str) -> int:
         return (await self.board(room)).seq
 
+    async def sweep(self) -> None:
+        before = self.now() - self._config.room_keep
+        rooms = deque(self._rooms)
+        while rooms and not self._closed:
+            if self._let_go(rooms, before):
+                written = self._sweeping = self._sweeping or Ticket()
+                self._begin_commit()
+                await written
+            else:
+                await asyncio.sleep(0)
+
     def announce(self, presence: Presence) -> None:
+        if presence.watching:
+            self._present.add(presence.room)
+        else:
+            self._present.discard(presence.room)
         self._listener.present(presence)
 
     async def print(
@@ -224,10 +250,13 @@ class EmbeddedStore(Store):
 
     async def read(self, room: str, after: int) -> list[Entry] | None:
         ledger = self._rooms.get(room)
-        first = max(ledger.oldest, ledger.board.seq - self._config.history + 1) if ledger else 1
-        if after < first - 1:
+        if ledger is None:
+            return [] if after >= self._empty_board(room).seq else None
+        if after < max(ledger.oldest - 1, ledger.board.seq - self._config.history):
             return None
-        return await self._ask(self._backend.read, room, after)
+        entries = await self._ask(self._backend.read, room, after)
+        # Meanwhile the log may have been cut, or let go of.
+        return entries if after >= ledger.oldest - 1 else None
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         return await self._ask(self._backend.read_run, room, connid, run)
@@ -342,34 +371,64 @@ class EmbeddedStore(Store):
         return ledger
 
     def _new_log(self, room: str) -> Ledger:
-        board = self._empty.pop(room, None) or Board(room)
-        ledger = self._rooms[room] = Ledger(board, 1, {})
+        board = self._empty_board(room)
+        del self._empty[room]
+        ledger = self._rooms[room] = Ledger(board, board.seq + 1, {})
         return ledger
 
     def _empty_board(self, room: str) -> Board:
         board = self._empty.get(room)
         if board is None:
-            board = self._empty[room] = Board(room)
+            board = self._empty[room] = Board(room, self._floor)
         return board
+
+    def _let_go(self, rooms: deque[str], before: float) -> bool:
+        """Look at the first of these rooms, which are taken out, and have the batch let go of those
+        in which nothing has happened since `before`; whether there are any."""
+        floor = self._floor
+        looked = entries = 0
+        while rooms and looked < LOOKED_AT_ONCE and entries < LET_GO_AT_ONCE:
+            room = rooms.popleft()
+            looked += 1
+            ledger = self._rooms.get(room)
+            if ledger is not None and room not in self._present and ledger.idle(before):
+                entries += ledger.seq - ledger.oldest + 1
+                floor = max(floor, ledger.seq + 1)
+                ledger.let_go(floor)
+                self._batch.let_go[room] = floor
+        return entries > 0
+
+    def _begin_commit(self) -> None:
+        self._idle.clear()
+        self._wake.set()
 
     async def _commit(self) -> None:
         tickets, self._waiting = self._waiting, []
         batch, self._batch = self._batch, Batch()
+        sweeping, self._sweeping = self._sweeping, None
         overgrown, self._overgrown = self._overgrown, set()
         for ledger in overgrown:
-            if ledger.board.seq - ledger.oldest >= self._most_kept:
-                batch.trimmed[ledger.board.room] = ledger.board.seq - self._config.history
-        if batch.log or batch.running:
+            room, seq = ledger.board.room, ledger.board.seq
+            if seq - ledger.oldest >= self._most_kept and room not in batch.let_go:
+                batch.trimmed[room] = seq - self._config.history
+        if batch.log or batch.running or batch.let_go:
             began = time.monotonic()
             try:
                 await self._call(self._backend.write, batch)
             except sqlite3.Error as error:
                 log.error("the store cannot be written: %s", error)
                 self._forget([*tickets, *self._waiting])
+                if sweeping is not None:
+                    sweeping.refuse(Unavailable("the store cannot be written"))
                 return
             self.commits.observe(time.monotonic() - began)
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
+        # In the same turn: what is read from now on knows nothing of these rooms.
+        if batch.let_go:
+            self._show_let_go(batch.let_go)
+        if sweeping is not None:
+            sweeping.settle(None)
         for start in range(0, len(tickets), TOLD_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
@@ -379,15 +438,38 @@ class EmbeddedStore(Store):
             # Not before all are told: who has asked for several goes on with all of them.
             go_on_with(told)
 
+    def _show_let_go(self, rooms: Mapping[str, int]) -> None:
+        """Show that rooms were let go of, and how high the floor is now."""
+        self.rooms_let_go += len(rooms)
+        self._floor = max(self._floor, *rooms.values())
+        for room, seq in rooms.items():
+            ledger = self._rooms[room]
+            ledger.empty(seq)
+            if ledger.seq == seq:
+                del self._rooms[room]
+                self._empty[room] = ledger.board
+            else:  # It is to have another log, which begins there.
+                self._listener.emptied(room)
+        for board in list(self._empty.values()):
+            if board.seq < self._floor or board.room in rooms:
+                self._lift(board)
+
+    def _lift(self, board: Board) -> None:
+        """Bring the board of a room without a log to the floor."""
+        board.empty(self._floor)
+        self._listener.emptied(board.room)
+
     def _forget(self, tickets: list[Decided]) -> None:
         """Answer all that is pending `unavailable`: what was decided on top is void as well."""
         self._waiting = []
         self._batch = Batch()
         for room, ledger in list(self._rooms.items()):
             ledger.forget()
-            if ledger.seq == 0:
+            if not ledger.logged:
                 del self._rooms[room]
                 self._empty[room] = ledger.board
+                if ledger.board.seq < self._floor:
+                    self._lift(ledger.board)
         self._total = sum(ledger.running for ledger in self._rooms.values())
         for ticket in tickets:
             ticket.refuse(Unavailable("the store cannot be written; nothing was changed"))

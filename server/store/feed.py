@@ -14,7 +14,7 @@ class Item(NamedTuple):
 
     number: int
     kind: str
-    """The name of an event, `progress`, `presence`, `printed`, `beat` or `gone`."""
+    """The name of an event, `progress`, `presence`, `printed`, `emptied`, `beat` or `gone`."""
     room: str
     seq: int
     due: bytes

@@ -24,7 +24,7 @@ class Decided(Submitted, kw_only=True, eq=False):
 class Ledger:
     """One room: what is durable of it, and what has been decided on top of that."""
 
-    __slots__ = ("board", "oldest", "pending", "running", "seq", "stops", "unanswered")
+    __slots__ = ("board", "last_at", "oldest", "pending", "running", "seq", "stops", "unanswered")
 
     def __init__(self, board: Board, oldest: int, unanswered: dict[str, Unanswered]) -> None:
         """`oldest` is the first seq that is kept; `unanswered` are the killed runs whose owner has
@@ -32,6 +32,8 @@ class Ledger:
         self.board = board
         self.oldest = oldest
         self.unanswered = unanswered
+        self.last_at = max((job.stopped_at or job.ended_at for job in board.ended), default=0.0)
+        """When the last event was, where nothing is running."""
         self.forget()
 
     def forget(self) -> None:
@@ -43,6 +45,28 @@ class Ledger:
         """What changes that are not durable have made of a job, by connid."""
         self.stops: set[str] = set()
         """The runs that are said to have stopped."""
+
+    @property
+    def logged(self) -> bool:
+        """Whether it has a log that is durable."""
+        return self.board.seq >= self.oldest
+
+    def idle(self, before: float) -> bool:
+        """Whether nothing is running, and nothing has happened since `before`."""
+        # What is not durable yet has a seq of its own.
+        return self.running == 0 and self.last_at < before and self.seq == self.board.seq
+
+    def let_go(self, seq: int) -> None:
+        """Decide to let go of the log; what comes next has a seq above this one."""
+        self.seq = seq
+        self.stops.update(self.unanswered)  # Nobody can say of these runs any more that they did.
+
+    def empty(self, seq: int) -> None:
+        """The log is let go of: that is durable now."""
+        self.board.empty(seq)
+        self.oldest = seq + 1
+        self.unanswered.clear()
+        self.stops.clear()
 
     def current(self, connid: str) -> Job | None:
         """What is running under `connid`, as decided."""
@@ -73,6 +97,7 @@ class Ledger:
     def settle(self, event: LogEvent) -> None:
         """Take an event that is durable now."""
         self.board.apply(event)
+        self.last_at = event.at
         if isinstance(event, Started):
             return
         if isinstance(event, Killed):

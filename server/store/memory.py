@@ -27,6 +27,9 @@ class Memory(Backend):
     def open(self) -> tuple[str, dict[str, Loaded]]:
         return secrets.token_hex(8), {}
 
+    def floor(self) -> int:
+        return 0
+
     def close(self) -> None:
         self._log.clear()
         self._ended.clear()
@@ -35,6 +38,8 @@ class Memory(Backend):
         """It is always there."""
 
     def write(self, batch: Batch) -> None:
+        for room in batch.let_go:
+            del self._log[room], self._ended[room]
         for row in batch.log:
             room = row[0]
             if room not in self._log:

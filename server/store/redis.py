@@ -218,7 +218,8 @@ class RedisStore(Store):
                 return
             self.commits.observe(loop.time() - began)
             room = room_of(change)
-            self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
+            if reply[1] > self._feed.position:  # Else the feed has said it, or what came later.
+                self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
             self._answer(Told(reply[1], ticket, entries, deadline))
 
         self._changes += 1
@@ -269,6 +270,15 @@ class RedisStore(Store):
         if board is not None:
             return board.seq
         return self._seqs[room] if room in self._seqs else await self.last_seq(room)
+
+    async def sweep(self) -> None:
+        cursor = b"0"
+        while True:
+            reply = await self._call("sweep", cursor, repr(self._config.room_keep))
+            self.rooms_let_go += reply[2]
+            cursor = reply[1]
+            if cursor == b"0":
+                return
 
     def announce(self, presence: Presence) -> None:
         self._here[presence.room] = presence
@@ -343,7 +353,8 @@ class RedisStore(Store):
         return future
 
     async def last_seq(self, room: str) -> int:
-        return int(await self._ask("HGET", f"{self._prefix}rooms", room) or 0)
+        seq: int = (await self._call("seq", room))[1]
+        return seq
 
     async def read_board(self, room: str, epoch: str | None = None) -> list[Any]:
         reply: list[Any] = await self._call("board", room, ENDED_SHOWN, epoch=epoch)
@@ -456,6 +467,7 @@ class RedisStore(Store):
         log.warning("this server has missed some of the feed, and reads its rooms anew")
         _, position = await self._meta()
         self._feed.position, self._feed.last = position, await self._entry(position)
+        self._seqs.clear()
         await self._boards.mend()
 
     async def _meta(self) -> tuple[str, int]:
@@ -483,6 +495,9 @@ class RedisStore(Store):
             offset, run, connid = item.body.decode().split(" ", 2)
             self._listener.printed(item.room, connid, run, int(offset))
         else:
+            if item.kind == "emptied":
+                for room in item.body.decode().split(" ")[1:]:
+                    self._seqs.pop(room, None)
             self._boards.hear(item)
 
     def _hear_itself(self) -> None:

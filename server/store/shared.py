@@ -17,6 +17,9 @@ from server.protocol import LogEvent, Presence, Progress
 from server.store import Entry, Listener, scripts
 from server.store.feed import Item, Missed
 
+OF_ALL = ("emptied", "gone")
+"""What the feed says of all rooms: which were let go of, and which node is gone."""
+
 
 class Source(Protocol):
     """What boards are read from."""
@@ -36,10 +39,12 @@ class Source(Protocol):
 class SharedBoard(Board):
     """A board that is brought forward by the feed, from a number on; and who is in the room."""
 
-    __slots__ = ("number", "parts")
+    __slots__ = ("logged", "number", "parts")
 
     def __init__(self, room: str) -> None:
         super().__init__(room)
+        self.logged = False
+        """Whether the room has a log."""
         self.number = 0
         self.parts: dict[str, Presence] = {}
 
@@ -49,11 +54,12 @@ class SharedBoard(Board):
         self.number = reply[1]
         parts = scripts.pairs(reply[6])
         self.parts = {node.decode(): scripts.decode_presence(part) for node, part in parts.items()}
+        self.logged = bool(reply[7])
 
     def take(self, other: "SharedBoard") -> None:
         """Become what another board of the same room is."""
         self.seq, self.running, self.ended = other.seq, other.running, other.ended
-        self.number, self.parts = other.number, other.parts
+        self.number, self.parts, self.logged = other.number, other.parts, other.logged
 
 
 class Loading(Struct, eq=False):
@@ -127,8 +133,8 @@ class SharedBoards:
                 del self._asked[room]
 
     def hear(self, item: Item) -> None:
-        """Take in what the feed says of a room, or of a node that is gone. Raises `Missed`."""
-        if item.kind == "gone":
+        """Take in what the feed says of a room, or of all. Raises `Missed`."""
+        if item.kind in OF_ALL:
             for loading in self._loading.values():
                 loading.heard.append(item)
             for held in list(self._held.values()):
@@ -220,6 +226,13 @@ class SharedBoards:
             if part.watching:
                 board.parts[node.decode()] = part
             self._tell_presence(board)
+        elif item.kind == "emptied":
+            floor, *rooms = item.body.decode().split(" ")
+            # One without a log stands where that would begin, as it does on every other node.
+            if board.room in rooms or (not board.logged and board.seq < int(floor)):
+                board.empty(int(floor))
+                board.logged = False
+                self.listener.emptied(board.room)
         elif item.kind == "gone":
             if board.parts.pop(item.body.decode(), None) is not None:
                 self._tell_presence(board)
@@ -230,6 +243,7 @@ class SharedBoards:
         if event.seq != board.seq + 1:
             raise Missed(f"{board.room}: event {event.seq} does not follow {board.seq}")
         board.apply(event)
+        board.logged = True
         self.listener.follow(Entry(event, body))
 
     def _report(self, board: SharedBoard, progress: Progress) -> None:

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
@@ -90,6 +90,10 @@ class Database(Backend):
             self.close()
             raise
 
+    def floor(self) -> int:
+        row = self._db.execute("select value from meta where name = 'floor'").fetchone()
+        return int(row[0]) if row else 0
+
     def close(self) -> None:
         """Close the file and unlock it."""
         if self._connection is not None:
@@ -103,6 +107,8 @@ class Database(Backend):
         db = self._db
         try:
             db.execute("begin immediate")
+            if batch.let_go:
+                self._let_go(batch.let_go)
             # "or rollback", as nothing of a batch is kept where one row cannot be: to be able to
             # take back a single statement SQLite would keep a copy of each page that it changes.
             self._insert(
@@ -194,6 +200,14 @@ class Database(Backend):
             asked = f"select run, start from running where run in ({_holes(runs)})"
             starts.update(self._db.execute(asked, runs))
         return starts
+
+    def _let_go(self, rooms: Mapping[str, int]) -> None:
+        """Delete all rows of rooms, and keep the floor above all that they had."""
+        floor = max(self.floor(), *rooms.values())
+        self._db.execute("insert or replace into meta values ('floor', ?)", (str(floor),))
+        for names in _chunks(list(rooms)):
+            self._db.execute(f"delete from log where room in ({_holes(names)})", names)
+            self._db.execute(f"delete from ended where room in ({_holes(names)})", names)
 
     def _take_lock(self) -> None:
         path = f"{self._path}.lock"

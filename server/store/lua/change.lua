@@ -61,7 +61,8 @@ end
 -- Append an event to the room's log.
 local function write(kind, run, rest, job, report)
   local log = P .. 'log:' .. room
-  local seq = call('HINCRBY', P .. 'rooms', room, 1)
+  local seq = seq_of(room) + 1
+  call('HSET', P .. 'rooms', room, seq)
   local body = '{"room":"' .. room .. '","seq":' .. seq .. ',"at":' .. instant(now) .. ',' .. rest
   local text = kind .. ' ' .. run .. ' ' .. connid .. '\n' .. body
   if job then

@@ -4,9 +4,11 @@
 -- ARGV[1] is the epoch that the node knows, ARGV[2] the time where a test sets it, ARGV[3] how many
 -- entries the feed keeps. What a script answers begins with "ok", or with why it did nothing.
 --
---   meta            epoch; feed: the last number of the feed; opened_at: when the first node came
+--   meta            epoch; feed: the last number of the feed; opened_at: when the first node came;
+--                   floor: the seq at which a room without a log stands, above that of every log that
+--                   was let go of
 --   feed            a stream: all that the nodes have to hear, numbered without holes
---   rooms           the seq of each room
+--   rooms           the seq of each room that has a log
 --   due             each running job, as ROOM:CONNID, by the time at which it is due
 --   renewed         when the lease of a job was last renewed, for the jobs that have one
 --   nodes           each node by the time at which its lease ends
@@ -42,6 +44,11 @@ local function tell(head, body)
   local text = head .. ' ' .. next .. '\n' .. body
   call('XADD', P .. 'feed', 'MAXLEN', '~', ARGV[3], number .. '-0', 'e', text)
   return number
+end
+
+-- The seq at which a room stands.
+local function seq_of(room)
+  return tonumber(call('HGET', P .. 'rooms', room) or call('HGET', P .. 'meta', 'floor') or '0')
 end
 
 -- Let go of a node that has left or died.

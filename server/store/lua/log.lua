@@ -1,7 +1,7 @@
 -- The events of a room, ARGV[4], after a seq, ARGV[5]; none where not all are kept of the last
 -- ARGV[6] events.
 local room, after = ARGV[4], tonumber(ARGV[5])
-local seq = tonumber(call('HGET', P .. 'rooms', room) or '0')
+local seq = seq_of(room)
 local kept = math.min(call('XLEN', P .. 'log:' .. room), tonumber(ARGV[6]))
 if after < seq - kept then
   return {'gone'}
