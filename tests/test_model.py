@@ -28,6 +28,7 @@ CONNIDS = st.sampled_from(["a", "b", "c"])
 ROOMS = st.sampled_from(["main", "ops"])
 RUNS = st.sampled_from(["right", "last", "wrong"])
 TIMES = st.integers(1, 50)
+KEEP = 600
 
 
 class Model(RuleBasedStateMachine):
@@ -46,6 +47,8 @@ class Model(RuleBasedStateMachine):
         self.running: dict[tuple[str, str], dict[str, Any]] = {}
         self.ended: dict[str, list[dict[str, Any]]] = {"main": [], "ops": []}
         self.seqs = {"main": 0, "ops": 0}
+        self.floor = 0
+        self.begins = {"main": 0, "ops": 0}
         self._start_server()
 
     def teardown(self) -> None:
@@ -131,6 +134,20 @@ class Model(RuleBasedStateMachine):
         self.runner.run(self._end_due())
         self._elapse(late=False)
 
+    @rule()
+    def rest(self) -> None:
+        """Let go of the rooms in which nothing is running as a long time begins."""
+        idle = set(self.seqs) - {room for room, _ in self.running}
+        self.clock.now += KEEP + 1
+        self.runner.run(self._end_due())
+        self._elapse(late=False)
+        self.runner.run(self.app.store.sweep())
+        for room in idle:
+            if self.seqs[room] > self.begins[room]:
+                self.floor = max(self.floor, self.seqs[room] + 1)
+                self.begins[room] = self.seqs[room]
+                self.ended[room] = []
+
     @rule(seconds=st.integers(0, 30))
     @precondition(lambda self: hasattr(self, "app"))
     def restart(self, seconds: int) -> None:
@@ -149,6 +166,8 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "app"):
             return
         for room, seq in self.seqs.items():
+            if seq == self.begins[room]:
+                self.seqs[room] = self.begins[room] = seq = self.floor
             board = self.runner.run(self.app.store.board(room))
             assert board.seq == seq
             shown = seen([*board.running.values()])
@@ -159,13 +178,14 @@ class Model(RuleBasedStateMachine):
             self._assert_log_agrees(room, board)
 
     def _assert_log_agrees(self, room: str, board: Board) -> None:
-        since = {"epoch": self.app.store.epoch, "seq": 0}
+        begin = self.begins[room]
+        since = {"epoch": self.app.store.epoch, "seq": begin}
         answer = self._do("status", room, None, since=since)
         events = answer["events"]
-        dashboard = replay_log(events, self.app.store.epoch)
+        dashboard = replay_log(events, self.app.store.epoch, begin)
         assert dashboard.seq == board.seq
         assert set(dashboard.running) == set(board.running)
-        replayed = Board(room)
+        replayed = Board(room, begin)
         for event in events:
             kind = LOG_EVENTS[event["event"]]
             replayed.apply(msgspec.json.decode(msgspec.json.encode(event), type=kind))
@@ -173,10 +193,13 @@ class Model(RuleBasedStateMachine):
         kept = [without(seen(job), "progress") for job in board.ended]
         assert plain == kept
         assert [without(job, "progress") for job in dashboard.ended] == plain
+        if begin:
+            before = {**since, "seq": begin - 1}
+            assert "events" not in self._do("status", room, None, since=before)
 
     def _start_server(self) -> None:
         async def start() -> App:
-            app = App(config_with(**self.settings), now=self.clock)
+            app = App(config_with(**self.settings, room_keep=KEEP), now=self.clock)
             await app.start()
             return app
 

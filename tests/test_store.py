@@ -167,6 +167,11 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
                 stop = StopJob(room, connid, job.run, at + 0.25, random.choice([0, None]), owner)
                 stopped = [await outcome(store.submit(stop)) for store in (file, memory)]
                 assert stopped[0] == stopped[1]
+            if random.random() < 0.1:
+                await asyncio.gather(file.sweep(), memory.sweep())
+        assert file.rooms_let_go == memory.rooms_let_go > 0
+        for room in ("main", "ops", "empty"):
+            assert await file.seq(room) == await memory.seq(room)
         for room, after in itertools.product(["main", "ops", "empty"], range(0, 400, 7)):
             assert await file.read(room, after) == await memory.read(room, after)
             for connid, before in itertools.product([None, "a"], [None, after]):

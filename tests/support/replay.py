@@ -83,10 +83,10 @@ def replay(events: list[tuple[str, dict[str, Any]]]) -> Dashboard:
     return dashboard
 
 
-def replay_log(events: list[dict[str, Any]], epoch: str) -> Dashboard:
-    """The dashboard after a whole log, as `status` since 0 has it."""
+def replay_log(events: list[dict[str, Any]], epoch: str, seq: int = 0) -> Dashboard:
+    """The dashboard after a whole log, as `status` since `seq`, where it begins, has it."""
     dashboard = Dashboard()
-    dashboard.epoch, dashboard.seq = epoch, 0
+    dashboard.epoch, dashboard.seq = epoch, seq
     for event in events:
         dashboard.hear(event["event"], event)
     return dashboard
