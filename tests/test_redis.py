@@ -456,6 +456,7 @@ async def test_rooms_that_are_let_go_of_are_empty_on_all_nodes(
     (three,) = await nodes(1, **kept)
     for room in ("old", "older", "new", "elsewhere"):
         for node in (one, two, three):
+            assert (await command(node, "history", room=room))["seq"] == 3
             status = await command(node, "status", room=room)
             assert (status["seq"], status["jobs"]) == (3, [])
             assert await node.store.read(room, 2) is None
@@ -515,8 +516,9 @@ async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
         serving(**kept, redis_url=own_redis.url) as one,
         serving(**kept, redis_url=proxy.url) as two,
     ):
-        await command(one, "request", connid="a", time=60)
-        await command(one, "kill", connid="a")
+        for room in ("main", "unseen"):
+            await command(two, "request", room=room, connid="a", time=60)
+            await command(two, "kill", room=room, connid="a")
         client = await connect(two.url, "websocket", rooms=["main", "empty"])
         await client.event("snapshot", room="main", seq=2)
         await client.event("snapshot", room="empty", seq=0)
@@ -529,7 +531,7 @@ async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
         snapshot = await client.event("snapshot", room="main", seq=1003)
         assert len(snapshot["running"]) == 1000
         await client.event("snapshot", room="empty", seq=3)
-        assert await two.store.seq("empty") == 3
+        assert await two.store.seq("empty") == await two.store.seq("unseen") == 3
 
 
 async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect: Connect) -> None:

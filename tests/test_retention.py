@@ -3,8 +3,9 @@
 import asyncio
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from server.app import App
 from server.errors import Unavailable
 from server.store.embedded import EmbeddedStore
 from tests.conftest import Connect, Serve, Settings
-from tests.support.clients import HttpClient
+from tests.support.clients import CLIENTS, HttpClient
 from tests.support.replay import Dashboard
 from tests.support.servers import Clock, Process, command, eventually, serving
 
@@ -315,6 +316,23 @@ async def test_a_commit_that_fails_lets_go_of_nothing(tmp_path: Path, connect: C
         assert await seq_of(app, "room") == 5
 
 
+async def test_a_room_whose_first_start_fails_has_no_log(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = {"database": str(tmp_path / "jobs.db"), "max_rooms": 1, **KEEP}
+    async with serving(**settings, now=clock) as app:
+        await run(app, "old")
+        clock.now += LONG
+        await app.store.sweep()
+        with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
+            other.execute("begin immediate")
+            failed = await command(app, "request", room="room", connid="a", time=60)
+            assert failed["error"]["code"] == "unavailable"
+            other.rollback()
+        assert await seq_of(app, "room") == 3
+        started = await command(app, "request", room="other", connid="a", time=60)
+        assert (started["ok"], started["seq"]) == (True, 4)
+
+
 async def test_a_server_that_is_killed_knows_the_positions_that_were(
     tmp_path: Path, connect: Connect
 ) -> None:
@@ -339,3 +357,58 @@ async def test_a_server_that_is_killed_knows_the_positions_that_were(
         assert answer["seq"] == ended["seq"] + 1
         started = await client.command("request", {"connid": "a", "room": "room", "time": 60})
         assert started["seq"] == ended["seq"] + 2
+
+
+class Wanderer:
+    """Somebody who looks at a room now and then, and remembers where they were."""
+
+    def __init__(self, room: str, order: Random) -> None:
+        self.room = room
+        self.order = order
+        self.dashboard = Dashboard()
+        self.emptied = 0
+
+    def hear(self, name: str, body: dict[str, Any]) -> None:
+        """Hear an event, whose seq must follow."""
+        before, known = self.dashboard.seq, bool(self.dashboard.ended)
+        self.dashboard.hear(name, body)
+        assert self.dashboard.seq >= before
+        assert not self.dashboard.hole, f"{body} does not follow {before}"
+        self.emptied += known and not self.dashboard.ended
+
+    async def wander(self, apps: list[App], done: asyncio.Event) -> None:
+        while not done.is_set():
+            await self.visit(self.order.choice(apps), self.order.choice([0, 0, 0.02, 0.3]))
+            await asyncio.sleep(self.order.choice([0, 0.1, 0.5]))
+
+    async def visit(self, app: App, seconds: float) -> None:
+        """Be in the room for so long, from where they were on, and hear all until then."""
+        client = CLIENTS["websocket"]()
+        client.heard = self.hear  # type: ignore[method-assign]
+        since = self.dashboard.since
+        await client.connect(app.url, rooms=[self.room], since={self.room: since} if since else {})
+        await asyncio.sleep(seconds)
+        answer = await client.command("status", {"room": self.room})
+        await eventually(lambda: self.dashboard.seq >= answer["seq"])
+        await client.close()
+
+
+async def test_whoever_comes_and_goes_meanwhile_sees_what_is_there(
+    store: str, kept: Settings
+) -> None:
+    order = Random(7)
+    often = {**kept, "room_keep": 0.05, "presence_interval": 0.05, "rate_limit": 0}
+    async with AsyncExitStack() as stack:
+        number = 2 if store == "redis" else 1
+        apps = [await stack.enter_async_context(serving(**often)) for _ in range(number)]
+        wanderers = [Wanderer(f"room-{number % 4}", Random(number)) for number in range(12)]
+        done = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for wanderer in wanderers:
+                tasks.create_task(wanderer.wander(apps, done))
+            for _ in range(150):
+                await run(order.choice(apps), f"room-{order.randrange(4)}")
+                await asyncio.sleep(order.choice([0, 0, 0.1]))
+            done.set()
+        assert sum(app.store.rooms_let_go for app in apps) > 10
+        assert sum(wanderer.emptied for wanderer in wanderers) > 10
