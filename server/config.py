@@ -124,7 +124,10 @@ class Config:
     max_running: int = setting(100_000, "jobs", "running in all; 0 for no cap", least=0)
     max_running_room: int = setting(50_000, "jobs", "running in one room; 0 for no cap", least=0)
     max_rooms: int = setting(
-        10_000, "rooms", "that have a log, which `ROOM_KEEP` bounds; 0 for no cap", least=0
+        10_000,
+        "rooms",
+        "that have a log, until they have been idle for `ROOM_KEEP`; 0 for no cap",
+        least=0,
     )
     max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
     max_note: int = setting(500, "characters", "a note or a reason", least=0)

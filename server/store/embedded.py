@@ -69,9 +69,9 @@ Result = TypeVar("Result")
 TOLD_AT_ONCE = 200
 """Entries told before the loop may turn to its other work."""
 LOOKED_AT_ONCE = 1000
-"""Rooms that are looked at, whether they may be let go of, before the loop may do so."""
+"""Rooms that a sweep looks at before the loop may turn to its other work."""
 LET_GO_AT_ONCE = 1000
-"""Entries of logs that one commit lets go of, and those of one more room."""
+"""Entries of logs that one commit deletes, and the rest of those of the last room."""
 TRIM_SLACK = 100
 """Entries by which a log may outgrow its bound before it is cut back, to cut seldom."""
 
@@ -424,7 +424,7 @@ class EmbeddedStore(Store):
             self.commits.observe(time.monotonic() - began)
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
-        # In the same turn: what is read from now on knows nothing of these rooms.
+        # Before anything waits: what the thread reads from now on is without these rooms.
         if batch.let_go:
             self._show_let_go(batch.let_go)
         if sweeping is not None:
