@@ -202,9 +202,9 @@ class Database(Backend):
         return starts
 
     def _let_go(self, rooms: Mapping[str, int]) -> None:
-        """Delete all rows of rooms, and keep the floor above all that they had."""
-        floor = max(self.floor(), *rooms.values())
-        self._db.execute("insert or replace into meta values ('floor', ?)", (str(floor),))
+        """Delete all rows of rooms, and keep the highest of their new seqs as the floor."""
+        floor = str(max(rooms.values()))
+        self._db.execute("insert or replace into meta values ('floor', ?)", (floor,))
         for names in _chunks(list(rooms)):
             self._db.execute(f"delete from log where room in ({_holes(names)})", names)
             self._db.execute(f"delete from ended where room in ({_holes(names)})", names)
