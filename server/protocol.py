@@ -72,6 +72,15 @@ class EndedJob(Struct, kw_only=True, frozen=True):
     stopped_at: float | None = None
 
 
+class _Started(Struct):
+    """A `started` whose job is in JSON already."""
+
+    room: str
+    seq: int
+    at: float
+    job: Raw
+
+
 class Started(Struct, frozen=True):
     """A job has begun to run."""
 
@@ -89,10 +98,9 @@ class Started(Struct, frozen=True):
     def run(self) -> str:
         return self.job.run
 
-    def encoded(self, job: bytes) -> bytes:
+    def encoded(self, job: Raw) -> bytes:
         """The event in JSON, when that of its job is at hand."""
-        at = self.room.encode(), self.seq, encode(self.at), job
-        return b'{"room":"%b","seq":%d,"at":%b,"job":%b}' % at
+        return encode(_Started(self.room, self.seq, self.at, job))
 
 
 class Killed(Struct, frozen=True):

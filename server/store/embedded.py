@@ -282,8 +282,8 @@ class EmbeddedStore(Store):
         self._total += 1
         event = Started(job.room, ledger.seq, job.started_at, job)
         encoded = encode(job)
-        entry = Entry(event, event.encoded(encoded), Raw(encoded))
-        self._add(ledger, ticket, entry, job.run)
+        raw = Raw(encoded)
+        self._add(ledger, ticket, Entry(event, event.encoded(raw), raw), job.run)
         self._batch.running[job.run] = encoded
         self._become(ledger, job.connid, job, ticket)
 
