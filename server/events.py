@@ -72,7 +72,7 @@ class SocketClient(Client):
         self.send(why)
         await self._server.cut(self._socket)
 
-    def answer(self, answers: list[tuple[int | None, bytes]]) -> None:
+    def answer(self, answers: list[tuple[bytes | None, bytes]]) -> None:
         """Answer commands, each of which was sent with its id of an acknowledgement."""
         self._server.answer(self._socket, answers)
 
@@ -213,11 +213,11 @@ class Events:
             # Where its session ends as well, that is told right after this.
             self._expect(connection.client.session)
 
-    def _json(self, sid: str, id: int | None, event: str) -> bool:
+    def _json(self, sid: str, id: bytes | None, event: str) -> bool:
         connection = self._connections.get(sid)
         return connection is None or connection.pipeline.feed_json(id, event)
 
-    def _event(self, sid: str, id: int | None, name: str, args: list[Any]) -> None:
+    def _event(self, sid: str, id: bytes | None, name: str, args: list[Any]) -> None:
         connection = self._connections.get(sid)
         if connection is None:
             return

@@ -56,8 +56,9 @@ class Jobs:
 
     def __init__(self, store: Store, changes: Changes) -> None:
         self._store = store
-        self._changes = changes
         self._now = store.now
+        self.made = changes.made
+        """Notes that these entries, which are durable, are what this actor has done."""
 
     def start(
         self,
@@ -130,10 +131,6 @@ class Jobs:
             raise await self._refused(submitted.change, refusal) from None
         self.made(entries, actor)
         return entries
-
-    def made(self, entries: list[Entry], actor: Actor) -> None:
-        """Note that these entries, which are durable, are what this actor has done."""
-        self._changes.made(entries, actor)
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor

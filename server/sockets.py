@@ -153,10 +153,11 @@ class SocketServer(socketio.AsyncServer):
     on_connect: Callable[[str, AsyncSocket, Any], Admit]
     """`on_connect(sid, socket, auth)` when a client wants to come in. Raises `Refused` where it may
     not; else what it returns is called once the client was told that it is connected."""
-    on_json: Callable[[str, int | None, str], bool]
+    on_json: Callable[[str, bytes | None, str], bool]
     """`on_json(sid, id, text)` for an event of a WebSocket, as JSON; false when it is to be decoded
-    and come to `on_event` instead. `id` is None where no acknowledgement is wanted."""
-    on_event: Callable[[str, int | None, str, list[Any]], None]
+    and come to `on_event` instead. `id` is in digits, as it came, so that it goes back without a
+    detour; None where no acknowledgement is wanted."""
+    on_event: Callable[[str, bytes | None, str, list[Any]], None]
     """`on_event(sid, id, name, arguments)` for any other event."""
     when_room: Callable[[str], Awaitable[None]]
     """`await when_room(sid)` before the next packet is read from a client of long polling."""
@@ -203,12 +204,16 @@ class SocketServer(socketio.AsyncServer):
         message: Prepared = frame.framed
         return message
 
-    def answer(self, socket: AsyncSocket, answers: list[tuple[int | None, bytes]]) -> None:
+    def answer(self, socket: AsyncSocket, answers: list[tuple[bytes | None, bytes]]) -> None:
         """Acknowledge events by their ids, or reply where no acknowledgement is wanted."""
         if not socket.closed:
             socket.queue.say(
                 *[
-                    b'2["reply",%b]' % answer if id is None else b"3%d[%b]" % (id, answer)
+                    b"".join(
+                        (b'2["reply",', answer, b"]")
+                        if id is None
+                        else (b"3", id, b"[", answer, b"]")
+                    )
                     for id, answer in answers
                 ]
             )
@@ -336,26 +341,30 @@ class SocketServer(socketio.AsyncServer):
         if not text.startswith("42"):
             return False
         start = text.find("[", 2, 3 + ID_DIGITS)
-        digits = text[2:start]
-        if start > 0 and (not digits or (digits.isascii() and digits.isdigit())):
-            id = int(digits) if digits else None
-            if self.on_json(sid, id, text[start:]):
-                return True
+        digits = text[2:start].encode()
+        plain = start > 0 and (not digits or digits.isdigit())
+        if plain and self.on_json(sid, digits or None, text[start:]):
+            return True
         try:
             packet = self.packet_class(encoded_packet=text[1:])
         except ValueError:
             return False
         if packet.namespace not in (None, NAMESPACE):
             return False
-        self.on_event(sid, packet.id, packet.data[0], packet.data[1:])
+        self.on_event(sid, in_digits(packet.id), packet.data[0], packet.data[1:])
         return True
 
     async def _handle_event_internal(
         self, server: Any, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
     ) -> None:
         # Not through the handlers of python-socketio: a client could call "disconnect" by name.
-        self.on_event(sid, id, data[0], data[1:])
+        self.on_event(sid, in_digits(id), data[0], data[1:])
         await self.when_room(sid)
+
+
+def in_digits(id: int | None) -> bytes | None:
+    """The id of an acknowledgement as it goes over the wire."""
+    return None if id is None else str(id).encode()
 
 
 def connects(socket: AsyncSocket) -> int:

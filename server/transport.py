@@ -70,6 +70,9 @@ TEXT = WSMsgType.TEXT
 
 OnText = Callable[[str], bool]
 
+pack_medium = struct.Struct("!BBH").pack
+pack_long = struct.Struct("!BBQ").pack
+
 
 def frame(payload: bytes, kind: int = TEXT) -> bytes:
     """A whole, unmasked WebSocket frame, as a server sends it: RFC 6455, section 5.2."""
@@ -77,8 +80,8 @@ def frame(payload: bytes, kind: int = TEXT) -> bytes:
     if size < 126:
         return bytes((0x80 | kind, size)) + payload
     if size < 2**16:
-        return struct.pack("!BBH", 0x80 | kind, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | kind, 127, size) + payload
+        return pack_medium(0x80 | kind, 126, size) + payload
+    return pack_long(0x80 | kind, 127, size) + payload
 
 
 PONG_PROBE_FRAME = frame(b"3probe")
