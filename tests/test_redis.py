@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from server.protocol import Job
 from server.store import StartJob, StoreError, scripts
 from server.store.due import NextDue
 from server.store.redis import RedisStore
-from tests.conftest import Connect
+from tests.conftest import Connect, Settings
 from tests.support import redis
 from tests.support.clients import HttpClient
 from tests.support.load import free_port
@@ -51,6 +51,19 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that keeps its data, to be killed and paused."""
     with RedisServer(tmp_path, keeps=True) as server:
         yield server
+
+
+@asynccontextmanager
+async def one_through_a_proxy(
+    own_redis: RedisServer, settings: Settings
+) -> AsyncIterator[tuple[Proxy, App, App]]:
+    """Two servers that share a log, of which the second reaches it through the proxy alone."""
+    async with (
+        Proxy(own_redis.url) as proxy,
+        serving(**settings, redis_url=own_redis.url) as one,
+        serving(**settings, redis_url=proxy.url) as two,
+    ):
+        yield proxy, one, two
 
 
 def store_of(app: App) -> RedisStore:
@@ -377,11 +390,7 @@ async def test_a_node_that_has_missed_some_of_the_feed_reads_the_log(
     own_redis: RedisServer, connect: Connect
 ) -> None:
     settings = {**PATIENT, "redis_feed": 100}
-    async with (
-        Proxy(own_redis.url) as proxy,
-        serving(**settings, redis_url=own_redis.url) as one,
-        serving(**settings, redis_url=proxy.url) as two,
-    ):
+    async with one_through_a_proxy(own_redis, settings) as (proxy, one, two):
         client = await connect(two.url, "websocket")
         job = (await command(one, "request", connid="a", time=60))["job"]
         await client.event("started")
@@ -402,11 +411,7 @@ async def test_a_node_that_has_missed_more_than_is_kept_sends_snapshots(
     own_redis: RedisServer, connect: Connect
 ) -> None:
     settings = {**PATIENT, "redis_feed": 100, "history": 100}
-    async with (
-        Proxy(own_redis.url) as proxy,
-        serving(**settings, redis_url=own_redis.url) as one,
-        serving(**settings, redis_url=proxy.url) as two,
-    ):
+    async with one_through_a_proxy(own_redis, settings) as (proxy, one, two):
         client = await connect(two.url, "websocket")
         await client.event("snapshot", seq=0)
         proxy.cut()
@@ -421,11 +426,7 @@ async def test_a_node_that_has_missed_more_than_is_kept_sends_snapshots(
 async def test_who_comes_from_a_node_that_is_ahead_is_sent_no_snapshot(
     own_redis: RedisServer, connect: Connect
 ) -> None:
-    async with (
-        Proxy(own_redis.url) as proxy,
-        serving(**PATIENT, redis_url=own_redis.url) as one,
-        serving(**PATIENT, redis_url=proxy.url) as two,
-    ):
+    async with one_through_a_proxy(own_redis, PATIENT) as (proxy, one, two):
         watcher = await connect(two.url)
         await command(one, "request", connid="a", time=60)
         await watcher.event("started", seq=1)
@@ -479,11 +480,7 @@ async def test_who_comes_from_a_node_that_has_heard_of_the_end_of_a_room_waits_f
 ) -> None:
     clock = Clock()
     kept = {**PATIENT, "room_keep": 600, "presence_interval": 60, "now": clock}
-    async with (
-        Proxy(own_redis.url) as proxy,
-        serving(**kept, redis_url=own_redis.url) as one,
-        serving(**kept, redis_url=proxy.url) as two,
-    ):
+    async with one_through_a_proxy(own_redis, kept) as (proxy, one, two):
         watcher = await connect(two.url)
         await command(one, "request", connid="a", time=60)
         await command(one, "kill", connid="a")
@@ -511,11 +508,7 @@ async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
 ) -> None:
     clock = Clock()
     kept = {**PATIENT, "room_keep": 600, "redis_feed": 100, "presence_interval": 60, "now": clock}
-    async with (
-        Proxy(own_redis.url) as proxy,
-        serving(**kept, redis_url=own_redis.url) as one,
-        serving(**kept, redis_url=proxy.url) as two,
-    ):
+    async with one_through_a_proxy(own_redis, kept) as (proxy, one, two):
         for room in ("main", "unseen"):
             await command(two, "request", room=room, connid="a", time=60)
             await command(two, "kill", room=room, connid="a")
