@@ -496,7 +496,7 @@ class RedisStore(Store):
             self._listener.printed(item.room, connid, run, int(offset))
         else:
             if item.kind == "emptied":
-                for room in item.body.decode().split(" ")[1:]:
+                for room in scripts.emptied(item.body)[1]:
                     self._seqs.pop(room, None)
             self._boards.hear(item)
 

@@ -5,7 +5,7 @@ the JSON here, and put in there.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,14 @@ def fill(board: Board, reply: list[Any]) -> None:
     }
     board.ended.clear()
     board.ended.extend(reversed(ended(reply[5])))
+
+
+@lru_cache(1)
+def emptied(body: bytes) -> tuple[int, frozenset[str]]:
+    """The floor, and the rooms that were let go of, from what the feed says of them. All boards
+    that are held ask for the same in turn."""
+    floor, *rooms = body.decode().split(" ")
+    return int(floor), frozenset(rooms)
 
 
 def pairs(flat: Sequence[Any]) -> dict[bytes, Any]:

@@ -227,10 +227,10 @@ class SharedBoards:
                 board.parts[node.decode()] = part
             self._tell_presence(board)
         elif item.kind == "emptied":
-            floor, *rooms = item.body.decode().split(" ")
+            floor, rooms = scripts.emptied(item.body)
             # One without a log stands where that would begin, as it does on every other node.
-            if board.room in rooms or (not board.logged and board.seq < int(floor)):
-                board.empty(int(floor))
+            if board.room in rooms or (not board.logged and board.seq < floor):
+                board.empty(floor)
                 board.logged = False
                 self.listener.emptied(board.room)
         elif item.kind == "gone":
