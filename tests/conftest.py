@@ -2,8 +2,8 @@
 
 The tests of a module share an event loop, and a browser where they ask for one.
 
-The tests of the modules in `ON_EACH_STORE` run once on each kind of store, unless they are marked
-`embedded`.
+The tests of modules that are marked `each_store` run once on each kind of store, unless they are
+marked `embedded`.
 """
 
 import asyncio
@@ -23,28 +23,14 @@ from tests.support.servers import serving
 
 Serve = Callable[..., Awaitable[App]]
 Connect = Callable[..., Awaitable[TestClient]]
-
-
-ON_EACH_STORE = {
-    "tests.test_bad_input",
-    "tests.test_convergence",
-    "tests.test_doors",
-    "tests.test_output",
-    "tests.test_owners",
-    "tests.test_races",
-    "tests.test_retention",
-    "tests.test_rooms",
-    "tests.test_store",
-    "tests.test_timeouts",
-}
 Settings = dict[str, Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store" in metafunc.fixturenames:
-        both = metafunc.module.__name__ in ON_EACH_STORE
-        only = metafunc.definition.get_closest_marker("embedded") or not both
-        metafunc.parametrize("store", ["sqlite"] if only else ["sqlite", "redis"], scope="module")
+        marked = metafunc.definition.get_closest_marker
+        both = marked("each_store") and not marked("embedded")
+        metafunc.parametrize("store", ["sqlite", "redis"] if both else ["sqlite"], scope="module")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -13,6 +13,8 @@ from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, PythonClient, TestClient
 from tests.support.servers import eventually
 
+pytestmark = pytest.mark.each_store
+
 RUN = "01a20c768339ceed9fbfb00c"
 VALID: dict[str, dict[str, Any]] = {
     "request": {"connid": "a", "time": 60, "note": "n", "lease": 5, "if_running": "keep"},

@@ -6,11 +6,15 @@ import random
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from server.app import App
 from tests.conftest import Connect, Settings
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.replay import Dashboard
 from tests.support.servers import command, eventually, serving
+
+pytestmark = pytest.mark.each_store
 
 SOAK = bool(os.environ.get("HOURGLASS_SOAK"))
 DASHBOARDS = 30 if SOAK else 8

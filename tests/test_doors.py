@@ -10,6 +10,8 @@ from server.app import App
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, HttpClient, TestClient
 
+pytestmark = pytest.mark.each_store
+
 VIA = {"python": "socket", "polling": "socket", "message": "socket", "node": "socket"}
 VIA |= {"websocket": "websocket", "http": "http"}
 

@@ -13,6 +13,8 @@ from tests.support.clients import TestClient
 from tests.support.servers import Clock, command, eventually
 from tests.support.tokens import SECRET, token
 
+pytestmark = pytest.mark.each_store
+
 HEARING = ["python", "polling", "node", "websocket"]
 
 

@@ -17,6 +17,8 @@ from tests.conftest import Connect, Serve, Settings
 from tests.support.servers import Clock, eventually, seen, serving
 from tests.support.tokens import LATER, SECRET, token
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 async def app(serve: Serve) -> App:

@@ -18,6 +18,8 @@ from tests.support.clients import PATIENCE
 from tests.support.replay import replay_log
 from tests.support.servers import Clock, command, eventually, serving
 
+pytestmark = pytest.mark.each_store
+
 ROUNDS = 20_000 if os.environ.get("HOURGLASS_SOAK") else 2_000
 Answer = dict[str, Any]
 

@@ -18,6 +18,8 @@ from tests.support.clients import CLIENTS, HttpClient
 from tests.support.replay import Dashboard
 from tests.support.servers import Clock, Process, command, eventually, serving
 
+pytestmark = pytest.mark.each_store
+
 KEEP = {"room_keep": 600.0}
 """Seconds of the clock that tests set; the servers look for such rooms once in a minute."""
 LONG = 601.0

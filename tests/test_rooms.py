@@ -11,6 +11,8 @@ from tests.conftest import Connect, Serve
 from tests.support.clients import PythonClient, TestClient
 from tests.support.servers import command, eventually
 
+pytestmark = pytest.mark.each_store
+
 HEARING = ["python", "polling", "node", "websocket"]
 
 

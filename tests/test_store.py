@@ -43,6 +43,8 @@ from server.store.worker import Worker
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, eventually, seen, serving
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:

@@ -12,6 +12,8 @@ from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, serving
 
+pytestmark = pytest.mark.each_store
+
 ANA = Actor("ana", "socket")
 
 
