@@ -64,7 +64,7 @@ class Checker:
             "outcome": ('"done" or "failed"', one_of("done", "failed")),
             "run": ("the run's id, 1 to 64 characters", run),
             "done": ("a number from 0 to 1", within(0, 1)),
-            "exit": ("a whole number from -2147483648 to 4294967295", within(-(2**31), 2**32 - 1)),
+            "exit": ("a whole number from -2147483648 to 4294967295", whole(-(2**31), 2**32 - 1)),
             "result": (
                 f"JSON of at most {config.max_result} bytes and {config.max_depth} levels",
                 self._result,
@@ -74,8 +74,8 @@ class Checker:
                 " an object with that for each room",
                 since,
             ),
-            "before": (f"a whole number from 1 to {MOST_SEQ}", within(1, MOST_SEQ)),
-            "limit": (f"a whole number from 1 to {MOST_HISTORY}", within(1, MOST_HISTORY)),
+            "before": (f"a whole number from 1 to {MOST_SEQ}", whole(1, MOST_SEQ)),
+            "limit": (f"a whole number from 1 to {MOST_HISTORY}", whole(1, MOST_HISTORY)),
             "route": ("the name of a command", str),
             "token": ("text", str),
             "name": (
@@ -121,9 +121,11 @@ class Checker:
     def command(self, name: str | None, payload: Any) -> Command:
         """The checked command that `payload` holds; its `route` names it where `name` is None.
 
-        Fields that are not known are ignored, and null is the same as a field left out. Raises
-        `Invalid` with the field's name, and `UnknownRoute`.
+        Fields that are not known are ignored, and null is the same as a field left out, or as an
+        object without any. Raises `Invalid` with the field's name, and `UnknownRoute`.
         """
+        if payload is None:
+            payload = {}
         if not isinstance(payload, dict):
             raise Invalid(f"a command must be a JSON object, not {_word(payload)}")
         return self._checked(_kind(name, payload.get("route")), payload)
@@ -252,8 +254,8 @@ decode_event: Callable[[str], Any] = msgspec.json.Decoder(
 """Decodes an event into a struct with its `command`."""
 
 
-def connid(value: str | int) -> str:
-    text = str(value)
+def connid(value: str | int | float) -> str:
+    text = str(integer(value) if isinstance(value, float) else value)
     # All that is printable is right, and told sooner.
     if not (text.isprintable() and 0 < len(text) <= 128) and not CONNID.fullmatch(text):
         raise ValueError
@@ -275,11 +277,14 @@ def run(value: str) -> str:
 
 def since(value: Since | dict[str, Since | None]) -> Since | dict[str, Since | None]:
     if isinstance(value, dict):
-        for position in filter(None, value.values()):
-            since(position)
-    elif not 0 <= value.seq <= MOST_SEQ or len(value.epoch) > 64:
+        return {room: at and position(at) for room, at in value.items()}
+    return position(value)
+
+
+def position(value: Since) -> Since:
+    if len(value.epoch) > 64:
         raise ValueError
-    return value
+    return Since(value.epoch, seq(value.seq))
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -298,6 +303,28 @@ def within(least: float, most: float) -> Callable[[float], float]:
         return value
 
     return check
+
+
+def whole(least: int, most: int) -> Callable[[float], int]:
+    def check(value: float) -> int:
+        if not least <= value <= most:
+            raise ValueError
+        return integer(value)
+
+    return check
+
+
+seq = whole(0, MOST_SEQ)
+
+
+def integer(value: float) -> int:
+    """The whole number that a number is. Raises `ValueError` where it is none.
+
+    Languages that have floats only send 12.0 for 12.
+    """
+    if value != int(value):
+        raise ValueError
+    return int(value)
 
 
 def plain(number: float) -> str:

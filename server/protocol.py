@@ -235,10 +235,11 @@ class Frame:
 
 
 # Some fields are wider on the wire than in a checked message (see `checks.py`): a number for a
-# connid, a numeric string for a time, a text with commas for names, and nothing at all where there
-# is a default.
+# connid, 12.0 for 12, a numeric string for a time, a text with commas for names, and nothing at all
+# where there is a default.
 if TYPE_CHECKING:
     ConnId = str
+    Whole = int
     Seconds = float
     Default = str
     Ending = Literal["done", "failed"]
@@ -246,11 +247,12 @@ if TYPE_CHECKING:
     Names = list[str]
     Positions = dict[str, "Since | None"]
 else:
-    ConnId = str | int
+    ConnId = str | int | float
+    Whole = int | float
     Seconds = float | int | str
     Default = str | None
     Ending = str | None
-    Limit = int | None
+    Limit = int | float | None
     Names = list[str] | str | None
     Positions = dict[str, "Since | None"] | None
 
@@ -259,7 +261,7 @@ class Since(Struct, frozen=True):
     """The position that a client has reached in a room's log."""
 
     epoch: str
-    seq: int
+    seq: Whole
 
 
 class Hello(Struct, kw_only=True):
@@ -325,7 +327,7 @@ class Stop(Struct, kw_only=True):
     connid: ConnId
     run: str
     room: Default = "main"
-    exit: int | None = None
+    exit: Whole | None = None
     route: str | None = None
 
 
@@ -357,7 +359,7 @@ class History(Struct, kw_only=True):
     name: ClassVar[str] = "history"
     room: Default = "main"
     connid: ConnId | None = None
-    before: int | None = None
+    before: Whole | None = None
     limit: Limit = 50
     route: str | None = None
 

@@ -52,7 +52,7 @@ CREDENTIALS = ("token", "name", "via")
 """What a request says of who sends it, apart from its command."""
 TURN = 16
 """Messages of a plain WebSocket that are taken before it is the turn of others."""
-INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+INTEGER = re.compile(r"(-?\d{1,18})(\.0{1,18})?", re.ASCII)
 DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 
@@ -196,7 +196,9 @@ class Web:
             except web.HTTPRequestEntityTooLarge:
                 most = self._config.max_message
                 raise TooLarge(f"a message may have at most {most} bytes") from None
-            decoded = self._checker.decode(body) if body else {}
+            decoded = self._checker.decode(body) if body else None
+            if decoded is None:
+                decoded = {}
             if not isinstance(decoded, dict):
                 raise Invalid("the body must be a JSON object")
             payload.update(decoded)
@@ -327,7 +329,8 @@ def typed(query: dict[str, Any]) -> dict[str, Any]:
 
 def number(text: str) -> int | str:
     """The whole number that a text is, else the text, for the check to refuse."""
-    return int(text) if INTEGER.fullmatch(text) else text
+    found = INTEGER.fullmatch(text)
+    return int(found[1]) if found else text
 
 
 def with_id(answer: bytes, id: Any) -> bytes:

@@ -159,6 +159,49 @@ async def test_a_command_that_is_no_object(
     await assert_alive(client)
 
 
+@pytest.mark.parametrize("kind", ["python", "polling", "node"])
+async def test_null_and_no_argument_are_an_object_without_fields(
+    app: App, connect: Connect, kind: str
+) -> None:
+    client = await connect(app.url, kind)
+    for argument in (None, (None,)):
+        if isinstance(client, PythonClient):
+            answers = [
+                await client.sio.call(name, argument, timeout=PATIENCE)
+                for name in ("status", "request", "message")
+            ]
+        else:
+            assert isinstance(client, NodeClient)
+            for name in ("status", "request", "message"):
+                client.emit(name, *(argument or ()))
+            answers = [await client.event("reply") for _ in range(3)]
+        assert answers[0]["jobs"] == []
+        assert_invalid(answers[1], "connid")
+        assert answers[2]["error"]["code"] == "unknown_route"
+
+
+@pytest.mark.parametrize("auth", ["", "null", "{}"])
+async def test_auth_that_is_null_says_nothing(app: App, auth: str) -> None:
+    address = f"{app.url}/socket.io/?EIO=4&transport=websocket"
+    async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+        await socket.receive_str()
+        await socket.send_str(f"40{auth}")
+        assert (await socket.receive_str(timeout=PATIENCE)).startswith("40{")
+
+
+async def test_null_is_an_object_without_fields_in_plain_json(app: App) -> None:
+    async with aiohttp.ClientSession(app.url) as session:
+        async with session.ws_connect("/ws?rooms=") as socket:
+            await socket.send_str("null")
+            assert (await socket.receive_json())["error"]["code"] == "unknown_route"
+        async with session.post("/api/jobs?connid=a&time=60", data=b"null") as response:
+            job = (await response.json())["job"]
+        for body in (b"null", None):
+            path = f"/api/jobs/a/progress?run={job['run']}&done=0.5"
+            async with session.post(path, data=body) as response:
+                assert (await response.json())["ok"]
+
+
 async def test_more_than_one_object(app: App, connect: Connect) -> None:
     client = await connect(app.url)
     assert_invalid(await client.command("status", ({}, {})), None)

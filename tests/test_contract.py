@@ -222,6 +222,7 @@ RUN = {"connid": "a", "run": "r"}
 BOUNDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("request", {"connid": "x" * 128, "time": 60}, {"connid": "x" * 129, "time": 60}),
     ("request", {"connid": 5, "time": 60}, {"connid": 5.5, "time": 60}),
+    ("request", {"connid": 6.0, "time": 60}, {"connid": True, "time": 60}),
     ("request", {"connid": "a", "time": 2592000}, {"connid": "a", "time": 2592001}),
     ("request", {"connid": "b", "time": 1e-3}, {"connid": "b", "time": 0}),
     ("request", {**JOB, "note": "ä" * 500}, {**JOB, "note": "ä" * 501}),
@@ -229,6 +230,7 @@ BOUNDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("status", {"room": None}, {"room": ""}),
     ("status", {"since": {"epoch": "e", "seq": 0}}, {"since": {"epoch": "e", "seq": -1}}),
     ("history", {"limit": 500}, {"limit": 501}),
+    ("history", {"limit": 1.0}, {"limit": 1.5}),
     ("history", {"before": 1}, {"before": 0}),
     ("progress", {"connid": "a", "run": "r", "done": 1}, {"connid": "a", "run": "r", "done": 1.1}),
     (

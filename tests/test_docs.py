@@ -15,8 +15,10 @@ from server.checks import Checker
 from server.config import Config, ConfigError
 from server.openapi import ROUTES, STATUS, document
 from server.protocol import COMMANDS, LOG_EVENTS
+from tests.conftest import Serve
 from tests.support.cli import load
 from tests.support.servers import ROOT, command
+from tests.support.tokens import SECRET
 
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
@@ -40,7 +42,9 @@ def example(language: str, section: str = "") -> str:
     return found[1]
 
 
-async def run_example(command: list[str], code: str, url: str, folder: Path) -> str:
+async def run_example(
+    command: list[str], code: str, url: str, folder: Path, exit_code: int = 0
+) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -50,7 +54,7 @@ async def run_example(command: list[str], code: str, url: str, folder: Path) -> 
     )
     code = code.replace("http://127.0.0.1:8000", url)
     output, _ = await asyncio.wait_for(process.communicate(code.encode()), 20)
-    assert process.returncode == 0, output.decode()
+    assert process.returncode == exit_code, output.decode()
     return output.decode()
 
 
@@ -61,6 +65,14 @@ def test_the_readme_lists_every_setting() -> None:
 async def test_the_python_example_runs(app: App) -> None:
     output = await run_example([sys.executable, "-"], example("python"), app.url, ROOT)
     assert output == "nightly-backup finished: done\n"
+
+
+async def test_the_python_examples_say_why_they_were_not_let_in(serve: Serve) -> None:
+    app = await serve(auth_secret=SECRET)
+    program = ROOT / "examples/python/main.py"
+    for code in (example("python"), program.read_text()):
+        output = await run_example([sys.executable, "-"], code, app.url, ROOT, exit_code=1)
+        assert "not connected: a token is needed" in output
 
 
 async def test_the_javascript_example_runs(app: App) -> None:

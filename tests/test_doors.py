@@ -61,6 +61,23 @@ async def test_numbers_and_numeric_strings_are_accepted(client: TestClient) -> N
     assert answer["job"]["lease"] == 30
 
 
+async def test_a_whole_number_may_have_the_form_of_a_float(client: TestClient, app: App) -> None:
+    job = (await client.command("request", {"connid": 12.0, "time": 60}))["job"]
+    assert job["connid"] == "12"
+    since = {"epoch": app.store.epoch, "seq": 0.0}
+    assert len((await client.command("status", {"since": since}))["events"]) == 1
+    await client.command("kill", {"connid": "12"})
+    stopped = {"connid": "12", "run": job["run"], "exit": -15.0}
+    assert (await client.command("stopped", stopped))["job"]["exit"] == -15
+    (ended,) = (await client.command("history", {"limit": 1.0, "before": 3.0}))["jobs"]
+    assert (ended["connid"], ended["exit"]) == ("12", -15)
+    for limit in (1.5, 0.5, 501.0):
+        assert (await client.command("history", {"limit": limit}))["error"]["field"] == "limit"
+    for connid in (12.5, 1e300, True):
+        answer = await client.command("request", {"connid": connid, "time": 60})
+        assert answer["error"]["field"] == "connid"
+
+
 async def test_a_connid_may_have_any_printable_characters(client: TestClient) -> None:
     connid = "a/b?c#d%20 é漢😀&=."
     await start(client, connid)

@@ -23,6 +23,11 @@ async def main() -> None:
     async def on_event(name: str, event: dict[str, Any]) -> None:
         events.put_nowait((name, event))
 
+    @client.on("connect_error")
+    async def on_connect_error(why: dict[str, Any] | str) -> None:
+        # The exception that `connect` raises does not say it.
+        print("not connected:", why["message"] if isinstance(why, dict) else why)
+
     async def command(name: str, **fields: Any) -> dict[str, Any]:
         """Give a command; its answer."""
         answer = await client.call(name, {"room": ROOM, **fields})
