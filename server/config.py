@@ -182,6 +182,13 @@ class Config:
         75, "seconds", "that a connection of HTTP may be idle between requests", least=0
     )
 
+    memory_budget: int = setting(
+        134_217_728,
+        "bytes",
+        "held in memory for others: an eighth of it for what jobs have printed (with Redis its"
+        " memory is the bound)",
+        least=1_048_576,
+    )
     max_backlog: int = setting(
         1_048_576,
         "bytes",
@@ -199,12 +206,9 @@ class Config:
     )
     max_output: int = setting(
         65_536,
-        "characters",
-        "of what a job has printed that are kept for those who come to watch it (bytes, in Redis)",
+        "bytes",
+        "of what a job has printed that are kept for those who come to watch it",
         least=0,
-    )
-    max_outputs: int = setting(
-        67_108_864, "characters", "kept so of all jobs; with Redis its memory is the bound", least=0
     )
     output_keep: float = setting(
         3600, "seconds", "that it is kept after the job has last printed something", least=1

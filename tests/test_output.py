@@ -1,6 +1,7 @@
 """What jobs print: for those who watch them, live, and the end of it for those who come later."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from server.app import App
 from server.config import Config
 from server.store.outputs import Outputs
+from server.store.redis import RedisStore
 from tests.conftest import Connect, Serve
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, command, eventually
@@ -183,25 +185,62 @@ def add(outputs: Outputs, run: str, text: str, now: float) -> int:
 
 
 def test_what_is_kept_of_all_jobs_is_bounded() -> None:
-    outputs = Outputs(Config(max_output=100, max_outputs=250))
+    outputs = Outputs(Config(max_output=100_000, memory_budget=8 * 250_000))
     for number in range(10):
-        for text in ("x" * 70, "y" * 70):
+        for text in ("x" * 70_000, "y" * 70_000):
             add(outputs, f"run {number}", text, float(number))
     assert len(outputs) == 2
-    assert outputs.read("run 9", 0).offset == 40
-    assert outputs.read("run 9", 0).text == "x" * 30 + "y" * 70
-    assert outputs.read("run 9", 139).text == "y"
+    assert outputs.read("run 9", 0).offset == 40_000
+    assert outputs.read("run 9", 0).text == "x" * 30_000 + "y" * 70_000
+    assert outputs.read("run 9", 139_999).text == "y"
     assert outputs.read("run 0", 7).offset == 7
-    assert add(outputs, "run 9", "z" * 1000, 10.0) == 140
-    assert outputs.read("run 9", 0).text == "z" * 100
-    assert outputs.read("run 9", 0).offset == 1040
+    assert add(outputs, "run 9", "z" * 1_000_000, 10.0) == 140_000
+    assert outputs.read("run 9", 0).text == "z" * 100_000
+    assert outputs.read("run 9", 0).offset == 1_040_000
+
+
+@pytest.mark.parametrize("text", ["🐢", "x🐢", "é☃", "🐢" * 1000 + "x" * 5000])
+def test_what_is_kept_is_bounded_in_bytes_and_whole_in_characters(text: str) -> None:
+    outputs = Outputs(Config(max_output=6400))
+    whole = ""
+    for number in range(5000 // len(text) + 3):
+        whole += (more := text + str(number))
+        add(outputs, "run", more, 0.0)
+    kept = outputs.read("run", 0)
+    assert whole[kept.offset :] == kept.text
+    assert 6400 - 4 < len(kept.text.encode()) <= 6400
+    assert sum(map(len, outputs._tails["run"].texts)) <= 6400
+    assert outputs.read("run", len(whole) - 1).text == whole[-1]
+
+
+def test_many_that_print_little_are_bounded_too() -> None:
+    outputs = Outputs(Config(memory_budget=8 * 2**20))
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            add(outputs, f"run {number}", "x", 0.0)
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(outputs) > 500
+
+
+async def test_an_empty_output_takes_nothing_and_is_answered(app: App, connect: Connect) -> None:
+    owner = await connect(app.url, rooms=[])
+    job = await start(owner)
+    assert (await owner.command("output", {**job, "text": ""}))["result"] == "ok"
+    assert isinstance(app.store, RedisStore) or len(app.store._outputs) == 0
+    await owner.command("output", {**job, "text": "some"})
+    assert (await owner.command("output", {**job, "text": ""}))["result"] == "ok"
+    assert (await app.store.printed("main", job["run"])).text == "some"
+    answer = await owner.command("output", {**job, "run": "other", "text": ""})
+    assert answer["error"]["code"] == "not_running"
 
 
 def test_little_by_little_takes_no_more_than_all_at_once() -> None:
     outputs = Outputs(Config(max_output=6400))
     for _ in range(10_000):
         add(outputs, "run", "x", 0.0)
-        add(outputs, "run", "", 0.0)
     assert outputs.read("run", 0).text == "x" * 6400
     assert len(outputs._tails["run"].texts) <= 66
 

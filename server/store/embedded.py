@@ -241,6 +241,8 @@ class EmbeddedStore(Store):
         if whose is None:
             raise Stale(ledger.board.running.get(connid))
         check_owner(owner, whose)
+        if not text:
+            return
         offset = self._outputs.add(room, connid, run, whose, text, self.now())
         self._listener.printed(room, connid, run, offset)
 

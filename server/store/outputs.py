@@ -1,36 +1,62 @@
 """What jobs have printed, for a store that is one process: the end of it, in memory."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
+from server.budget import Shares
 from server.config import Config
 from server.protocol import Printed
 
 PARTS = 64
 """Texts that a tail is made of, about."""
+TAIL = 1024
+"""Bytes that a tail takes beside its texts, about."""
+CONTINUES = 0b1000_0000
+"""The highest two bits of a byte that goes on with a character of UTF-8: RFC 3629, section 3."""
 
 
 class Tail:
     """The end of what one run has printed."""
 
-    __slots__ = ("connid", "end", "offset", "owner", "room", "texts", "touched_at")
+    __slots__ = ("connid", "end", "offset", "owner", "room", "size", "texts", "touched_at")
 
     def __init__(self, room: str, connid: str, owner: str) -> None:
         self.room = room
         self.connid = connid
         self.owner = owner
-        self.texts: deque[str] = deque()
+        # In UTF-8: a single emoji makes Python take four bytes for each character of a text.
+        self.texts: list[bytes] = []
+        self.size = 0
         # How many characters came before the texts, and before what comes next.
         self.offset = self.end = 0
         self.touched_at = 0.0
 
-    def cut(self, most: int) -> None:
-        """Keep no more than `most` characters of the end."""
-        while self.end - self.offset > most:
-            surplus = self.end - self.offset - most
-            first = self.texts.popleft()
-            if len(first) > surplus:
-                self.texts.appendleft(first[surplus:])
-            self.offset += min(surplus, len(first))
+    def add(self, text: str, most: int) -> None:
+        """Keep a text, and of all texts the last `most` bytes."""
+        encoded = text.encode()
+        if self.texts and len(self.texts[-1]) < most / PARTS:
+            self.texts[-1] += encoded  # Little by little it would take far more than its length.
+        else:
+            self.texts.append(encoded)
+        self.end += len(text)
+        self.size += len(encoded)
+        while self.size > most:
+            self._drop(self.size - most)
+
+    def read(self, after: int) -> Printed:
+        """What is kept after so many characters."""
+        offset = max(self.offset, after)
+        return Printed(offset, b"".join(self.texts).decode()[offset - self.offset :])
+
+    def _drop(self, surplus: int) -> None:
+        """Drop the first text, or so much of it, in whole characters."""
+        first = self.texts.pop(0)
+        while surplus < len(first) and first[surplus] & 0b1100_0000 == CONTINUES:
+            surplus += 1
+        dropped, kept = first[:surplus], first[surplus:]
+        if kept:
+            self.texts.insert(0, kept)
+        self.size -= len(dropped)
+        self.offset += len(dropped.decode())
 
 
 class Outputs:
@@ -38,10 +64,11 @@ class Outputs:
 
     def __init__(self, config: Config) -> None:
         self._most = config.max_output
-        self._most_in_all = config.max_outputs
+        self._most_in_all = Shares(config).output
         self._keep = config.output_keep
         self._tails: OrderedDict[str, Tail] = OrderedDict()
-        self._size = 0
+        self.size = 0
+        """Bytes that they take, about."""
 
     def __len__(self) -> int:
         return len(self._tails)
@@ -54,30 +81,26 @@ class Outputs:
         return tail.owner
 
     def add(self, room: str, connid: str, run: str, owner: str, text: str, now: float) -> int:
-        """Keep what a run has printed; how many characters it had printed before."""
+        """Keep what a run has printed, which must be something; how many characters it had printed
+        before."""
         self.forget(now)
-        tail = self._tails.pop(run, None) or Tail(room, connid, owner)
-        self._tails[run] = tail
-        before, kept = tail.end, tail.end - tail.offset
-        if tail.texts and len(tail.texts[-1]) < self._most / PARTS:
-            tail.texts[-1] += text  # Little by little it would take far more than its length.
-        elif text:
-            tail.texts.append(text)
-        tail.end += len(text)
+        tail = self._tails.get(run)
+        if tail is None:
+            tail = self._tails[run] = Tail(room, connid, owner)
+            self.size += TAIL
+        before, size = tail.end, tail.size
+        tail.add(text, self._most)
         tail.touched_at = now
-        tail.cut(self._most)
-        self._size += tail.end - tail.offset - kept
-        while self._size > self._most_in_all:
+        self._tails.move_to_end(run)
+        self.size += tail.size - size
+        while self.size > self._most_in_all:
             self._drop()
         return before
 
     def read(self, run: str, after: int) -> Printed:
         """What is kept of what a run has printed after so many characters."""
         tail = self._tails.get(run)
-        if tail is None:
-            return Printed(after, "")
-        offset = max(tail.offset, after)
-        return Printed(offset, "".join(tail.texts)[offset - tail.offset :])
+        return Printed(after, "") if tail is None else tail.read(after)
 
     def forget(self, now: float) -> None:
         """Let go of what was printed too long ago."""
@@ -86,4 +109,4 @@ class Outputs:
 
     def _drop(self) -> None:
         _, tail = self._tails.popitem(last=False)
-        self._size -= tail.end - tail.offset
+        self.size -= tail.size + TAIL

@@ -20,6 +20,9 @@ local by = foreign_to(ARGV[14], job)
 if by then
   return {'foreign', by}
 end
+if text == '' then
+  return {'ok'}
+end
 -- Asked for again, as the answer was lost; or too late, when it may have been answered `unavailable`.
 local said = 'said:' .. ARGV[11]
 if tonumber(call('HGET', key, said) or '0') >= tonumber(ARGV[12]) then
