@@ -382,7 +382,11 @@ async def shake_hands(
     fields = {name.strip().lower(): value.strip() for name, _, value in map(colon, head[1:])}
     if status != 101:
         size = fields.get("content-length", "")
-        body = await reader.readexactly(min(int(size), CHUNK)) if size.isdigit() else b""
+        body = (
+            await reader.readexactly(min(int(size), CHUNK))
+            if re.fullmatch(r"[0-9]{1,9}", size)
+            else b""
+        )
         raise refusal(status, fields, body)
     accept = base64.b64encode(hashlib.sha1(key + WebSocket.GUID).digest()).decode()
     if fields.get("sec-websocket-accept") != accept:
@@ -596,10 +600,10 @@ async def over_lines(
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 """What colours a terminal, moves its cursor or sets its title."""
 PROGRESS = (
-    re.compile(r"^progress:\s*(?P<percent>\d+(?:\.\d+)?)\s*%\s*(?P<note>.*)$", re.I),
-    re.compile(r"^progress:\s*(?P<done>\d+)\s*/\s*(?P<total>\d+)\s*(?P<note>.*)$", re.I),
+    re.compile(r"^progress:\s*(?P<percent>\d+(?:\.\d+)?)\s*%(?P<note>.*)$", re.I),
+    re.compile(r"^progress:\s*(?P<done>\d+)\s*/\s*(?P<total>\d+)(?P<note>(?:\D.*)?)$", re.I),
     re.compile(r"^(?P<note>(?P<done>\d+)\s*/\s*(?P<total>\d+))$"),
-    re.compile(r"^\[\s*(?P<done>\d+)/(?P<total>\d+)\]\s*(?P<note>.*)$"),
+    re.compile(r"^\[\s*(?P<done>\d+)/(?P<total>\d+)\](?P<note>.*)$"),
 )
 """`progress: 40% tables 12/30`, `progress: 12/30 tables`, `12/30`, and what build tools print:
 `[12/30] tables`. A date within a line is none of these."""
@@ -2011,12 +2015,13 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def seconds(text: str) -> float:
     """A duration as people type it: "90", "1.5", "10m", "1h30m"."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
         raise argparse.ArgumentTypeError(f"{text!r} must be seconds, or like 10m, 2h or 1h30m")
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    *parts, _ = re.split(r"([smhd])", text)
+    numbers, units = parts[::2], parts[1::2]
+    return sum(float(n) * UNITS[unit] for n, unit in zip(numbers, units, strict=True))
 
 
 def above_zero(text: str) -> float:

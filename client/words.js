@@ -34,10 +34,11 @@ const UNITS = { s: 1, m: MINUTE, h: HOUR, d: DAY };
 /** The seconds that a typed time means: "90", "5m", "1h 30m", "2d"; null where it means nothing. */
 export function typedSeconds(text) {
   const typed = text.trim().toLowerCase();
-  if (/^\d*\.?\d+$/.test(typed)) return Number(typed);
+  if (/^(\d+(\.\d+)?|\.\d+)$/.test(typed)) return Number(typed);
   if (!/^(\d+(\.\d+)?\s*[smhd]\s*)+$/.test(typed)) return null;
-  const parts = typed.matchAll(/(\d+(?:\.\d+)?)\s*([smhd])/g);
-  return [...parts].reduce((sum, [, number, unit]) => sum + Number(number) * UNITS[unit], 0);
+  const units = [...typed.replaceAll(/[\d.\s]/g, "")];
+  const numbers = typed.split(/[smhd]/);
+  return units.reduce((sum, unit, index) => sum + Number(numbers[index]) * UNITS[unit], 0);
 }
 
 /** What a typed time amounts to ("90" -> "= 1:30"), or "" where there is nothing to add. */

@@ -28,7 +28,9 @@ MOST_SEQ = 2**53
 
 CONNID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 ROOM = re.compile(r"[A-Za-z0-9._-]{1,64}")
-NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+NUMBER = re.compile(r"\s*(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+MOST_NUMBER = 64
+"""The most characters of a number that is given as text."""
 PLACE = re.compile(r"- at `\$\.(\w+)")
 MISSING = re.compile(r"missing required field `(\w+)`")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -189,7 +191,7 @@ class Checker:
 
     def _seconds(self, value: float | int | str) -> float:
         if isinstance(value, str):
-            if not NUMBER.fullmatch(value):
+            if len(value) > MOST_NUMBER or not NUMBER.fullmatch(value):
                 raise ValueError
             value = float(value)
         if not 0 < value <= self._config.max_time:
@@ -207,8 +209,10 @@ class Checker:
         return value
 
     def _name(self, value: str) -> str:
+        if len(value) > self._config.max_name:
+            raise ValueError
         name = value.strip()
-        if len(value) > self._config.max_name or (name and not CONNID.fullmatch(name)):
+        if name and not CONNID.fullmatch(name):
             raise ValueError
         return name
 
@@ -257,14 +261,14 @@ decode_event: Callable[[str], Any] = msgspec.json.Decoder(
 def connid(value: str | int | float) -> str:
     text = str(integer(value) if isinstance(value, float) else value)
     # All that is printable is right, and told sooner.
-    if not (text.isprintable() and 0 < len(text) <= 128) and not CONNID.fullmatch(text):
+    if not 0 < len(text) <= 128 or not (text.isprintable() or CONNID.fullmatch(text)):
         raise ValueError
     return text
 
 
 @lru_cache(1024)
 def room(value: str) -> str:
-    if not ROOM.fullmatch(value):
+    if len(value) > 64 or not ROOM.fullmatch(value):
         raise ValueError
     return value
 

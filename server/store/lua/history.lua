@@ -10,7 +10,7 @@ elseif connid ~= '' then
     or '(' .. connid .. '\0' .. string.format('%016d', before)
   local found = call('ZREVRANGEBYLEX', P .. 'ended:' .. room, most, '[' .. connid .. '\0', 'LIMIT', 0, limit)
   for _, item in ipairs(found) do
-    seqs[#seqs + 1] = string.match(item, '0*(%d+)$')
+    seqs[#seqs + 1] = string.format('%d', string.sub(item, -16))
   end
 else
   local most = before == '' and '+inf' or '(' .. before
