@@ -17,16 +17,19 @@ from msgspec.structs import fields
 from server.config import Config
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.protocol import COMMANDS, Command, Hello, Since
+from server.text import is_name
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 Plan = tuple[str, Any, Callable[[Any], Any]]
 """A field, its value when it was left out, its check."""
 MOST_HISTORY = 500
+MOST_CONNID = 128
+MOST_RUN = 64
 MOST_SEQ = 2**53
 """The largest whole number that every JSON client can hold."""
 
-CONNID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+UNSEEN = "control or invisible characters"
 ROOM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NUMBER = re.compile(r"\s*(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 MOST_NUMBER = 64
@@ -55,7 +58,10 @@ class Checker:
         text = f"text of at most {config.max_note} characters"
         # What each field must be, as the end of a sentence, and its check.
         self._fields: dict[str, tuple[str, Callable[[Any], Any]]] = {
-            "connid": ("1 to 128 characters without control characters, or a whole number", connid),
+            "connid": (
+                f"1 to {MOST_CONNID} characters without {UNSEEN}, or a whole number",
+                connid,
+            ),
             "time": (seconds, self._seconds),
             "lease": (seconds, self._seconds),
             "room": ("1 to 64 of the characters A-Z a-z 0-9 . _ -", room),
@@ -81,7 +87,7 @@ class Checker:
             "route": ("the name of a command", str),
             "token": ("text", str),
             "name": (
-                f"at most {config.max_name} characters without control characters",
+                f"at most {config.max_name} characters without {UNSEEN}",
                 self._name,
             ),
             "via": ('"cli", or left out', str),
@@ -212,7 +218,7 @@ class Checker:
         if len(value) > self._config.max_name:
             raise ValueError
         name = value.strip()
-        if name and not CONNID.fullmatch(name):
+        if name and not is_name(name, len(name)):
             raise ValueError
         return name
 
@@ -260,8 +266,7 @@ decode_event: Callable[[str], Any] = msgspec.json.Decoder(
 
 def connid(value: str | int | float) -> str:
     text = str(integer(value) if isinstance(value, float) else value)
-    # All that is printable is right, and told sooner.
-    if not 0 < len(text) <= 128 or not (text.isprintable() or CONNID.fullmatch(text)):
+    if not is_name(text, MOST_CONNID):
         raise ValueError
     return text
 
@@ -274,7 +279,7 @@ def room(value: str) -> str:
 
 
 def run(value: str) -> str:
-    if len(value) > 64 or not CONNID.fullmatch(value):
+    if not is_name(value, MOST_RUN):
         raise ValueError
     return value
 

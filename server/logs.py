@@ -12,9 +12,8 @@ from typing import TextIO
 import msgspec
 
 from server.changes import Change
+from server.text import HIDDEN
 
-UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029]")
-"""What JSON lets through although it may begin a new line, or drive a terminal."""
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -73,12 +72,12 @@ def instant(at: float) -> str:
 
 def escaped(found: re.Match[str]) -> str:
     """A character as JSON may have it, too."""
-    return f"\\u{ord(found[0]):04x}"
+    return json.dumps(found[0])[1:-1]
 
 
 def json_line(change: Change) -> str:
     """A change as a line of JSON, in the form of all others."""
-    fields = UNPRINTED.sub(escaped, msgspec.json.encode(change).decode())
+    fields = HIDDEN.sub(escaped, msgspec.json.encode(change).decode())
     return (
         f'{{"time":"{instant(change.at)}","level":"INFO","logger":"server.changes",{fields[1:]}\n'
     )
