@@ -114,7 +114,9 @@ class Commands:
         self._jobs = jobs
         self._rooms = rooms
         self._checker = checker
-        self._authenticator = Authenticator(config.secrets, config.max_token, store.now)
+        self._authenticator = Authenticator(
+            config.secrets, config.max_token, config.token_leeway, store.now
+        )
         self._limits = limits
         self._counts = counts
         self._now = store.now

@@ -93,6 +93,12 @@ class Config:
         "signs the tokens (HS256): at least 32 bytes, or several such with commas between, of"
         " which the first signs and all are taken",
     )
+    token_leeway: float = setting(
+        30,
+        "seconds",
+        "that a token is taken before its `nbf`, as clocks differ; its `exp` is exact",
+        least=0,
+    )
     auth: str = setting(
         "",
         "mode",

@@ -1,12 +1,15 @@
 """Who is let in, what they may do, and when they have to go, through each of the doors."""
 
 import asyncio
+import base64
+import hmac
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 import socketio
 
@@ -24,7 +27,7 @@ from tests.support.clients import (
     PythonClient,
 )
 from tests.support.servers import ROOT, Clock, Process, command, eventually
-from tests.support.tokens import BAD, SECRET, token
+from tests.support.tokens import BAD, CLAIMS, SECRET, part, token
 
 OTHER = "another secret of the tests that comes later"
 WATCHING = {"status", "join", "leave", "history", "rooms"}
@@ -74,6 +77,52 @@ async def test_no_bad_token_is_let_in_anywhere(app: App, connect: Connect, kind:
             continue  # Its JSON has no such text.
         assert await refused(app.url, kind, bad, connect) == "unauthorized", what
     assert app.rooms.clients == (kind != "http")
+
+
+IGNORED: dict[str, dict[str, Any]] = {
+    "aud": {"aud": "another service"},
+    "auds": {"aud": ["one", "another"]},
+    "iss": {"iss": 7},
+    "iat ahead": {"iat": 4_000_000_000},
+    "iat of text": {"iat": "yesterday"},
+    "jti of a number": {"jti": 12},
+    "own": {"scope": {"a": [1]}, "name": "eve"},
+    "null": dict.fromkeys(("nbf", "aud", "iat", "jti", "kid")),
+}
+"""Claims that other services need, by what is odd about them."""
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_all_other_claims_are_ignored(app: App, connect: Connect, kind: str) -> None:
+    for what, claims in IGNORED.items():
+        made = jws({**CLAIMS, **claims}, {})
+        assert await refused(app.url, kind, made, connect) is None, what
+    for header in ({"kid": 7}, {"kid": None}, {"kid": "k1"}, {"typ": 1}, {"jku": "nowhere"}):
+        made = jws(CLAIMS, header)
+        assert await refused(app.url, kind, made, connect) is None, header
+
+
+def jws(claims: dict[str, Any], header: dict[str, Any]) -> str:
+    """What is signed under a header that PyJWT would not make."""
+    signed = f"{part({'alg': 'HS256', **header})}.{part(claims)}"
+    digest = hmac.digest(SECRET.encode(), signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+async def test_a_role_and_rooms_of_null_are_left_out(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "http", token=jwt.encode({**CLAIMS, "role": None}, SECRET))
+    assert code(await client.command("status")) is None
+    assert code(await client.command("request", PAYLOADS["request"])) == "forbidden"
+    client = await connect(app.url, "http", token=jwt.encode({**CLAIMS, "rooms": None}, SECRET))
+    assert code(await client.command("status")) == "forbidden"
+
+
+async def test_a_token_of_a_clock_that_is_ahead_is_taken(serve: Serve, connect: Connect) -> None:
+    clock = Clock()
+    app = await serve(auth_secret=SECRET, token_leeway=5, now=clock)
+    for ahead, expected in ((-60, None), (0, None), (4.5, None), (5.5, "unauthorized")):
+        made = token(nbf=clock.now + ahead, iat=clock.now + ahead)
+        assert await refused(app.url, "http", made, connect) == expected, ahead
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])
