@@ -2,14 +2,17 @@
 
 import asyncio
 import itertools
+import re
 import sqlite3
 import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -34,10 +37,12 @@ from server.store import (
     Store,
     StoreError,
     open_store,
+    statements,
 )
 from server.store.batch import Batch
 from server.store.schema import FORMAT
-from server.store.sqlite import CHUNKS, ROOMS, RUN, Database
+from server.store.sqlite import Database
+from server.store.statements import CHUNKS
 from server.store.ticket import Ticket
 from server.store.worker import Worker
 from tests.conftest import Settings
@@ -79,41 +84,85 @@ def a_job(room: str, connid: str, at: float) -> Job:
     )
 
 
-def plan_of(database: Database, statement: str, values: list[object]) -> str:
-    rows = database._db.execute(f"explain query plan {statement}", values)
-    return "\n".join(row[-1] for row in rows)
+READ_WHOLE = {statements.RUNNING, statements.UNANSWERED}
+"""What the server reads at its start, to the end; the second by an index of just these rows."""
 
 
-@pytest.mark.parametrize("size", CHUNKS)
-def test_ends_are_looked_up_and_not_searched_for(database: Database, size: int) -> None:
-    statements: list[str] = []
-    database._db.set_trace_callback(statements.append)
-    database.write(Batch(running={str(number): None for number in range(size)}))
-    of_running = [statement for statement in statements if "from running" in statement]
-    assert len(of_running) == 2
-    assert not any("SCAN" in plan_of(database, statement, []) for statement in of_running)
+def plan_of(connection: sqlite3.Connection, statement: str) -> list[str]:
+    """How SQLite answers a statement, a step in each line."""
+    asked = re.sub(r"\?\d?", "1", statement)
+    return [row[-1] for row in connection.execute(f"explain query plan {asked}")]
+
+
+def scans(plan: list[str]) -> list[str]:
+    """The steps that read all rows of a table or of an index."""
+    return [step for step in plan if re.match(r"SCAN (log|running|ended|meta)\b", step)]
+
+
+def all_statements() -> list[str]:
+    """Every statement, those for many rows or names in each size."""
+    written = [text for name, text in vars(statements).items() if name.isupper()]
+    found = [text for text in written if isinstance(text, str) and "{}" not in text]
+    for text in written:
+        if isinstance(text, str) and "{}" in text:
+            columns = text.partition("(")[2].partition(")")[0].count(",") + 1
+            into = text.lstrip().startswith("insert")
+            make = partial(statements.insertion, text, columns) if into else None
+            make = make or partial(statements.naming, text)
+            found += [make(size) for size in CHUNKS]
+    return found
+
+
+def test_every_question_is_answered_by_an_index(database: Database) -> None:
+    asked = all_statements()
+    assert len(asked) > 7 * len(CHUNKS)
+    for statement in set(asked) - READ_WHOLE:
+        assert not scans(plan_of(database._db, statement)), statement
+    assert scans(plan_of(database._db, statements.RUNNING)) == ["SCAN running"]
+    (unanswered,) = scans(plan_of(database._db, statements.UNANSWERED))
+    assert "USING INDEX ended_unanswered" in unanswered
     database.close()
 
 
-def test_the_end_of_a_run_that_stopped_is_looked_up(database: Database) -> None:
-    statements: list[str] = []
-    database._db.set_trace_callback(statements.append)
-    database.write(Batch(stopped=[(9, 0, "1.5", "main", 7)], running={"a run": None}))
-    (update,) = (statement for statement in statements if statement.startswith("update"))
-    assert "ended_by_room (room=? AND seq=?)" in plan_of(database, update, [])
-    database.close()
+async def test_the_store_makes_no_other_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = tmp_path / "jobs.db", set[str]()
+    connect = sqlite3.connect
+
+    class Seen(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            made.add(statement)
+            return super().execute(statement, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Seen))
+    for _ in "new", "again":
+        async with opened(Config(database=str(path), history=5, room_keep=0)) as store:
+            await use_all(store)
+    plain = {"begin immediate", "commit", "rollback"}
+    rest = {each for each in made if not each.startswith("pragma ")} - plain
+    assert rest <= set(all_statements())
+    assert len(rest) > 15
+    asked = {text for text in all_statements() if text.count("?") < 8}
+    assert {each.split("(?")[0] for each in asked} <= {each.split("(?")[0] for each in rest}
 
 
-def test_what_befell_a_run_is_looked_up(database: Database) -> None:
-    plan = plan_of(database, RUN, ["a run", "main", "a"])
-    assert "SCAN running" not in plan and "SCAN ended" not in plan
-    database.close()
-
-
-def test_rooms_are_found_by_seeks(database: Database) -> None:
-    plan = plan_of(database, ROOMS, [])
-    assert "SCAN log" not in plan
-    database.close()
+async def use_all(store: Store) -> None:
+    """Have a store do all that it can."""
+    for at in range(40):
+        job = a_job("main", "a", at)
+        await store.submit(StartJob(job))
+        await store.submit(ReportProgress(Progress("main", at, "a", job.run, 0.5, None)))
+        await store.submit(EndJob("main", "a", at, Kill(job.run, "ana", "http")))
+        await store.submit(StopJob("main", "a", job.run, at, 0))
+        await store.read("main", await store.seq("main") - 3)
+        await store.read_run("main", "a", job.run)
+        await store.ended("main", "a", job.run)
+        await store.ended("main", "a", "another")
+        await store.ended("main", "b")
+        await store.history("main", None, None, 1)
+    await store.ping()
+    await store.sweep()
 
 
 async def test_an_ended_job_is_the_same_after_a_restart(kept: Settings) -> None:
@@ -484,6 +533,24 @@ def test_a_file_of_an_older_format_is_taken_over(
     _, rooms = database.open()
     assert rooms["main"].board.running == {}
     database.close()
+
+
+async def test_a_file_without_an_index_of_runs_is_given_one(tmp_path: Path) -> None:
+    config = Config(database=str(tmp_path / "jobs.db"))
+    job = a_job("main", "a", 1)
+    async with opened(config) as store:
+        await store.submit(StartJob(job))
+        await store.submit(EndJob("main", "a", 2, Kill(job.run, "ana", "http")))
+        ended = await store.ended("main", "a", job.run)
+    file = sqlite3.connect(config.database)
+    file.executescript("drop index ended_by_run; pragma user_version = 4")
+    file.close()
+    async with opened(config) as store:
+        assert await store.history("main", None, None, 10) == [ended]
+        assert [entry.event.seq for entry in await store.read_run("main", "a", job.run)] == [1, 2]
+    file = sqlite3.connect(config.database)
+    assert file.execute("pragma user_version").fetchone() == (FORMAT,)
+    file.close()
 
 
 async def test_what_was_written_at_once_is_read_one_by_one(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ _decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_E
 LogRow = tuple[str, int, str, str, bytes]
 """An entry of the log: room, seq, run, name, body."""
 
+EndedRow = tuple[str, int, str, str, int, bytes]
+"""room, seq, connid, run, whether its owner may still say that it stopped, job"""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -25,8 +28,7 @@ class Batch:
     log: list[LogRow] = field(default_factory=list)
     running: dict[str, bytes | None] = field(default_factory=dict)
     """The running job by its run, None when it has ended."""
-    ended: list[tuple[str, int, str, str, int, bytes]] = field(default_factory=list)
-    """room, seq, connid, run, whether its owner may still say that it stopped, job"""
+    ended: list[EndedRow] = field(default_factory=list)
     stopped: list[tuple[int, int | None, str, str, int]] = field(default_factory=list)
     """seq, exit, stopped_at as JSON, room, seq of the job's end"""
     trimmed: dict[str, int] = field(default_factory=dict)
@@ -95,8 +97,8 @@ class Backend(ABC):
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
     ) -> list[EndedJob]:
-        """Ended jobs, newest first, of one connid or run where they are given; those whose end has
-        a seq below `before`."""
+        """Up to `limit` ended jobs, newest first, of one connid where it is given; those whose end
+        has a seq below `before`. With a run of that connid only that one."""
 
 
 def entry(name: str, body: bytes) -> Entry:

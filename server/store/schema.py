@@ -1,6 +1,6 @@
 """The tables of the embedded store's file, and what makes a file of an older format one of this."""
 
-FORMAT = 4
+FORMAT = 5
 """What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
@@ -23,6 +23,7 @@ create unique index if not exists log_by_room on log (room, last);
 create unique index if not exists ended_by_room on ended (room, seq);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
+create index if not exists ended_by_run on ended (run);
 """
 """A row of the log is a segment: the entries of one commit in one room, with the first and the last
 of their seqs, each as its run, its name and its body, in MessagePack. `start` and `stop` are the
@@ -38,6 +39,25 @@ insert into running select json_extract(cast(job as text), '$.run'), job from wa
 drop table was_running;
 """
 
+FORMAT_4 = """
+create table log (
+  id integer primary key, room text not null, first integer not null, last integer not null,
+  entries blob not null
+);
+create table running (
+  run text primary key, start integer not null, job blob not null
+) without rowid;
+create table ended (
+  id integer primary key, room text not null, seq integer not null, connid text not null,
+  run text not null, start integer not null, stop integer, unanswered integer not null,
+  job blob not null
+);
+create unique index log_by_room on log (room, last);
+create unique index ended_by_room on ended (room, seq);
+create index ended_by_connid on ended (room, connid, seq);
+create index ended_unanswered on ended (room, run, seq) where unanswered;
+"""
+
 SEGMENTS = f"""
 drop index if exists log_by_room;
 drop index if exists log_by_run;
@@ -48,7 +68,7 @@ alter table log rename to was_log;
 alter table running rename to was_running;
 alter table ended rename to was_ended;
 create index was_log_by_run on was_log (run, name);
-{SCHEMA}
+{FORMAT_4}
 insert into log (room, first, last, entries)
   select room, seq, seq, segment(run, name, body) from was_log order by room, seq;
 insert into running
@@ -65,6 +85,9 @@ drop table was_running;
 drop table was_ended;
 """
 
-TAKE_OVER = {1: (2, BY_RUN), 2: (FORMAT, SEGMENTS), 3: (FORMAT, SEGMENTS)}
+RUNS = "create index ended_by_run on ended (run);"
+
+TAKE_OVER = {1: (2, BY_RUN), 2: (4, SEGMENTS), 3: (4, SEGMENTS), 4: (5, RUNS)}
 """What makes a newer format of a file of each older one, and which: the first kept running jobs by
-room and connid, the second the log by room, and the third each entry in a row of its own."""
+room and connid, the second the log by room, the third each entry in a row of its own, and the
+fourth looked through all ended jobs of a connid for a run. What a step makes never changes."""

@@ -11,9 +11,8 @@ import os
 import secrets
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import chain
 from typing import Any, TextIO
 
@@ -22,39 +21,17 @@ import msgspec
 from server.board import ENDED_SHOWN, Board
 from server.protocol import EndedJob, Job, Started
 from server.store import Entry, StoreError
+from server.store import statements as sql
 from server.store.batch import Backend, Batch, Loaded, LogRow, Unanswered, decode_ended, entry
 from server.store.schema import FORMAT, SCHEMA, TAKE_OVER
 
 log = logging.getLogger(__name__)
 
-ROOMS = """
-with recursive rooms (room) as (
-  select min(room) from log
-  union all
-  select (select min(room) from log where room > rooms.room) from rooms where room is not null
-)
-select room,
-  (select first from log where log.room = rooms.room order by last limit 1),
-  (select max(last) from log where log.room = rooms.room)
-from rooms where room is not null
-"""
-"""Each room with its first and last seq: by seeks, where a `group by` would read the whole log."""
-
-SEGMENT = 256
+SEGMENT_SIZE = 256
 """Entries of the log that one row holds at most, so that to read one is not to read many."""
 
-RUN = """
-select start, null, null from running where run = :run
-union all
-select start, seq, stop from (
-  select start, seq, stop from ended where room = :room and connid = :connid and run = :run
-  order by seq desc limit 1
-)
-"""
-"""The seqs of all that has befallen a run; 0 or null where it has not, or is not known."""
-
-CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
-"""Rows that one statement takes: few sizes, so that SQLite keeps every statement compiled."""
+NEWEST = 2**63 - 1
+"""Above every seq."""
 
 decode_job = msgspec.json.Decoder(Job).decode
 encode_segment = msgspec.msgpack.Encoder().encode
@@ -91,7 +68,7 @@ class Database(Backend):
             raise
 
     def floor(self) -> int:
-        row = self._db.execute("select value from meta where name = 'floor'").fetchone()
+        row = self._db.execute(sql.META, ("floor",)).fetchone()
         return int(row[0]) if row else 0
 
     def close(self) -> None:
@@ -109,38 +86,27 @@ class Database(Backend):
             db.execute("begin immediate")
             if batch.let_go:
                 self._let_go(batch.let_go)
-            # "or rollback", as nothing of a batch is kept where one row cannot be: to be able to
-            # take back a single statement SQLite would keep a copy of each page that it changes.
-            self._insert(
-                "insert or rollback into log (room, first, last, entries)", _segments(batch.log)
-            )
+            self._insert(sql.INTO_LOG, _segments(batch.log))
             ended = [run for run, job in batch.running.items() if job is None]
             starts = self._starts(batch, ended)
             self._insert(
-                "insert or rollback into running",
+                sql.INTO_RUNNING,
                 [
                     (run, starts.get(run, 0), job)
                     for run, job in batch.running.items()
                     if job is not None
                 ],
-                "on conflict (run) do update set job = excluded.job",
             )
-            for runs in _chunks(ended):
-                db.execute(f"delete from running where run in ({_holes(runs)})", runs)
+            self._name(sql.END, ended)
             self._insert(
-                "insert or rollback into ended (room, seq, connid, run, start, unanswered, job)",
+                sql.INTO_ENDED,
                 [(*row[:4], starts.get(row[3], 0), *row[4:]) for row in batch.ended],
             )
             for row in batch.stopped:
-                db.execute(
-                    "update ended set unanswered = 0, stop = ?, job = cast(json_set("
-                    "cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)"
-                    " where room = ? and seq = ?",
-                    row,
-                )
-            for room, seq in batch.trimmed.items():
-                db.execute("delete from log where room = ? and last <= ?", (room, seq))
-                db.execute("delete from ended where room = ? and seq <= ?", (room, seq))
+                db.execute(sql.STOPPED, row)
+            for trimmed in batch.trimmed.items():
+                db.execute(sql.TRIM_LOG, trimmed)
+                db.execute(sql.TRIM_ENDED, trimmed)
             db.execute("commit")
         except BaseException:
             self._roll_back()
@@ -148,13 +114,10 @@ class Database(Backend):
             raise
 
     def ping(self) -> None:
-        self._db.execute("select value from meta where name = 'epoch'").fetchone()
+        self._db.execute(sql.META, ("epoch",)).fetchone()
 
     def read(self, room: str, after: int) -> list[Entry]:
-        rows = self._db.execute(
-            "select first, entries from log where room = ? and last > ? order by last",
-            (room, after),
-        )
+        rows = self._db.execute(sql.LOG, (room, after))
         return [
             entry(name, body)
             for first, entries in rows
@@ -162,32 +125,24 @@ class Database(Backend):
         ]
 
     def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
-        asked = {"room": room, "connid": connid, "run": run}
-        seqs = self._db.execute(RUN, asked).fetchone() or ()
+        seqs = self._db.execute(sql.SEQS, (run, room, connid)).fetchone() or ()
         return [found for seq in seqs if seq and (found := self._find(room, seq, run))]
 
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
     ) -> list[EndedJob]:
-        asked = {
-            "room = ?": room,
-            "connid = ?": connid,
-            "run = ?": run,
-            "seq < ?": before,
-        }
-        given = {clause: value for clause, value in asked.items() if value is not None}
-        rows = self._db.execute(
-            f"select job from ended where {' and '.join(given)} order by seq desc limit ?",
-            [*given.values(), limit],
-        )
+        before = NEWEST if before is None else before
+        if run is not None:
+            rows = self._db.execute(sql.ENDED, (run, room, connid))
+        elif connid is not None:
+            rows = self._db.execute(sql.HISTORY_OF_CONNID, (room, connid, before, limit))
+        else:
+            rows = self._db.execute(sql.HISTORY, (room, before, limit))
         return [decode_ended(job) for (job,) in rows]
 
     def _find(self, room: str, seq: int, run: str) -> Entry | None:
         """The entry of a run at a seq, where it is still kept."""
-        row = self._db.execute(
-            "select first, entries from log where room = ? and last >= ? order by last limit 1",
-            (room, seq),
-        ).fetchone()
+        row = self._db.execute(sql.SEGMENT, (room, seq)).fetchone()
         if row is None or row[0] > seq:
             return None
         of, name, body = decode_segment(row[1])[seq - row[0]]
@@ -196,18 +151,15 @@ class Database(Backend):
     def _starts(self, batch: Batch, ended: list[str]) -> dict[str, int]:
         """The seqs of the starts that a batch holds, and of those of the runs that it ends."""
         starts = {run: seq for _, seq, run, name, _ in batch.log if name == Started.name}
-        for runs in _chunks(ended):
-            asked = f"select run, start from running where run in ({_holes(runs)})"
-            starts.update(self._db.execute(asked, runs))
+        for runs in sql.chunks(ended):
+            starts.update(self._db.execute(sql.naming(sql.STARTS, len(runs)), runs))
         return starts
 
     def _let_go(self, rooms: Mapping[str, int]) -> None:
         """Delete all rows of rooms, and keep the highest of their new seqs as the floor."""
-        floor = str(max(rooms.values()))
-        self._db.execute("insert or replace into meta values ('floor', ?)", (floor,))
-        for names in _chunks(list(rooms)):
-            self._db.execute(f"delete from log where room in ({_holes(names)})", names)
-            self._db.execute(f"delete from ended where room in ({_holes(names)})", names)
+        self._db.execute(sql.INTO_META, ("floor", str(max(rooms.values()))))
+        self._name(sql.DROP_LOGS, list(rooms))
+        self._name(sql.DROP_ENDED, list(rooms))
 
     def _take_lock(self) -> None:
         path = f"{self._path}.lock"
@@ -257,36 +209,36 @@ class Database(Backend):
 
     def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db
-        db.execute("insert or ignore into meta values ('epoch', ?)", (secrets.token_hex(8),))
-        (epoch,) = db.execute("select value from meta where name = 'epoch'").fetchone()
+        db.execute(sql.INTO_META_ONCE, ("epoch", secrets.token_hex(8)))
+        (epoch,) = db.execute(sql.META, ("epoch",)).fetchone()
         rooms: dict[str, Loaded] = {}
-        for room, first, last in db.execute(ROOMS).fetchall():
+        for room, first, last in db.execute(sql.ROOMS).fetchall():
             board = Board(room)
             board.seq = last
             board.ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
             rooms[room] = Loaded(board, first)
-        for (encoded,) in db.execute("select job from running"):
+        for (encoded,) in db.execute(sql.RUNNING):
             job = decode_job(encoded)
             board = rooms[job.room].board
             # The same text for all, not a copy for each.
             job.room, job.by = board.room, sys.intern(job.by)
             board.running[job.connid] = job
-        killed = (
-            "select room, run, seq, connid, json_extract(cast(job as text), '$.started_by')"
-            " from ended where unanswered"
-        )
-        for room, run, seq, connid, owner in db.execute(killed):
+        for room, run, seq, connid, owner in db.execute(sql.UNANSWERED):
             rooms[room].unanswered[run] = Unanswered(seq, connid, sys.intern(owner))
         return epoch, rooms
 
-    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]], rest: str = "") -> None:
-        for chunk in _chunks(rows):
+    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        for chunk in sql.chunks(rows):
             columns = len(chunk[0])
             values = list(chain.from_iterable(chunk))
             # The last one holds bytes. For each of these, but for no bytearray, Python would look
             # for something that adapts it to SQLite, which takes longer than to write it.
             values[columns - 1 :: columns] = map(bytearray, values[columns - 1 :: columns])
-            self._db.execute(_insertion(into, columns, len(chunk), rest), values)
+            self._db.execute(sql.insertion(statement, columns, len(chunk)), values)
+
+    def _name(self, statement: str, names: Sequence[str]) -> None:
+        for chunk in sql.chunks(names):
+            self._db.execute(sql.naming(statement, len(chunk)), chunk)
 
     def _roll_back(self) -> None:
         try:
@@ -304,20 +256,7 @@ class Database(Backend):
         it for committed, although it was answered `unavailable`.
         """
         with suppress(sqlite3.Error):
-            self._db.execute(
-                "insert or replace into meta values ('voided', ?)", (secrets.token_hex(8),)
-            )
-
-
-@lru_cache
-def _insertion(into: str, columns: int, rows: int, rest: str) -> str:
-    row = f"({_holes(range(columns))})"
-    return f"{into} values {','.join([row] * rows)} {rest}"
-
-
-def _holes(values: Sequence[Any]) -> str:
-    """Where the values go in a statement."""
-    return ",".join("?" * len(values))
+            self._db.execute(sql.INTO_META, ("voided", secrets.token_hex(8)))
 
 
 def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:
@@ -327,8 +266,8 @@ def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:
         rooms.setdefault(row[0], []).append(row)
     found = []
     for room, rows in rooms.items():
-        for start in range(0, len(rows), SEGMENT):
-            part = rows[start : start + SEGMENT]
+        for start in range(0, len(rows), SEGMENT_SIZE):
+            part = rows[start : start + SEGMENT_SIZE]
             entries = encode_segment([row[2:] for row in part])
             found.append((room, part[0][1], part[-1][1], entries))
     return found
@@ -337,11 +276,3 @@ def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:
 def _segment(run: str, name: str, body: bytes) -> bytes:
     """The segment of one entry, for SQL."""
     return encode_segment([(run, name, body)])
-
-
-def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    position = 0
-    while position < len(rows):
-        size = next(size for size in CHUNKS if size <= len(rows) - position)
-        yield rows[position : position + size]
-        position += size
