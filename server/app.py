@@ -100,7 +100,7 @@ class App:
             self.web,
         )
         health = Health(
-            self.store, metrics, config, lambda: self._stopping is not None, self.guard.known
+            self.store, metrics, config, lambda: self._stopping is not None, self.guard.is_local
         )
         health.add_to(application)
         if config.transport_names == ["websocket"]:

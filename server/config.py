@@ -119,7 +119,10 @@ class Config:
         most=10,
     )
     metrics_token: str = setting(
-        "", "text", "what `/metrics` wants as a bearer token; empty serves it to loopback only"
+        "",
+        "text",
+        "what `/metrics` wants as a bearer token; empty serves it to loopback only, and not to what"
+        " came through a proxy without an address",
     )
     log_format: str = setting(
         "", "format", "`json` or `text`; empty for text on a terminal and JSON elsewhere"

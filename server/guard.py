@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -33,6 +33,10 @@ PUBLIC = ("/healthz", "/readyz", "/metrics")
 """Paths that platforms ask for under any name; what is not for all checks that by itself."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
 """Where the page may load scripts and styles from, beside this server."""
+CONNECTING = ("/ws", "/socket.io")
+"""Paths at which clients connect."""
+FORWARDED = ("forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip")
+"""How the headers begin that a proxy adds of its own accord."""
 MOST_SITES = 256
 """From how many sites it is remembered whether they may come in."""
 MOST_SHOWN = 200
@@ -88,17 +92,35 @@ class Guard:
         app.on_response_prepare.append(self._add_headers)
 
     def address(self, headers: Headers, remote: str) -> str:
-        """Where a request comes from: the address that the outermost trusted proxy saw."""
-        hops = self._config.trusted_proxies
-        if hops:
-            seen = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
-            if len(seen) >= hops and (found := without_port(seen[-hops].strip())):
-                return found
-        return remote
+        """Where a request comes from: the address that the outermost trusted proxy saw, or that of
+        the innermost where there is none."""
+        return self._forwarded(headers) or remote
+
+    def is_local(self, request: web.Request) -> bool:
+        """Whether a request was surely made on this machine, and not by a page that is open here:
+        by a program that asks under no name that somebody else could have led here.
+
+        One that came through a proxy is from where that says; where it does not, it may be from
+        anywhere.
+        """
+        if not self.known(request.headers.get("Host", "").lower()):
+            return False
+        if self._config.trusted_proxies:
+            return is_loopback(self._forwarded(request.headers) or "")
+        forwarded = any(name.lower().startswith(FORWARDED) for name in request.headers)
+        return not forwarded and is_loopback(request.remote or "")
 
     def lets_in(self, headers: Headers, address: str) -> bool:
         """Whether a request to connect passes, as one of aiohttp would; only then it is counted."""
         return self._fault(*site(headers)) is None and self._limits.may_connect(address)
+
+    def _forwarded(self, headers: Headers) -> str | None:
+        """The address that the outermost trusted proxy saw; None where it has not said any."""
+        hops = self._config.trusted_proxies
+        if not hops:
+            return None
+        seen = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
+        return without_port(seen[-hops].strip()) if len(seen) >= hops else None
 
     def _middleware(self) -> Any:
         @web.middleware
@@ -118,7 +140,7 @@ class Guard:
 
     def _check_site(self, request: web.Request) -> None:
         """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
-        fault = self._fault(*site(request.headers))
+        fault = self._fault(*site(request.headers, reads=reads(request)))
         if fault is not None:
             self._refuse(request, *fault)
 
@@ -199,15 +221,26 @@ def bearer(request: web.BaseRequest) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def site(headers: Mapping[str, str]) -> tuple[str, str | None, bool]:
+def site(headers: Mapping[str, str], *, reads: bool = False) -> tuple[str, str | None, bool]:
     """What a request tells of where it comes from: its host, its origin, whether it is foreign."""
-    return headers.get("Host", ""), headers.get("Origin"), foreign(headers)
+    foreign = from_elsewhere(headers) and not (reads and follows_link(headers))
+    return headers.get("Host", ""), headers.get("Origin"), foreign
 
 
-def foreign(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that the page of another site wants this, and not in a new page."""
-    site = headers.get("Sec-Fetch-Site", "none")
-    return site not in ("same-origin", "none") and headers.get("Sec-Fetch-Mode") != "navigate"
+def reads(request: web.Request) -> bool:
+    """Whether a request changes nothing, not even who is connected."""
+    return request.method in ("GET", "HEAD") and not request.path.startswith(CONNECTING)
+
+
+def from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that the page of another site has made a request."""
+    return headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
+
+
+def follows_link(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that it goes to a page of its own, and not to one within another."""
+    whole = headers.get("Sec-Fetch-Dest", "document") == "document"
+    return whole and headers.get("Sec-Fetch-Mode") == "navigate"
 
 
 def is_address(text: str) -> bool:
@@ -219,13 +252,22 @@ def is_address(text: str) -> bool:
     return True
 
 
+def is_loopback(text: str) -> bool:
+    """Whether a text is an address of this machine."""
+    if not is_address(text):
+        return False
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def without_port(text: str) -> str | None:
     """The address in an entry of `X-Forwarded-For`; None where there is none."""
     try:
         host = text if is_address(text) else urlsplit(f"//{text}").hostname or ""
+        return str(ip_address(host.partition("%")[0]))  # A zone may be any text.
     except ValueError:
         return None
-    return host if is_address(host) else None
 
 
 def without_default_port(host: str) -> str:

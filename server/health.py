@@ -3,14 +3,13 @@
 import asyncio
 import hmac
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from aiohttp import web
 
 from server.config import Config
 from server.counts import Histogram
 from server.errors import Forbidden, Unavailable
-from server.guard import ADDRESS, bearer
+from server.guard import bearer
 from server.metrics import Metrics
 from server.store import Store
 
@@ -27,15 +26,15 @@ class Health:
         metrics: Metrics,
         config: Config,
         stopping: Callable[[], bool],
-        known: Callable[[str], bool],
+        is_local: Callable[[web.Request], bool],
     ) -> None:
-        """`stopping` says whether the server is on its way out, `known` whether nobody else can
-        have led the name of a `Host` here."""
+        """`stopping` says whether the server is on its way out, `is_local` whether a request was
+        surely made on this machine."""
         self._store = store
         self._metrics = metrics
         self._config = config
         self._stopping = stopping
-        self._known = known
+        self._is_local = is_local
         self._asking: asyncio.Task[None] | None = None
 
     def add_to(self, app: web.Application) -> None:
@@ -83,16 +82,7 @@ class Health:
         wanted = self._config.metrics_token
         if wanted:
             return hmac.compare_digest(bearer(request).encode(), wanted.encode())
-        # A page that is open here may have had its own name led here.
-        if not self._known(request.headers.get("Host", "").lower()):
-            return False
-        # A proxy that is not known to be one would make everyone seem to be here.
-        if "X-Forwarded-For" in request.headers and not self._config.trusted_proxies:
-            return False
-        try:
-            return ip_address(request[ADDRESS]).is_loopback
-        except ValueError:
-            return False
+        return self._is_local(request)
 
 
 async def watch_lag(lag: Histogram) -> None:

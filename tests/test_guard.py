@@ -19,6 +19,7 @@ from server.limits import Limits, neighbours
 from tests.conftest import Connect, Serve
 from tests.support.browsers import chromium, open_page
 from tests.support.clients import PATIENCE
+from tests.support.servers import command
 from tests.support.tokens import SECRET, token
 
 DOORS = ("/api/jobs", "/ws", "/socket.io/?EIO=4&transport=polling", "/", "/client/app.js")
@@ -89,10 +90,53 @@ async def test_a_page_that_hides_its_origin_does_not_get_in(app: App) -> None:
     for site in ("cross-site", "same-site"):
         for mode in ("no-cors", "cors", "websocket"):
             assert await statuses(app.url, Sec_Fetch_Site=site, Sec_Fetch_Mode=mode) == {403}
-        # A link to the dashboard is no such thing.
-        assert 403 not in await statuses(app.url, Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate")
     for site in ("same-origin", "none"):
         assert 403 not in await statuses(app.url, Sec_Fetch_Site=site, Sec_Fetch_Mode="cors")
+
+
+NAVIGATES = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1"}
+CHANGING = (
+    ("POST", "/api/jobs?connid=evil&time=60"),
+    ("DELETE", "/api/jobs/job"),
+    ("POST", "/api/jobs/job/finish?run=r"),
+    ("POST", "/socket.io/?EIO=4&transport=polling"),
+    ("GET", "/socket.io/?EIO=4&transport=polling"),
+    ("GET", "/ws"),
+)
+"""What changes something, if only who is connected."""
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "anything-new"])
+async def test_a_link_from_another_site_leads_to_what_can_be_read_alone(
+    serve: Serve, site: str
+) -> None:
+    app = await serve(allowed_origins="https://board.example")
+    await command(app, "request", connid="job", time=60)
+    async with aiohttp.ClientSession(app.url) as session:
+
+        async def status(method: str, path: str, **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            told = {"Sec-Fetch-Site": site, **NAVIGATES, **named}
+            async with session.request(method, path, headers=told) as response:
+                return response.status
+
+        for method in ("GET", "HEAD"):
+            for path in ("/", "/docs", "/openapi.json", "/hourglass.py"):
+                assert await status(method, path) == 200, path
+        assert await status("GET", "/api/jobs") == 200
+        for dest in ("iframe", "frame", "embed", "object", "script", "image", "empty", ""):
+            assert await status("GET", "/", Sec_Fetch_Dest=dest) == 403, dest
+        for mode in ("no-cors", "cors", "websocket", "same-origin", "nested-navigate", ""):
+            assert await status("GET", "/", Sec_Fetch_Mode=mode) == 403, mode
+        for method, path in CHANGING:
+            assert await status(method, path) == 403, path
+            for other in ("PUT", "PATCH", "OPTIONS"):
+                assert await status(other, path) == 403, (other, path)
+        # A browser that says so beside an origin that may come in is that of its page.
+        origin = "https://board.example"
+        assert await status("POST", "/api/jobs?connid=b&time=60", Origin=origin) == 201
+    assert sorted((await app.store.board("main")).running) == ["b", "job"]
+    assert app.limits.clients.total == 0
 
 
 @pytest.mark.parametrize(
@@ -318,6 +362,8 @@ def address(hops: int, *forwarded: str) -> str:
         (1, ["unknown"], "10.0.0.9"),
         (1, ["["], "10.0.0.9"),
         (1, [""], "10.0.0.9"),
+        (1, ["fe80::1%any text"], "fe80::1"),
+        (1, ["::FFFF:1.1.1.1"], "::ffff:101:101"),
     ],
 )
 def test_the_address_is_what_the_outermost_trusted_proxy_saw(
