@@ -6,7 +6,7 @@ import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,10 +52,11 @@ pytestmark = pytest.mark.each_store
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(str(tmp_path / "jobs.db"))
     database.open()
-    return database
+    yield database
+    database.close()
 
 
 @asynccontextmanager
@@ -63,9 +64,11 @@ async def opened(config: Config) -> AsyncIterator[Store]:
     store = open_store(config)
     await store.open(Listener())
     running = asyncio.create_task(store.run())
-    yield store
-    await store.close()
-    running.cancel()
+    try:
+        yield store
+    finally:
+        await store.close()
+        running.cancel()
 
 
 async def outcome(ticket: Ticket[list[Entry]]) -> list[Entry] | str:
@@ -121,7 +124,6 @@ def test_every_question_is_answered_by_an_index(database: Database) -> None:
     assert scans(plan_of(database._db, statements.RUNNING)) == ["SCAN running"]
     (unanswered,) = scans(plan_of(database._db, statements.UNANSWERED))
     assert "USING INDEX ended_unanswered" in unanswered
-    database.close()
 
 
 async def test_the_store_makes_no_other_statements(
