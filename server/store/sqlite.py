@@ -125,7 +125,7 @@ class Database(Backend):
         ]
 
     def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
-        seqs = self._db.execute(sql.SEQS, (run, room, connid)).fetchone() or ()
+        seqs = self._db.execute(sql.SEQS, (run, run, room, connid)).fetchone() or ()
         return [found for seq in seqs if seq and (found := self._find(room, seq, run))]
 
     def history(

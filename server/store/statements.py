@@ -43,11 +43,11 @@ SEGMENT = "select first, entries from log where room = ? and last >= ? order by 
 """The segment that holds a seq."""
 
 SEQS = """
-select start, null, null from running where run = ?1
+select start, null, null from running where run = ?
 union all
 select start, seq, stop from (
   select start, seq, stop from ended indexed by ended_by_run
-  where run = ?1 and room = ?2 and connid = ?3 order by seq desc limit 1
+  where run = ? and room = ? and connid = ? order by seq desc limit 1
 )
 """
 """The seqs of all that has befallen a run; 0 or null where it has not, or is not known."""
