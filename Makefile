@@ -49,6 +49,7 @@ picture: .venv/dev node_modules/installed
 clean:
 	rm -rf .venv .venv-bench node_modules bench/peers/node_modules
 	rm -rf examples/*/build examples/*/target examples/*/node_modules
+	rm -rf tests/generated/build tests/generated/*/build tests/generated/*/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,7 +11,7 @@ from msgspec.structs import fields
 
 from server.checks import Checker
 from server.config import Config
-from server.openapi import REF, answers, needed, schemas, whole
+from server.openapi import REF, answers, exact, first_sentence, needed, schemas, whole
 from server.protocol import (
     COMMANDS,
     LOG_EVENTS,
@@ -96,16 +96,28 @@ def command(kind: type[Command], config: Config, checker: Checker) -> dict[str, 
         for field in fields(kind)
         if field.name != "route"
     }
-    properties["route"] = {"enum": [kind.name, None], "description": "its name, once more"}
+    properties["route"] = {
+        "type": "string",
+        "enum": [kind.name],
+        "description": "its name, once more",
+    }
     required = [field.name for field in fields(kind) if needed(field)]
-    payload = {"type": "object", "properties": properties, "required": required}
+    payload = {
+        "title": kind.__name__,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    }
     return {"name": kind.name, "summary": DOES[kind.name], "payload": payload}
 
 
 def event(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The message that is an event."""
-    summary = (kind.__doc__ or "").partition("\n")[0]
-    return {"name": name, "summary": summary, "payload": {"$ref": REF.format(name=kind.__name__)}}
+    return {
+        "name": name,
+        "summary": first_sentence(kind),
+        "payload": {"$ref": REF.format(name=kind.__name__)},
+    }
 
 
 def answer(name: str) -> dict[str, Any]:
@@ -120,7 +132,7 @@ def connect(config: Config, checker: Checker) -> dict[str, Any]:
     return {
         "name": "connect",
         "summary": summary,
-        "payload": {"type": ["object", "null"], "properties": properties},
+        "payload": {"title": "Hello", "type": ["object", "null"], "properties": properties},
     }
 
 
@@ -132,7 +144,7 @@ def hello(config: Config, checker: Checker) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "token": {"type": ["string", "null"]},
         "name": {**known["name"], "type": ["string", "null"]},
-        "via": {"enum": ["cli", None]},
+        "via": {"type": "string", "enum": ["cli"]},
         "rooms": {"anyOf": [names, {"type": ["string", "null"]}]},
         "since": {"type": ["object", "null"], "additionalProperties": known["since"]},
     }
@@ -162,7 +174,9 @@ def plainly(key: str, message: dict[str, Any]) -> dict[str, Any]:
         "event": {"properties": {"event": name}, "required": ["event"]},
         "answer": {"properties": id},
     }
-    return {**message, "payload": {"allOf": [message["payload"], more[part]]}}
+    payload = message["payload"]
+    title = payload.get("title") or payload["$ref"].rpartition("/")[2]
+    return {**message, "payload": {"title": f"Plain{title}", "allOf": [payload, more[part]]}}
 
 
 def channel(address: str, description: str, messages: dict[str, Any]) -> dict[str, Any]:
@@ -206,4 +220,4 @@ def at(channel: str, message: str) -> dict[str, str]:
 def heard() -> dict[str, Any]:
     """The JSON Schemas of the events; the jobs in them are those of the answers."""
     _, found = msgspec.json.schema_components(map(whole, EVENTS.values()), ref_template=REF)
-    return {kind.__name__: found[kind.__name__] for kind in EVENTS.values()}
+    return {kind.__name__: exact(found[kind.__name__]) for kind in EVENTS.values()}

@@ -80,6 +80,8 @@ def document(config: Config, checker: Checker) -> dict[str, Any]:
             "version": "1",
             "description": "Shows everything that is running, and lets anyone stop it.",
         },
+        # Relative to where this document was fetched from, whatever proxies are in between.
+        "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
             "schemas": answers(),
@@ -98,15 +100,16 @@ def operation(route: Route, config: Config, checker: Checker) -> dict[str, Any]:
         if field.name == "route":
             continue
         schema = {**known[field.name], "description": checker.right(field.name)}
-        if f"{{{field.name}}}" in route.path:
-            in_path.append({"name": field.name, "in": "path", "required": True, "schema": schema})
-        elif route.method == "POST":
+        if route.method == "POST" and f"{{{field.name}}}" not in route.path:
             body[field.name] = schema
             if needed(field):
                 required.append(field.name)
-        elif not (route.path == JOB and field.name == "connid"):
-            schema = IN_ADDRESS.get(field.name, schema)
-            in_query.append({"name": field.name, "in": "query", "schema": schema})
+            continue
+        parameter = {"name": field.name, "schema": in_address(field.name, schema)}
+        if f"{{{field.name}}}" in route.path:
+            in_path.append({**parameter, "in": "path", "required": True})
+        else:
+            in_query.append({**parameter, "in": "query"})
     if not config.secrets:
         schema = {**known["name"], "description": checker.right("name")}
         in_query.append({"name": "name", "in": "query", "schema": schema})
@@ -118,7 +121,8 @@ def operation(route: Route, config: Config, checker: Checker) -> dict[str, Any]:
         "responses": responses(route),
     }
     if route.method == "POST":
-        schema = {"type": "object", "properties": body, "required": required}
+        title = COMMANDS[route.command].__name__
+        schema = {"title": title, "type": "object", "properties": body, "required": required}
         found["requestBody"] = {
             "required": bool(required),
             "content": {"application/json": {"schema": schema}},
@@ -131,28 +135,31 @@ def needed(field: FieldInfo) -> bool:
     return field.default is NODEFAULT and field.default_factory is NODEFAULT
 
 
-IN_ADDRESS = {
-    "since": {
-        "type": "string",
-        "pattern": r"^[0-9A-Za-z]{1,64}:(0|[1-9]\d{0,14})$",
-        "description": "EPOCH:SEQ",
-    }
-}
-"""How fields are written in an address that are objects elsewhere."""
+def in_address(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field in an address: a text there is never null, and never a number."""
+    if name == "since":
+        return {
+            "type": "string",
+            "pattern": r"^[0-9A-Za-z]{1,64}:(0|[1-9]\d{0,14})$",
+            "description": "EPOCH:SEQ",
+        }
+    if name == "connid":
+        return {**NAMED, "description": schema["description"]}
+    kind = schema["type"]
+    return {**schema, "type": kind[0] if isinstance(kind, list) else kind}
+
+
+LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+NAMED = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": LINE}
+"""The name of a job."""
 
 
 def schemas(config: Config) -> dict[str, dict[str, Any]]:
     """The JSON Schema of each field of a command."""
     seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": config.max_time}
     text = {"type": ["string", "null"], "maxLength": config.max_note}
-    line = r"^[^\x00-\x1f\x7f-\x9f]*$"
-    return {
-        "connid": {
-            "type": ["string", "integer"],
-            "minLength": 1,
-            "maxLength": 128,
-            "pattern": line,
-        },
+    known: dict[str, dict[str, Any]] = {
+        "connid": {"anyOf": [NAMED, {"type": "integer"}]},
         "time": seconds,
         "lease": {**seconds, "type": ["number", "null"]},
         "room": {
@@ -163,9 +170,9 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         "note": text,
         "reason": text,
         "text": {"type": "string"},
-        "if_running": {"enum": ["reject", "keep", "replace", None], "default": "reject"},
-        "outcome": {"enum": ["done", "failed", None], "default": "done"},
-        "run": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": line},
+        "if_running": {"enum": ["reject", "keep", "replace"], "default": "reject"},
+        "outcome": {"enum": ["done", "failed"], "default": "done"},
+        "run": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": LINE},
         "done": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
         "exit": {"type": ["integer", "null"], "minimum": -(2**31), "maximum": 2**32 - 1},
         "result": {},
@@ -179,8 +186,29 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         },
         "before": {"type": "integer", "minimum": 1, "maximum": MOST_SEQ},
         "limit": {"type": "integer", "minimum": 1, "maximum": MOST_HISTORY, "default": 50},
-        "name": {"type": "string", "maxLength": config.max_name, "pattern": line},
+        "name": {"type": "string", "maxLength": config.max_name, "pattern": LINE},
     }
+    return {name: exact(schema) for name, schema in known.items()}
+
+
+WIDE = {"integer": "int64", "number": "double"}
+"""The formats of numbers: without one generators take 32 bits, too few for an instant or a seq."""
+
+
+def exact(schema: Any) -> Any:
+    """A schema as generators of clients need it: numbers with their width, enums with a type."""
+    if isinstance(schema, list):
+        return [exact(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: exact(value) for key, value in schema.items()}
+    if isinstance(schema.get("enum"), list):
+        found["type"] = "string"
+    kinds = schema.get("type")
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        if kind in WIDE:
+            found["format"] = WIDE[kind]
+    return found
 
 
 def responses(route: Route) -> dict[str, Any]:
@@ -209,8 +237,13 @@ def whole(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
         (item.name, wire_type(item.type), *([UNSET] * (item.default is UNSET)))
         for item in fields(kind)
     ]
-    about = {"__doc__": kind.__doc__}
+    about = {"__doc__": first_sentence(kind)}
     return msgspec.defstruct(kind.__name__, shown, namespace=about, kw_only=True)
+
+
+def first_sentence(kind: type) -> str:
+    """What a class is: the rest of its description is for those who work on it."""
+    return (kind.__doc__ or "").partition("\n")[0]
 
 
 def wire_type(kind: Any) -> Any:
@@ -219,6 +252,16 @@ def wire_type(kind: Any) -> Any:
         ended: Any = whole(EndedJob)
         return list[ended]
     return Any if kind is Raw else kind
+
+
+EVENT = {
+    "title": "Event",
+    "type": "object",
+    "description": "An event of the log, which names itself.",
+    "properties": {"event": {"type": "string"}},
+    "required": ["event"],
+    "additionalProperties": True,
+}
 
 
 def answers() -> dict[str, Any]:
@@ -233,7 +276,7 @@ def answers() -> dict[str, Any]:
     apart: dict[str, Any] = {
         "job": job,
         "jobs": {"type": "array", "items": job},
-        "events": {"type": "array", "items": {"type": "object", "required": ["event"]}},
+        "events": {"type": "array", "items": EVENT},
         "rooms": {"type": "array", "items": {"$ref": REF.format(name="RoomCount")}},
         "error": {"$ref": REF.format(name="Problem")},
         "output": {"$ref": REF.format(name="Printed")},
@@ -247,9 +290,10 @@ def answers() -> dict[str, Any]:
     }
     for kind in (Answer, Refusal):
         found[kind.__name__] = {
+            "title": kind.__name__,
             "type": "object",
-            "description": (kind.__doc__ or "").partition("\n")[0],
+            "description": first_sentence(kind),
             "properties": {field.name: apart[field.name] for field in fields(kind)},
             "required": [field.name for field in fields(kind) if needed(field)],
         }
-    return dict(found)
+    return {name: exact(schema) for name, schema in found.items()}

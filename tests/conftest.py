@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Browser
 
 from server.app import App
-from tests.support import examples, redis
+from tests.support import examples, generated, redis
 from tests.support.browsers import chromium
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.servers import serving
@@ -34,8 +34,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Have the examples built while other tests run."""
+    """Have the examples, and the clients that are generated, built while other tests run."""
     if not session.config.option.collectonly:
+        if any(item.module.__name__ == "tests.test_generated" for item in session.items):
+            generated.begin_build()
         wanted = [item for item in session.items if item.module.__name__ == "tests.test_examples"]
         parameters = [item.callspec.params for item in wanted if hasattr(item, "callspec")]
         examples.begin_builds({found["name"] for found in parameters if "name" in found})

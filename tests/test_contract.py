@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,38 @@ async def test_the_documents_are_well_formed(serve: Serve) -> None:
     for said in (document, await fetched(app.url, "/openapi.json")):
         for part in said["components"]["schemas"].values():
             Draft202012Validator.check_schema(part)
+
+
+def parts_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """A schema, and all that are in it."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from parts_of(item)
+    elif isinstance(schema, dict):
+        yield schema
+        yield from parts_of(list(schema.values()))
+
+
+async def test_generators_find_what_they_need(serve: Serve) -> None:
+    url = (await serve()).url
+    asyncapi, openapi = await fetched(url), await fetched(url, "/openapi.json")
+    assert openapi["servers"] == [{"url": "/"}]
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            for parameter in operation["parameters"]:
+                assert isinstance(parameter["schema"]["type"], str), parameter
+    for part in parts_of([asyncapi, openapi]):
+        if isinstance(part.get("enum"), list):
+            assert part["type"] == "string" and None not in part["enum"]
+        if part.get("type") in ("integer", "number"):
+            assert part["format"] in ("int64", "double")
+        for name in part.get("required", []) if isinstance(part.get("required"), list) else []:
+            assert name in part["properties"]
+    titles = [
+        resolved(asyncapi, message["payload"])["title"]
+        for message in asyncapi["components"]["messages"].values()
+    ]
+    assert len(set(titles)) == len(titles)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

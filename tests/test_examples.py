@@ -1,7 +1,6 @@
 """Every program in `examples/` does what they all do, in its own toolchain."""
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from aiohttp import web
 
 from tests.conftest import Serve
 from tests.support.browsers import chromium
-from tests.support.examples import EXAMPLES, FOLDER, built, lacking, run
+from tests.support.examples import EXAMPLES, FOLDER, built, lacking, run, skip_without
 from tests.support.servers import ROOT
 from tests.support.tokens import SECRET, token
 
@@ -33,14 +32,15 @@ def expected() -> str:
 async def test_an_example_prints_what_all_do_with_a_token_and_without(
     serve: Serve, name: str
 ) -> None:
-    if missing := lacking(name):
-        why = f"the example in {name} needs {', '.join(missing)}"
-        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    skip_without(EXAMPLES[name].needs)
     await built(name)
+    program = EXAMPLES[name].run, FOLDER / name
     for attempts_left in reversed(range(ATTEMPTS.get(name, 1))):
         free, guarded = await serve(), await serve(auth_secret=SECRET)
         try:
-            printed = await asyncio.gather(run(name, free.url, None), run(name, guarded.url, TOKEN))
+            printed = await asyncio.gather(
+                run(*program, free.url), run(*program, guarded.url, TOKEN)
+            )
         except AssertionError:
             if not attempts_left:
                 raise
@@ -78,14 +78,14 @@ def test_a_toolchain_that_is_missing_or_too_old_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lacking("go") == ["go 1.26"]
-    assert lacking("javascript") == ["node 20", "npm"]
+    assert lacking(EXAMPLES["go"].needs) == ["go 1.26"]
+    assert lacking(EXAMPLES["javascript"].needs) == ["node 20", "npm"]
     old = tmp_path / "go"
     old.write_text("#!/bin/sh\necho go version go1.25.9 linux/amd64\n")
     old.chmod(0o755)
-    assert lacking("go") == ["go 1.26"]
+    assert lacking(EXAMPLES["go"].needs) == ["go 1.26"]
     old.write_text("#!/bin/sh\necho go version go1.100.0 linux/amd64\n")
-    assert lacking("go") == []
+    assert lacking(EXAMPLES["go"].needs) == []
 
 
 def test_every_example_is_listed_and_told_how_to_run() -> None:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.support.servers import ROOT
 
 FOLDER = ROOT / "examples"
@@ -71,13 +73,13 @@ EXAMPLES = {
 class Build:
     """A build under way, behind whatever else this machine does."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, command: str, folder: Path) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         # Go has a cache of its own; Cargo's has to be named, for a new clone to find it.
         target = os.environ.get("CARGO_TARGET_DIR") or str(CACHE / "cargo")
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", "sh", "-c", EXAMPLES[name].build],
-            cwd=FOLDER / name,
+            ["nice", "-n", "10", "sh", "-c", command],
+            cwd=folder,
             env={**os.environ, "CARGO_TARGET_DIR": target},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -106,8 +108,13 @@ _builds: dict[str, Build] = {}
 def begin_builds(names: set[str]) -> None:
     """Build those of these examples that can be, all at once."""
     for name in names:
-        if EXAMPLES[name].build and not lacking(name):
-            _builds[name] = Build(name)
+        if EXAMPLES[name].build and not lacking(EXAMPLES[name].needs):
+            begin_build(name, EXAMPLES[name].build, FOLDER / name)
+
+
+def begin_build(name: str, command: str, folder: Path) -> None:
+    """Build something by this name."""
+    _builds[name] = Build(command, folder)
 
 
 def stop_builds() -> None:
@@ -121,13 +128,16 @@ async def built(name: str) -> None:
         await _builds[name].done()
 
 
-def lacking(name: str) -> list[str]:
-    """What this machine has not, of all that an example needs."""
-    return [
-        f"{tool} {least}".strip()
-        for tool, least in EXAMPLES[name].needs.items()
-        if not has(tool, least)
-    ]
+def lacking(needs: dict[str, str]) -> list[str]:
+    """What this machine has not, of commands and files with the oldest version that will do."""
+    return [f"{tool} {least}".strip() for tool, least in needs.items() if not has(tool, least)]
+
+
+def skip_without(needs: dict[str, str]) -> None:
+    """Skip a test that needs what this machine has not; in CI it fails."""
+    if missing := lacking(needs):
+        why = f"this needs {', '.join(missing)}"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
 def has(tool: str, least: str) -> bool:
@@ -151,15 +161,15 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-async def run(name: str, url: str, token: str | None) -> str:
-    """What an example prints."""
+async def run(command: list[str], folder: Path, url: str, token: str | None = None) -> str:
+    """What a program prints."""
     environ = {key: value for key, value in os.environ.items() if key != "HOURGLASS_TOKEN"}
     environ["HOURGLASS_URL"] = url
     if token is not None:
         environ["HOURGLASS_TOKEN"] = token
     process = await asyncio.create_subprocess_exec(
-        *EXAMPLES[name].run,
-        cwd=FOLDER / name,
+        *command,
+        cwd=folder,
         env=environ,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -1,0 +1,3 @@
+module hourglass/generated
+
+go 1.26
