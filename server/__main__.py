@@ -21,6 +21,7 @@ from server.changes import Change
 from server.config import Config, ConfigError
 from server.errors import Unauthorized
 from server.logs import set_up
+from server.sink import hold_standard_files
 from server.store import StoreError
 
 log = logging.getLogger("server")
@@ -60,7 +61,8 @@ def print_token(flags: argparse.Namespace) -> int:
 def run_server(flags: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run."""
     config = Config.from_env(os.environ, host=flags.host, port=flags.port, database=flags.database)
-    on_change = set_up(config.log_level, config.log_format)
+    hold_standard_files()
+    on_change = set_up(config)
     raise_file_limit(config)
     if "DYNO" in os.environ and not config.redis_url:
         log.warning(

@@ -127,6 +127,12 @@ class Config:
     log_format: str = setting(
         "", "format", "`json` or `text`; empty for text on a terminal and JSON elsewhere"
     )
+    log_buffer: int = setting(
+        1_048_576,
+        "bytes",
+        "of the log that may wait to be written; more is counted and dropped",
+        least=1024,
+    )
     log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)

@@ -1,17 +1,21 @@
 """The log of the process: lines for people on a terminal, else one JSON object a line."""
 
 import asyncio
+import atexit
 import json
 import logging
 import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
+from functools import partial
+from io import TextIOBase
 
 import msgspec
 
 from server.changes import Change
+from server.config import Config
+from server.sink import Sink
 from server.text import HIDDEN
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -35,7 +39,7 @@ class JsonLines(logging.Formatter):
 class ChangeLog:
     """Writes a line for each change of a job; those of one turn of the loop in one write."""
 
-    def __init__(self, stream: TextIO, in_json: bool) -> None:
+    def __init__(self, stream: TextIOBase, in_json: bool) -> None:
         self._stream = stream
         self._line = json_line if in_json else text_line
         self._lines: list[str] = []
@@ -49,20 +53,38 @@ class ChangeLog:
     def _write(self) -> None:
         lines, self._lines = self._lines, []
         self._stream.write("".join(lines))
-        self._stream.flush()
 
 
-def set_up(level: str, form: str) -> Callable[[Change], None] | None:
-    """Log to stderr from `level` on; what writes changes, None where they are not to be seen.
+def set_up(config: Config) -> Callable[[Change], None] | None:
+    """Log to stderr; what writes changes, None where they are not to be seen.
 
-    `form` is `json`, `text`, or empty for `text` on a terminal and `json` elsewhere.
+    From now on nothing that is written to stdout or stderr waits for who reads it, not even when
+    the process ends.
     """
-    in_json = form == "json" or (not form and not sys.stderr.isatty())
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if in_json else logging.Formatter(TEXT))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    sys.stdout, stderr = Sink(1, config.log_buffer), Sink(2, config.log_buffer)
+    sys.stderr = stderr
+    for sink in (sys.stdout, stderr):
+        atexit.register(sink.drain, config.stop_timeout / 4)
+    in_json = config.log_format == "json" or (not config.log_format and not stderr.isatty())
+    formatter = JsonLines() if in_json else logging.Formatter(TEXT)
+    stderr.notice = partial(dropped_line, formatter)
+    handler = logging.StreamHandler(stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     wanted = logging.getLogger("server.changes").isEnabledFor(logging.INFO)
-    return ChangeLog(sys.stderr, in_json) if wanted else None
+    return ChangeLog(stderr, in_json) if wanted else None
+
+
+def lines_dropped() -> int:
+    """Lines of stdout and stderr that were dropped, as nobody read them."""
+    return sum(file.dropped for file in (sys.stdout, sys.stderr) if isinstance(file, Sink))
+
+
+def dropped_line(formatter: logging.Formatter, count: int) -> str:
+    """The line that tells how many are missing before it."""
+    told = "%d lines of the log were dropped here: they could not be written in time"
+    record = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": told}
+    return formatter.format(logging.makeLogRecord({**record, "args": (count,)})) + "\n"
 
 
 def instant(at: float) -> str:

@@ -16,6 +16,7 @@ from server.connections import Connections
 from server.counts import Counts, Histogram
 from server.events import Events
 from server.limits import Limits
+from server.logs import lines_dropped
 from server.rooms import Rooms
 from server.store import Store
 from server.web import Web
@@ -82,6 +83,11 @@ class Metrics(Collector):
             "hourglass_deliveries",
             "Events queued for clients, each client counted.",
             value=self._rooms.deliveries,
+        )
+        yield CounterMetricFamily(
+            "hourglass_log_lines_dropped",
+            "Lines of the log that could not be written in time.",
+            value=lines_dropped(),
         )
         clients = GaugeMetricFamily(
             "hourglass_clients", "Clients that are connected, by door.", labels=("door",)

@@ -147,8 +147,9 @@ class Process:
         assert self._process is not None
         self._process.send_signal(signum)
 
-    async def _spawn(self) -> None:
-        environ = {
+    def environment(self) -> dict[str, str]:
+        """The environment that it is started with."""
+        return {
             **os.environ,
             "PORT": str(self.port),
             "DATABASE": str(self.database),
@@ -158,6 +159,9 @@ class Process:
             **{name.upper(): str(value) for name, value in UNLIMITED.items()},
             **self.environ,
         }
+
+    async def _spawn(self) -> None:
+        environ = self.environment()
         if self.forks:
             self._process = await fork(environ)
         else:
