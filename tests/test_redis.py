@@ -1,6 +1,7 @@
 """Many servers on one Redis: they serve the same rooms as one, and survive what befalls them."""
 
 import asyncio
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -555,6 +556,131 @@ async def test_who_asks_on_when_refused_is_answered(own_redis: RedisServer) -> N
             ask(f"first {number}")
         await eventually(lambda: len(answered) == 2000)
         proxy.mend()
+
+
+INNARDS = re.compile(r"[0-9a-f]{40}|script|lua|ERR|:\d+:|@|[Rr]edis|WRONGTYPE|NOPERM")
+"""What only Redis would say: names of scripts, their lines, its codes."""
+
+
+async def fill_memory(server: RedisServer) -> None:
+    """Let it have less memory than it uses."""
+    assert await server.call("CONFIG", "SET", "maxmemory", 1) == b"+OK"
+
+
+def refused(answer: dict[str, Any]) -> dict[str, Any]:
+    """The error of an answer that says that the store cannot do it, in words of ours."""
+    error = answer["error"]
+    assert error["code"] == "unavailable", answer
+    assert not INNARDS.search(error["message"]), answer
+    return error
+
+
+async def test_out_of_memory_nothing_starts_and_all_can_end(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    settings = {**PATIENT, "redis_url": own_redis.url, "redis_deaf": 2}
+    async with serving(**settings) as one, serving(**settings) as two:
+        watcher = await connect(one.url, "websocket", name="ana")
+        runs = {}
+        for connid in ("killed", "done", "leased", "old", "left"):
+            lease = {"lease": 3} if connid == "leased" else {}
+            started = await command(one, "request", connid=connid, time=600, **lease)
+            runs[connid] = {"connid": connid, "run": started["job"]["run"]}
+        await command(one, "request", connid="due", time=2)
+        await fill_memory(own_redis)
+
+        for again in ({}, {"if_running": "keep"}, {"room": "another"}):
+            error = refused(await command(one, "request", connid="new", time=60, **again))
+            assert "memory" in error["message"] and "nothing was changed" in error["message"]
+            assert not error.get("unknown")
+        error = refused(await command(two, "request", connid="old", time=60, if_running="replace"))
+        assert "memory" in error["message"]
+        conflicts = (command(two, "request", connid="old", time=60) for _ in range(10))
+        for answer in await asyncio.gather(*conflicts):
+            assert (answer["error"]["code"], answer["job"]["run"]) == (
+                "conflict",
+                runs["old"]["run"],
+            )
+        assert "memory" in refused(await command(one, "output", **runs["old"], text="x"))["message"]
+
+        assert (await command(two, "kill", connid="killed", reason="full"))["ok"]
+        assert (await command(one, "stopped", **runs["killed"], exit=1))["ok"]
+        assert (await command(one, "kill", connid="killed"))["error"]["code"] == "not_running"
+        assert (await command(two, "finish", **runs["done"]))["ok"]
+        # Whoever reports keeps its lease, and what is due ends in time, on whichever node.
+        for _ in range(40):
+            assert (await command(one, "progress", **runs["leased"], done=0.5))["ok"]
+            await asyncio.sleep(0.1)
+        finished = await watcher.event("finished", connid="due")
+        assert (finished["outcome"], finished.get("late")) == ("elapsed", None)
+        assert "leased" in (await one.store.board("main")).running
+
+        # The nodes hear each other, and more may come.
+        assert one.store.ready and two.store.ready
+        bo = await connect(two.url, "websocket", name="bo")
+        assert (await bo.event("presence", watching=2))["names"] == ["ana", "bo"]
+        async with serving(**settings) as three:
+            assert (await command(three, "kill", connid="old"))["ok"]
+        await watcher.event("killed", connid="old")
+        status = await command(one, "status")
+        assert sorted(job["connid"] for job in status["jobs"]) == ["leased", "left"]
+
+        await own_redis.call("CONFIG", "SET", "maxmemory", 0)
+        assert (await command(one, "request", connid="new", time=60))["ok"]
+        events = await log_of(two)
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_a_new_log_that_finds_no_memory_is_told(own_redis: RedisServer) -> None:
+    await fill_memory(own_redis)
+    with pytest.raises(StoreError, match="out of memory"):
+        async with serving(**QUICK, redis_url=own_redis.url):
+            pass
+
+
+BROKEN = {
+    "wrong types": "SET {{hourglass}}:{}:main x",
+    "no replicas": "CONFIG SET min-replicas-to-write 1",
+    "no rights": "ACL SETUSER default -xadd -hset -hget -hvals -zrevrange -set -zrevrangebyscore",
+}
+"""How a Redis comes to refuse what it is asked."""
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_no_words_of_redis_reach_a_client(
+    own_redis: RedisServer, connect: Connect, how: str
+) -> None:
+    settings = {**PATIENT, "redis_timeout": 2, "redis_url": own_redis.url}
+    async with serving(**settings) as app:
+        job = (await command(app, "request", connid="a", time=60))["job"]
+        client = await connect(app.url, "http")
+        run = {"connid": "a", "run": job["run"]}
+        kinds = ("running", "log", "progress", "ends", "runs") if "{}" in BROKEN[how] else ("",)
+        for kind in kinds:
+            for line in ("DEL {{hourglass}}:{}:main", BROKEN[how]) if kind else (BROKEN[how],):
+                assert not (await own_redis.call(*line.format(kind).split())).startswith(b"-")
+        answers = [
+            await client.command(name, payload)
+            for name, payload in {
+                "request": {"connid": "b", "time": 60},
+                "kill": {"connid": "a"},
+                "status": {"connid": "a"},
+                "finish": run,
+                "progress": run,
+                "stopped": run,
+                "output": {**run, "text": "x"},
+                "history": {},
+                "rooms": {},
+            }.items()
+        ]
+        failed = [answer for answer in answers if not answer["ok"]]
+        assert len(failed) >= 4
+        for answer in failed:
+            if answer["error"]["code"] != "not_running":
+                refused(answer)
+        for path in ("/metrics", "/readyz"):
+            async with client._session.get(path) as response:
+                assert response.status == 200 or not INNARDS.search(await response.text())
 
 
 async def test_connections_are_few_and_are_closed(own_redis: RedisServer) -> None:

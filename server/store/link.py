@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -36,6 +37,17 @@ LOST = (RedisError, OSError, TimeoutError)
 """What a connection fails with."""
 AGAIN = (NoScriptError, ReadOnlyError, MasterDownError, TryAgainError)
 """Refusals of Redis that another connection, or a little time, will mend."""
+REFUSALS = {
+    "OOM": "the store is out of memory, and takes nothing new until it has room; jobs can be ended",
+    "MISCONF": "the store cannot write its disk",
+    "NOREPLICAS": "the store has too few replicas to write",
+    "BUSY": "the store is busy",
+}
+"""By the code of a refusal after which nothing was done: what that means for who asked."""
+MOST_SAID = 500
+"""Characters of a refusal in which its code is looked for."""
+QUIET = 1.0
+"""Seconds between two refusals that are logged."""
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds between attempts to connect; the last one again and again."""
 AT_ONCE = 500
@@ -221,6 +233,7 @@ class Orders:
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
+        self._quiet_until = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -293,11 +306,18 @@ class Orders:
             except AGAIN:
                 raise
             except ResponseError as refusal:
-                log.error("Redis refuses: %s", refusal)
-                reply, error = None, Unavailable(f"the store refuses: {refusal}")
+                self._complain(refusal)
+                reply, error = None, refused(refusal, unknown=ask.change or ask.writes)
             if not ask.done:
                 ask.done = True
                 ask.take(reply, error)
+
+    def _complain(self, refusal: ResponseError) -> None:
+        """Log why Redis refuses something, but not for each of many things."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            log.error("Redis refuses: %s", refusal)
 
     def _expire(self) -> None:
         """Refuse what has waited for too long; look again when the next one has."""
@@ -314,6 +334,20 @@ class Orders:
             late.append(ask)
         for ask in late:  # Only now: who is told of it may ask for more at once.
             ask.take(None, lost(ask.sent and (ask.change or ask.writes)))
+
+
+def refused(refusal: ResponseError, *, unknown: bool) -> Unavailable:
+    """What is answered where Redis refuses something: never its own words, which name scripts.
+
+    `unknown` says whether it may have been done in part, if it is none of the `REFUSALS`.
+    """
+    said = f"OOM {refusal}" if isinstance(refusal, OutOfMemoryError) else str(refusal)
+    # In 6.2 the code is somewhere in what is said of the script.
+    words = said[:MOST_SAID].replace("-", " ").split()
+    for code, why in REFUSALS.items():
+        if code in words:
+            return Unavailable(f"{why}; nothing was changed")
+    return Unavailable("the store refuses this; the cause is in the server's log", unknown=unknown)
 
 
 def lost(unknown: bool) -> Unavailable:

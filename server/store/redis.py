@@ -473,8 +473,10 @@ class RedisStore(Store):
     async def _meta(self) -> tuple[str, int]:
         """The epoch, which begins when there is none, and the last number of the feed."""
         key = f"{self._prefix}meta"
-        await self._ask("HSETNX", key, "epoch", secrets.token_hex(8))
         epoch, number = await self._ask("HMGET", key, "epoch", "feed")
+        if epoch is None:  # Only then: it is refused where Redis is out of memory.
+            await self._ask("HSETNX", key, "epoch", secrets.token_hex(8))
+            epoch, number = await self._ask("HMGET", key, "epoch", "feed")
         return epoch.decode(), int(number or 0)
 
     async def _entry(self, number: int) -> bytes:

@@ -22,6 +22,9 @@ if clock > tonumber(ARGV[7]) or (known[1] and tonumber(turn) < tonumber(known[1]
 end
 
 local function answer(reply)
+  if reply[1] ~= 'ok' then
+    regardless_of_memory()
+  end
   if known[1] ~= turn then
     call('DEL', done)
     call('HSET', done, 'turn', turn)
@@ -124,6 +127,10 @@ local function full(current)
 end
 
 local current = call('HGET', running, connid)
+-- A start is refused whole for want of memory, with the kill that it would begin with.
+if what ~= 'start' then
+  regardless_of_memory()
+end
 
 if what == 'start' then
   local run, time, lease, before, after = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]

@@ -4,6 +4,7 @@ local node, room = ARGV[4], ARGV[5]
 if not call('ZSCORE', P .. 'nodes', node) then
   return {'gone'}
 end
+regardless_of_memory()
 if ARGV[6] == '0' then
   call('HDEL', P .. 'presence:' .. room, node)
   call('SREM', P .. 'here:' .. node, room)

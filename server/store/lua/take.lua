@@ -1,4 +1,5 @@
 -- Give a node the jobs that are due, at most ARGV[4]; to others they are due ARGV[5] seconds later.
+regardless_of_memory()
 local due = {}
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', instant(now), 'LIMIT', 0, ARGV[4])) do
   local room, connid = string.match(member, '^([^:]*):(.*)$')
