@@ -34,6 +34,19 @@ class Config:
     database: str = setting(
         "hourglass.db", "path", "the file that keeps the jobs; `:memory:` keeps nothing"
     )
+    database_check: float = setting(
+        0.5,
+        "seconds",
+        "between two looks at whether the file is where and as it was left, and whether it can be"
+        " written when it could not",
+        least=0.01,
+    )
+    max_wal: int = setting(
+        16_777_216,
+        "bytes",
+        "to which the write-ahead log beside the file is cut back when it had to be larger",
+        least=0,
+    )
     redis_url: str = setting(
         "",
         "address",

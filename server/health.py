@@ -48,15 +48,17 @@ class Health:
         return web.json_response({"ok": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """Whether commands can be carried out now: the store answers, and its log is heard."""
+        """Whether commands can be carried out: the store can be written, and its log is heard."""
         if self._stopping():
             why = "the server is stopping"
         elif not self._store.ready:
-            why = "the log is not heard"
+            why = self._store.why
         else:
             try:
                 await self._ask()
-            except (Unavailable, TimeoutError):
+            except Unavailable as error:
+                why = error.message
+            except TimeoutError:
                 why = "the store does not answer"
             else:
                 return web.json_response({"ok": True})

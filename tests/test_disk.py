@@ -5,16 +5,20 @@ which counts for its database and not for its sockets.
 """
 
 import asyncio
+import os
 import random
 import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.conftest import Connect
@@ -301,7 +305,7 @@ int fdatasync(int fd) { return sync_file(SYS_fdatasync, fd); }
 def compiled(source: str, directory: Path) -> Path:
     """A library of C code that has been told `directory`."""
     code, library = directory / "code.c", directory / "code.so"
-    code.write_text(source % directory)
+    code.write_text(source.replace("%s", str(directory)))
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, code], check=True)
     return library
 
@@ -342,6 +346,308 @@ async def test_a_file_can_be_taken_over_once_its_server_is_dead(
         await client.close()
 
 
+def same(file: Path, name: Path) -> None:
+    name.symlink_to(file)
+
+
+def hard(file: Path, name: Path) -> None:
+    name.hardlink_to(file)
+
+
+def through_a_directory(file: Path, name: Path) -> None:
+    name.parent.symlink_to(file.parent)
+
+
+@pytest.fixture(params=[None, "/dev/shm"], ids=["disk", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder on each of two filesystems."""
+    with TemporaryDirectory(dir=request.param or tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("link", [same, hard, through_a_directory])
+async def test_a_file_has_one_server_whatever_name_it_goes_by(
+    folder: Path, connect: Connect, link: Callable[[Path, Path], None]
+) -> None:
+    path = folder / "a" / "jobs.db"
+    path.parent.mkdir()
+    async with Process(path) as server:
+        client = await connect(server.url)
+        await start(client, "a")
+        name = folder / ("b" if link is through_a_directory else "") / "jobs.db"
+        link(path, name)
+        second = Process(name)
+        assert await second.fail() == 1
+        told_clearly(second, str(name), "in use by another server")
+        await start(client, "b")
+        await client.close()
+        await server.kill()
+    if link is hard:
+        # By this name the log that goes with it would not be found.
+        assert await second.fail() == 1
+        assert f"DATABASE={path}" in second.log
+        async with Process(path):
+            pass
+        # It would be looked for again where the server was killed; in the file it is not lost.
+    async with Process(path) as server:
+        client = await connect(server.url)
+        assert len((await client.command("status"))["jobs"]) == 2
+        assert await server.terminate() == 0
+    async with Process(name) as server:
+        client = await connect(server.url)
+        assert len((await client.command("status"))["jobs"]) == 2
+        await client.close()
+
+
+async def readiness(server: Process) -> tuple[int, str]:
+    """Whether a server says that it is ready, and why not."""
+    async with aiohttp.ClientSession(server.url) as session, session.get("/readyz") as response:
+        return response.status, (await response.json()).get("why", "")
+
+
+async def ready_again(server: Process) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await readiness(server))[0] != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def reason(server: Process) -> str:
+    """Why a server is not ready, once it is not."""
+    async with asyncio.timeout(PATIENCE):
+        while (found := await readiness(server))[0] == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found[1]
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+def replace_by_a_copy(file: Path) -> None:
+    copy = file.with_name("copy")
+    shutil.copy(file, copy)
+    copy.rename(file)
+
+
+def overwrite(file: Path) -> None:
+    with sqlite3.connect(file.with_name("other")) as other:
+        other.execute("create table other (a)")
+    other.close()
+    file.write_bytes(file.with_name("other").read_bytes())
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "why"),
+    [
+        ("", delete, "the database was deleted"),
+        ("", replace_by_a_copy, "the database was replaced"),
+        ("", overwrite, "the database was cut short or overwritten"),
+        ("", cut, "the database was cut short or overwritten"),
+        ("-wal", delete, "the write-ahead log was deleted"),
+        ("-wal", replace_by_a_copy, "the write-ahead log was replaced"),
+        ("-wal", cut, "the write-ahead log was cut short or overwritten"),
+        ("-shm", delete, "the wal-index was deleted"),
+        ("-shm", replace_by_a_copy, "the wal-index was replaced"),
+    ],
+)
+async def test_a_file_that_is_taken_away_is_noticed(
+    tmp_path: Path,
+    connect: Connect,
+    suffix: str,
+    damage: Callable[[Path], None],
+    why: str,
+) -> None:
+    async with Process(tmp_path / "jobs.db", DATABASE_CHECK="0.05") as server:
+        client = await connect(server.url, "websocket")
+        for number in range(20):
+            await start(client, f"before {number}")
+        going = asyncio.create_task(keep_starting(client))
+        damage(Path(f"{server.database}{suffix}"))
+        assert why in await reason(server)
+        await going
+        answer = await client.command("request", {"connid": "after", "time": 60})
+        assert answer["error"]["code"] == "unavailable"
+        assert why in answer["error"]["message"]
+        assert len((await client.command("status"))["jobs"]) >= 20
+        assert why in server.log
+        names = {job["connid"] for job in (await client.command("status"))["jobs"]}
+        await client.close()
+        await server.kill()
+        if suffix and damage is not cut:
+            if damage is replace_by_a_copy:
+                for stale in ("-wal", "-shm"):
+                    os.unlink(f"{server.database}{stale}")
+            await server.start()
+            again = await connect(server.url)
+            assert {job["connid"] for job in (await again.command("status"))["jobs"]} == names
+
+
+async def keep_starting(client: TestClient) -> None:
+    """Start jobs until one is refused."""
+    for number in range(100_000):
+        answer = await client.command("request", {"connid": f"{number}", "time": 60})
+        if not answer["ok"]:
+            return
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+async def test_a_file_that_comes_back_is_written_again(
+    tmp_path: Path, connect: Connect, suffix: str
+) -> None:
+    async with Process(tmp_path / "jobs.db", DATABASE_CHECK="0.05") as server:
+        client = await connect(server.url)
+        await start(client, "before")
+        file, away = f"{server.database}{suffix}", tmp_path / "away"
+        os.rename(file, away)
+        assert "was deleted" in await reason(server)
+        assert not (await client.command("request", {"connid": "a", "time": 60}))["ok"]
+        os.rename(away, file)
+        await ready_again(server)
+        await start(client, "after")
+        before = await everything(client)
+        await client.close()
+        await server.kill()
+        await server.start()
+        assert await everything(await connect(server.url)) == before
+
+
+async def test_a_wal_index_that_is_cut_short_is_made_anew(tmp_path: Path, connect: Connect) -> None:
+    async with Process(tmp_path / "jobs.db", DATABASE_CHECK="0.01") as server:
+        client = await connect(server.url)
+        await start(client, "before")
+        os.truncate(f"{server.database}-shm", 0)
+        await poll(lambda: "is made anew" in server.log)
+        await start(client, "after")
+        assert (await readiness(server))[0] == 200
+        before = await everything(client)
+        await client.close()
+        await server.kill()
+        await server.start()
+        assert await everything(await connect(server.url)) == before
+
+
+async def test_a_full_disk_is_not_ready_until_there_is_room(server: Process) -> None:
+    assert await readiness(server) == (200, "")
+    fill_disk(server)
+    assert "the store cannot be written" in await reason(server)
+    free_disk(server)
+    await ready_again(server)
+
+
+async def test_a_write_that_failed_is_not_ready_at_once(server: Process, connect: Connect) -> None:
+    client = await connect(server.url)
+    fill_disk(server)
+    assert not (await client.command("request", {"connid": "a", "time": 60}))["ok"]
+    status, why = await readiness(server)
+    assert status == 503
+    assert "the store cannot be written" in why
+
+
+async def start_on_a_full_disk(server: Process) -> None:
+    server.forks = False
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        await server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+async def test_a_server_starts_on_a_full_disk_and_shows_what_is_there(
+    server: Process, connect: Connect, killed: bool
+) -> None:
+    client = await connect(server.url)
+    commands = await all_that_changes(client)
+    before = await everything(client)
+    await client.close()
+    await (server.kill() if killed else server.terminate())
+    await start_on_a_full_disk(server)
+    client = await connect(server.url, "websocket")
+    assert await everything(client) == before
+    assert (await readiness(server))[0] == 503
+    for name, payload in commands:
+        answer = await client.command(name, payload)
+        assert answer["error"]["code"] == "unavailable", (name, answer)
+    assert await everything(client) == before
+    run = commands[2][1]
+    joined = await client.command("join", {"room": "main", **run})
+    assert [event["event"] for event in joined["events"]] == ["started"]
+    free_disk(server)
+    await ready_again(server)
+    await start(client, "new")
+    after = await everything(client)
+    await client.close()
+    await server.kill()
+    server.forks = True
+    await server.start()
+    assert await everything(await connect(server.url)) == after
+
+
+READ_ONLY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+static int refuses(const char *path, int flags) {
+  return (flags & (O_WRONLY | O_RDWR | O_CREAT)) && strncmp(path, "%s/", strlen("%s/")) == 0
+    && access("%s/readonly", F_OK) == 0;
+}
+
+#define OPEN(name)                                                                    \\
+  int name(const char *path, int flags, ...) {                                        \\
+    va_list rest;                                                                     \\
+    va_start(rest, flags);                                                            \\
+    int mode = va_arg(rest, int);                                                     \\
+    va_end(rest);                                                                     \\
+    if (refuses(path, flags)) {                                                       \\
+      errno = EROFS;                                                                  \\
+      return -1;                                                                      \\
+    }                                                                                 \\
+    int (*next)(const char *, int, ...) = dlsym(RTLD_NEXT, #name);                    \\
+    return next(path, flags, mode);                                                   \\
+  }
+
+OPEN(open)
+OPEN(open64)
+"""
+"""A disk that can only be read while there is a file named `readonly`."""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+async def test_a_server_starts_on_a_disk_that_can_only_be_read(
+    tmp_path: Path, connect: Connect, killed: bool
+) -> None:
+    server = Process(tmp_path / "jobs.db", LD_PRELOAD=str(compiled(READ_ONLY, tmp_path)))
+    server.forks = False
+    async with server:
+        client = await connect(server.url)
+        await all_that_changes(client)
+        before = await everything(client)
+        await client.close()
+        await (server.kill() if killed else server.terminate())
+        (tmp_path / "readonly").touch()
+        await server.start()
+        client = await connect(server.url, "websocket")
+        assert await everything(client) == before
+        answer = await client.command("request", {"connid": "new", "time": 60})
+        assert answer["error"]["code"] == "unavailable"
+        assert (await readiness(server))[0] == 503
+        (tmp_path / "readonly").unlink()
+        await ready_again(server)
+        await start(client, "new")
+        await client.close()
+
+
 async def test_a_disk_that_is_full_from_the_start_is_told(tmp_path: Path) -> None:
     server = Process(tmp_path / "jobs.db")
     server.forks = False
@@ -377,6 +683,28 @@ async def test_a_file_that_is_no_database_is_told_and_left_alone(
     assert await server.fail() == 1
     told_clearly(server, str(file))
     assert file.read_bytes() == content
+
+
+async def test_the_log_beside_the_file_is_cut_back(tmp_path: Path, connect: Connect) -> None:
+    async with Process(tmp_path / "jobs.db", MAX_WAL="100000") as server:
+        wal = tmp_path / "jobs.db-wal"
+        client = await connect(server.url, "websocket")
+        reader = sqlite3.connect(f"file:{server.database}?mode=ro", uri=True, isolation_level=None)
+        await start(client, "a")
+        reader.execute("begin")
+        reader.execute("select count(*) from log").fetchone()
+        # As long as somebody reads what was there, nothing of the log can be used again.
+        while wal.stat().st_size < 6_000_000:
+            note = "x" * 400
+            asked = [{"connid": f"{wal.stat().st_size}-{each}", "time": 9} for each in range(50)]
+            for each in asked:
+                await client.command("request", {**each, "note": note})
+        reader.close()
+        async with asyncio.timeout(PATIENCE):
+            while wal.stat().st_size > 100_000:
+                await client.command("status")
+                await start(client, f"after {time.time_ns()}")
+        await client.close()
 
 
 async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ class Store(ABC):
     """How long it took until a change, or a batch of them, was durable."""
     ready: bool = True
     """Whether the log can be written, and what others write to it is heard."""
+    why: str = "the log is not heard"
+    """Why not, where it is not ready."""
     rooms_let_go: int = 0
     """Logs that were let go of through this server."""
 
@@ -189,7 +191,7 @@ class Store(ABC):
 
     @abstractmethod
     async def ping(self) -> None:
-        """Ask the store for a sign of life."""
+        """Ask the store for a sign of life: that it can be written."""
 
     @abstractmethod
     async def run(self) -> None:

@@ -58,12 +58,23 @@ class Loaded:
     """By run."""
 
 
+class Lost(Exception):
+    """What is kept is no longer where it was left; the message says what has become of it."""
+
+    def __init__(self, message: str, *, whole: bool = True) -> None:
+        """`whole` is whether all of it can be reached still, by who has it open."""
+        super().__init__(message)
+        self.whole = whole
+
+
 class Backend(ABC):
     """Where the rows of an embedded store are kept."""
 
     blocks: bool
     """Whether its methods may wait for a disk: then they are called from one thread of their own,
     and from the event loop otherwise."""
+    unwritable: str = ""
+    """Why it could only be opened to be read; empty where it can be written as well."""
 
     @abstractmethod
     def open(self) -> tuple[str, dict[str, Loaded]]:
@@ -79,11 +90,16 @@ class Backend(ABC):
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Keep a batch, whole or not at all. Raises `sqlite3.Error`."""
+        """Keep a batch, whole or not at all. Raises `sqlite3.Error`, and `Lost` where `check` did
+        and has not found all well since."""
 
     @abstractmethod
-    def ping(self) -> None:
-        """Read something. Raises `sqlite3.Error`."""
+    def check(self) -> None:
+        """Look whether all is where it was left. Raises `Lost`."""
+
+    @abstractmethod
+    def probe(self, size: int) -> None:
+        """Write so many bytes that say nothing. Raises `sqlite3.Error`."""
 
     @abstractmethod
     def read(self, room: str, after: int) -> list[Entry]:

@@ -8,6 +8,7 @@ saw it, so nothing has to be undone.
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections import deque
@@ -53,7 +54,7 @@ from server.store import (
     ending,
     too_many,
 )
-from server.store.batch import Backend, Batch
+from server.store.batch import Backend, Batch, Lost
 from server.store.ledger import Decided, Ledger, check_owner
 from server.store.memory import Memory
 from server.store.outputs import Outputs
@@ -66,6 +67,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+PROBE = 65_536
+"""Bytes that are written to find out whether there is room again: about what a busy commit is."""
 TOLD_AT_ONCE = 200
 """Entries told before the loop may turn to its other work."""
 LOOKED_AT_ONCE = 1000
@@ -84,7 +87,9 @@ class EmbeddedStore(Store):
         self.commits = Histogram()
         self._config = config
         in_memory = config.database == ":memory:"
-        self._backend: Backend = Memory() if in_memory else Database(config.database)
+        self._backend: Backend = (
+            Memory() if in_memory else Database(config.database, config.max_wal)
+        )
         # The only thread that touches a backend that blocks.
         self._worker: Worker | None = None
         # Every room that has a log, or is about to have one.
@@ -108,6 +113,10 @@ class EmbeddedStore(Store):
             StopJob: self._stop_job,
             ReportProgress: self._report_progress,
         }
+        # Why nothing may be written, and why nothing could be; empty when all is well.
+        self._lost = self._unwritable = ""
+        # When something was last written, by the loop's clock.
+        self._written_at = -math.inf
         self._waiting: list[Decided] = []
         self._batch = Batch()
         self._most_kept = config.history + TRIM_SLACK
@@ -130,15 +139,24 @@ class EmbeddedStore(Store):
         except StoreError:
             self._stop_worker()
             raise
+        if self._backend.unwritable:
+            self._note_failure(self._backend.unwritable)
         for name, room in loaded.items():
             self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered)
             self._total += len(room.board.running)
             self._schedule.open(room.board.running.values(), self.now())
 
     async def ping(self) -> None:
-        await self._ask(self._backend.ping)
+        now = asyncio.get_running_loop().time()
+        if now - self._written_at > self._config.database_check:
+            await self._probe(1)
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._commit_all())
+            tasks.create_task(self._watch())
+
+    async def _commit_all(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -148,6 +166,57 @@ class EmbeddedStore(Store):
             elif not self._backend.blocks:
                 # Else whoever asks on when answered would keep all others from their turn.
                 await asyncio.sleep(0)
+
+    async def _watch(self) -> None:
+        """Look whether the file is there and can be written, until cancelled."""
+        while self._backend.blocks:
+            await asyncio.sleep(self._config.database_check)
+            if self._stopped:
+                return
+            await self._check()
+            if self._unwritable and not self._lost:
+                with suppress(Unavailable):
+                    await self._probe(PROBE)
+
+    async def _check(self) -> None:
+        """Look whether the file is where it was left."""
+        try:
+            await self._call(self._backend.check)
+        except Lost as lost:
+            if not self._lost:
+                log.error("nothing is written any more: %s", lost)
+            self._lost = str(lost)
+        else:
+            if self._lost:
+                log.warning("the file is as it was left, and is written again")
+            self._lost = ""
+        self._judge()
+
+    async def _probe(self, size: int) -> None:
+        """Find out whether something can be written. Raises `Unavailable`."""
+        if self._stopped:
+            raise Unavailable("the server is stopping")
+        try:
+            await self._call(self._backend.probe, size)
+        except sqlite3.Error as error:
+            self._note_failure(error)
+            raise Unavailable(self._unwritable) from error
+        self._note_written()
+
+    def _note_written(self) -> None:
+        self._written_at = asyncio.get_running_loop().time()
+        if self._unwritable:
+            self._unwritable = ""
+            self._judge()
+
+    def _note_failure(self, error: object) -> None:
+        self._unwritable = f"the store cannot be written: {error}"
+        self._judge()
+
+    def _judge(self) -> None:
+        """Say whether all is well."""
+        self.why = self._lost or self._unwritable
+        self.ready = not self.why
 
     async def close(self) -> None:
         self._closed = True
@@ -163,6 +232,9 @@ class EmbeddedStore(Store):
             return ticket
         if len(self._waiting) >= self._config.max_pending:
             ticket.refuse(Unavailable("too many commands are waiting to be written"))
+            return ticket
+        if self._lost:
+            ticket.refuse(Unavailable(f"{self._lost}; nothing was changed"))
             return ticket
         try:
             self._deciders[type(change)](change, ticket)
@@ -417,13 +489,16 @@ class EmbeddedStore(Store):
             began = time.monotonic()
             try:
                 await self._call(self._backend.write, batch)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, Lost) as error:
                 log.error("the store cannot be written: %s", error)
+                if not isinstance(error, Lost):
+                    self._note_failure(error)
                 self._forget([*tickets, *self._waiting])
                 if sweeping is not None:
                     sweeping.refuse(Unavailable("the store cannot be written"))
                 return
             self.commits.observe(time.monotonic() - began)
+            self._note_written()
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
         # Before anything waits: what the thread reads from now on is without these rooms.

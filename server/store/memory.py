@@ -105,8 +105,11 @@ class Memory(Backend):
     def close(self) -> None:
         self._rooms.clear()
 
-    def ping(self) -> None:
+    def check(self) -> None:
         """It is always there."""
+
+    def probe(self, size: int) -> None:
+        """There is always room."""
 
     def write(self, batch: Batch) -> None:
         for room in batch.let_go:

@@ -5,7 +5,6 @@ statements whatever its size: SQLite lets go of the interpreter in each statemen
 for each row a busy event loop would make the writer wait for it once a row.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -14,7 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,8 @@ from server.board import ENDED_SHOWN, Board
 from server.protocol import EndedJob, Job, Started
 from server.store import Entry, StoreError
 from server.store import statements as sql
-from server.store.batch import Backend, Batch, Loaded, LogRow, Unanswered, decode_ended, entry
+from server.store.batch import Backend, Batch, Loaded, LogRow, Lost, Unanswered, decode_ended, entry
+from server.store.disk import WAL, Files
 from server.store.schema import FORMAT, SCHEMA, TAKE_OVER
 
 log = logging.getLogger(__name__)
@@ -43,20 +44,24 @@ class Database(Backend):
 
     blocks = True
 
-    def __init__(self, path: str) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, path: str, wal_limit: int = 2**24) -> None:
+        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back."""
         self._path = path
-        self._lock: TextIO | None = None
+        self._wal_limit = wal_limit
+        self._files = Files(path)
         self._connection: sqlite3.Connection | None = None
+        # Noticed here and not only by who has asked, so that no batch is written in between.
+        self._lost = ""
 
     @property
     def _db(self) -> sqlite3.Connection:
-        assert self._connection is not None, "the database is not open"
+        if self._connection is None:
+            raise sqlite3.OperationalError("the database is not open")
         return self._connection
 
     def open(self) -> tuple[str, dict[str, Loaded]]:
         """Open or create the file and read what is running. Raises `StoreError`."""
-        self._take_lock()
+        self._files.lock()
         try:
             self._connect()
             return self._load()
@@ -73,14 +78,27 @@ class Database(Backend):
 
     def close(self) -> None:
         """Close the file and unlock it."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._disconnect()
+        self._files.unlock()
+
+    def check(self) -> None:
+        try:
+            self._files.look()
+        except Lost as lost:
+            self._lost = str(lost)
+            if lost.whole:
+                self._gather()
+            raise
+        self._lost = ""
+
+    def probe(self, size: int) -> None:
+        self._reopen()
+        self._db.execute(sql.INTO_META, ("probe", bytes(size)))
 
     def write(self, batch: Batch) -> None:
+        if self._lost:
+            raise Lost(self._lost)
+        self._reopen()
         db = self._db
         try:
             db.execute("begin immediate")
@@ -112,9 +130,6 @@ class Database(Backend):
             self._roll_back()
             self._void()
             raise
-
-    def ping(self) -> None:
-        self._db.execute(sql.META, ("epoch",)).fetchone()
 
     def read(self, room: str, after: int) -> list[Entry]:
         rows = self._db.execute(sql.LOG, (room, after))
@@ -161,47 +176,123 @@ class Database(Backend):
         self._name(sql.DROP_LOGS, list(rooms))
         self._name(sql.DROP_ENDED, list(rooms))
 
-    def _take_lock(self) -> None:
-        path = f"{self._path}.lock"
-        try:
-            # Not truncated: until the lock is ours the file says who holds it.
-            self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-        except OSError as error:
-            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            self._lock = None
-            raise StoreError(
-                f"{self._path} is in use by another server (process {holder}):"
-                " stop that one, or give this one a DATABASE of its own"
-            ) from error
-        # Only for the message above: a full disk is told, if need be, by the database itself.
-        with suppress(OSError):
-            os.ftruncate(self._lock.fileno(), 0)
-            os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
-
     def _connect(self) -> None:
+        """Open the file: to be read only where it cannot be written now. Raises `StoreError`."""
+        try:
+            self._open_to_write()
+        except sqlite3.OperationalError as error:
+            self._disconnect()
+            try:
+                self._open_to_read()
+            except sqlite3.Error:
+                raise error from None
+            self.unwritable = str(error)
+            log.error("%s can only be read, and nothing is changed: %s", self._path, error)
+
+    def _reopen(self) -> None:
+        """Open a file to be written that could only be read. Raises `sqlite3.Error`."""
+        if not self.unwritable:
+            return
+        self._disconnect()
+        try:
+            self._open_to_write()
+        except sqlite3.Error:
+            self._disconnect()
+            self._open_to_read()
+            raise
+        self.unwritable = ""
+        log.warning("%s can be written again", self._path)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._files.forget()
+
+    def _open_to_write(self) -> None:
         self._connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=2
+            self._files.path, isolation_level=None, check_same_thread=False, timeout=2
         )
         self._connection.create_function("segment", 3, _segment, deterministic=True)
-        for pragma in ("journal_mode = wal", "synchronous = full", "temp_store = memory"):
+        for pragma in (
+            "journal_mode = wal",
+            "synchronous = full",
+            "temp_store = memory",
+            f"journal_size_limit = {self._wal_limit}",
+        ):
             self._db.execute(f"pragma {pragma}")
-        (version,) = self._db.execute("pragma user_version").fetchone()
+        version = self._format()
+        if version:
+            self._check_name()
         while version in TAKE_OVER:
             version, script = TAKE_OVER[version]
             self._make(script, version)
             # Else the log would stay as large as the file for as long as the server runs.
             self._db.execute("pragma wal_checkpoint(truncate)")
-        if version not in (0, FORMAT):
+        if version == 0:
+            self._make(SCHEMA, FORMAT)
+        else:
+            self._check_format(version)
+        self._mark()
+
+    def _check_name(self) -> None:
+        """Raises `StoreError` where the last changes of the file go by another of its names."""
+        (used,) = self._db.execute(sql.META, ("path",)).fetchone() or ("",)
+        path = self._files.path
+        log_of_used = Path(f"{used}{WAL}")
+        if used in ("", path) or not os.path.exists(used) or not os.path.samefile(used, path):
+            return
+        if log_of_used.exists() and log_of_used.stat().st_size > 0:
+            raise StoreError(
+                f"{path} is the same file as {used}, and {log_of_used} holds its last changes:"
+                f" start with DATABASE={used}"
+            )
+
+    def _mark(self) -> None:
+        """Have the header of the file say which file it is, and take the files as they are."""
+        # Also where nothing is new: a file that cannot be written is opened all the same.
+        self._db.execute(sql.INTO_META, ("path", self._files.path))
+        (mark,) = self._db.execute("pragma application_id").fetchone()
+        if mark == 0:
+            mark = secrets.randbits(31) or 1
+            self._db.execute(f"pragma application_id = {mark}")
+            busy, *_ = self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
+            if busy:  # It is not in the file yet.
+                mark = 0
+        try:
+            self._files.remember(mark)
+        except OSError as error:
+            raise sqlite3.OperationalError(str(error)) from error
+
+    def _open_to_read(self) -> None:
+        """Open a file of a disk that takes nothing, not even the index of a write-ahead log: that
+        is then in the memory of this process, which alone may have the file."""
+        wal = Path(f"{self._files.path}{WAL}")
+        logged = wal.exists() and wal.stat().st_size > 0
+        how = "vfs=unix-none" if logged else "immutable=1"
+        uri = f"{Path(self._files.path).as_uri()}?mode=ro&{how}"
+        self._connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("pragma locking_mode = exclusive")
+        self._check_format(self._format())
+
+    def _format(self) -> int:
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        return int(version)
+
+    def _check_format(self, version: int) -> None:
+        if version != FORMAT:
             raise StoreError(
                 f"{self._path} was written by another version of Hourglass"
                 f" (format {version}, this one reads {FORMAT})"
             )
-        self._make(SCHEMA, FORMAT)
+
+    def _gather(self) -> None:
+        """Bring all that is in the write-ahead log into the database, wherever both are: then
+        nothing is lost with the log, and it is in no other database's way."""
+        with suppress(sqlite3.Error):
+            self._db.execute("pragma wal_checkpoint(truncate)")
 
     def _make(self, script: str, version: int) -> None:
         """Make the file one of that format, or leave it as it was."""
@@ -209,7 +300,8 @@ class Database(Backend):
 
     def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db
-        db.execute(sql.INTO_META_ONCE, ("epoch", secrets.token_hex(8)))
+        if not self.unwritable:
+            db.execute(sql.INTO_META_ONCE, ("epoch", secrets.token_hex(8)))
         (epoch,) = db.execute(sql.META, ("epoch",)).fetchone()
         rooms: dict[str, Loaded] = {}
         for room, first, last in db.execute(sql.ROOMS).fetchall():
@@ -246,7 +338,7 @@ class Database(Backend):
                 self._db.execute("rollback")
         except sqlite3.Error:
             log.exception("%s could not be rolled back, opening it anew", self._path)
-            self._db.close()
+            self._disconnect()
             self._connect()
 
     def _void(self) -> None:
