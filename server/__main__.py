@@ -1,6 +1,7 @@
 """`python -m server`: flags and environment become a `Config`, and the server runs with it.
 
-`python -m server token` prints a token for those who are to be let in.
+`python -m server token` prints a token for those who are to be let in, and
+`python -m server backup` copies the file while a server has it.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from server.errors import Unauthorized
 from server.logs import set_up
 from server.sink import hold_standard_files
 from server.store import StoreError
+from server.store.backup import back_up
 
 log = logging.getLogger("server")
 
@@ -37,10 +39,13 @@ def main() -> int:
     """Do what the command line says; the exit code, 2 for a bad setting or flag."""
     flags = parser().parse_args()
     try:
-        return print_token(flags) if flags.command == "token" else run_server(flags)
+        return COMMANDS[flags.command](flags)
     except ConfigError as error:
         print(f"hourglass: {error}", file=sys.stderr)
         return 2
+    except StoreError as error:
+        print(f"hourglass: {error}", file=sys.stderr)
+        return 1
 
 
 def print_token(flags: argparse.Namespace) -> int:
@@ -58,6 +63,16 @@ def print_token(flags: argparse.Namespace) -> int:
     return 0
 
 
+def back_up_file(flags: argparse.Namespace) -> int:
+    """Copy the file that a server has, or had. Raises `StoreError`."""
+    config = Config.from_env(os.environ, database=flags.database)
+    if config.redis_url or config.database == ":memory:":
+        raise ConfigError("there is no file to back up: DATABASE has to name it, without REDIS_URL")
+    size = back_up(config.database, flags.file)
+    print(f"{flags.file}: {size} bytes")
+    return 0
+
+
 def run_server(flags: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 0 then, 1 when the server cannot run."""
     config = Config.from_env(os.environ, host=flags.host, port=flags.port, database=flags.database)
@@ -71,8 +86,6 @@ def run_server(flags: argparse.Namespace) -> int:
         )
     try:
         return asyncio.run(serve(config, on_change))
-    except StoreError as error:
-        print(f"hourglass: {error}", file=sys.stderr)
     except OSError as error:
         where = f"{config.host}:{config.port}"
         print(f"hourglass: cannot listen on {where}: {error.strerror}", file=sys.stderr)
@@ -161,7 +174,18 @@ def parser() -> argparse.ArgumentParser:
         help="a room that it opens, or a pattern such as 'ops-*'; may be repeated (default: main)",
     )
     token.add_argument("--days", type=float, default=30, help="until it runs out (default: 30)")
+    backup = commands.add_parser(
+        "backup", help="copy the file of DATABASE to another one, while the server runs or not"
+    )
+    backup.add_argument("file", metavar="FILE", help="the copy; there must be no such file yet")
     return result
+
+
+COMMANDS: dict[str | None, Callable[[argparse.Namespace], int]] = {
+    None: run_server,
+    "token": print_token,
+    "backup": back_up_file,
+}
 
 
 if __name__ == "__main__":

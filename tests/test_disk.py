@@ -12,6 +12,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from server.store import StoreError
+from server.store.backup import back_up as copy_file
 from tests.conftest import Connect
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient, TestClient
 from tests.support.load import (
@@ -37,7 +40,7 @@ from tests.support.load import (
     read_log,
     work,
 )
-from tests.support.servers import Process
+from tests.support.servers import ROOT, Process
 
 FULL = "the store cannot be written"
 
@@ -683,6 +686,116 @@ async def test_a_file_that_is_no_database_is_told_and_left_alone(
     assert await server.fail() == 1
     told_clearly(server, str(file))
     assert file.read_bytes() == content
+
+
+async def back_up(database: Path, target: Path) -> tuple[int, str]:
+    """Have a file copied by the command; its exit code, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "server",
+        "--database",
+        str(database),
+        "backup",
+        str(target),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_a_backup_under_load_is_restored(
+    server: Process, tmp_path: Path, connect: Connect
+) -> None:
+    clients = [await connect(server.url, "websocket", rooms=[]) for _ in range(4)]
+    acknowledged: list[set[str]] = [set() for _ in clients]
+    stop = asyncio.Event()
+
+    async def keep_busy(number: int) -> None:
+        while not stop.is_set():
+            connid = f"{number}-{len(acknowledged[number])}"
+            job = await start(clients[number], connid)
+            if number % 2:
+                await clients[number].command("finish", {"connid": connid, "run": job["run"]})
+            acknowledged[number].add(connid)
+
+    busy = [asyncio.create_task(keep_busy(number)) for number in range(len(clients))]
+    await poll(lambda: all(len(done) > 20 for done in acknowledged))
+    before = set.union(*acknowledged)
+    copy = tmp_path / "copy.db"
+    code, said = await back_up(server.database, copy)
+    assert code == 0, said
+    assert f"{copy}: {copy.stat().st_size} bytes" in said
+    during = set.union(*acknowledged)
+    stop.set()
+    await asyncio.gather(*busy)
+    assert len(during) > len(before)
+    async with Process(copy) as restored:
+        line = HttpLine()
+        await line.open(restored.url)
+        check_log(*await read_log(line, "main"))
+        await line.close()
+        client = await connect(restored.url)
+        now = await everything(client)
+        ended = (await client.command("history", {"limit": 500}))["jobs"]
+        kept = {job["connid"] for job in [*now["jobs"], *ended]}
+        assert before <= kept <= set.union(*acknowledged)
+        await start(client, "goes on")
+        await client.close()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
+async def test_a_backup_of_a_server_that_is_dead_has_all(server: Process, connect: Connect) -> None:
+    client = await connect(server.url)
+    await start(client, "a")
+    before = await everything(client)
+    await client.close()
+    await server.kill()
+    copy = server.database.with_name("copy.db")
+    assert (await back_up(server.database, copy))[0] == 0
+    async with Process(copy) as restored:
+        client = await connect(restored.url)
+        assert await everything(client) == before
+        await client.close()
+
+
+async def test_a_backup_overwrites_nothing_and_says_what_is_wrong(
+    server: Process, tmp_path: Path
+) -> None:
+    there = tmp_path / "there.db"
+    there.write_text("something")
+    for database, target, why in [
+        (server.database, server.database, "exists"),
+        (server.database, tmp_path / "no" / "copy.db", "No such file"),
+        (tmp_path / "none.db", tmp_path / "copy.db", "is no file"),
+        (there, tmp_path / "copy.db", "not a database"),
+    ]:
+        with pytest.raises(StoreError, match=why):
+            copy_file(str(database), str(target))
+    code, said = await back_up(server.database, there)
+    assert (code, said.count("\n")) == (1, 1), said
+    assert said.startswith(f"hourglass: {there} ") and "exists" in said
+    assert there.read_text() == "something"
+    assert not (tmp_path / "copy.db").exists()
+    assert not (tmp_path / "none.db").exists()
+    code, said = await back_up(Path(":memory:"), tmp_path / "copy.db")
+    assert (code, "no file to back up" in said) == (2, True)
+
+
+async def test_a_backup_put_in_place_of_the_file_is_noticed(
+    tmp_path: Path, connect: Connect
+) -> None:
+    async with Process(tmp_path / "jobs.db", DATABASE_CHECK="0.05") as server:
+        client = await connect(server.url)
+        await start(client, "a")
+        copy = tmp_path / "copy.db"
+        assert (await back_up(server.database, copy))[0] == 0
+        server.database.write_bytes(copy.read_bytes())
+        assert "overwritten" in await reason(server)
+        await client.close()
 
 
 async def test_the_log_beside_the_file_is_cut_back(tmp_path: Path, connect: Connect) -> None:
