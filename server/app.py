@@ -172,7 +172,7 @@ class App:
         1. Be not ready, and listen no more.
         2. Let timeouts end no more jobs: those that come due now end after the next start.
         3. Make durable and answer what was asked; refuse what is asked from now on.
-        4. Cut the connections, in the way after which clients come back by themselves.
+        4. End the sessions, in the way after which clients come back by themselves.
         5. Close what is left of HTTP, then the endless tasks.
         """
         if self._entrance is not None:
@@ -180,7 +180,7 @@ class App:
         await self._cancel("timeouts")
         if "store" in self._tasks:
             await self._in_time("the store", self.store.close())
-        await self._in_time("clients", self.sockets.cut_all())
+        await self._in_time("clients", self.sockets.end_all())
         await self._in_time("clients", self.web.cut_all())
         await self._runner.cleanup()
         self.connections.cut_all()

@@ -68,9 +68,9 @@ class SocketClient(Client):
         return self._server.websocket(self._socket)
 
     async def end(self, why: Frame) -> None:
-        """Say why, and close the connection in the way after which the client may come back."""
+        """Say why, and end the session in the way after which the client may come back."""
         self.send(why)
-        await self._server.cut(self._socket)
+        await self._server.end(self._socket)
 
     def answer(self, answers: list[tuple[bytes | None, bytes]]) -> None:
         """Answer commands, each of which was sent with its id of an acknowledgement."""
@@ -201,9 +201,9 @@ class Events:
                 await connection.client.end(farewell(expired()))
 
     async def end_silent(self) -> None:
-        """Cut the sessions that have not connected in time."""
+        """End the sessions that have not connected in time."""
         for session in overdue(self._silent, asyncio.get_running_loop().time()):
-            await self._server.cut_session(session)
+            await self._server.end_session(session)
 
     def _disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)

@@ -32,7 +32,8 @@ from socketio.packet import (
     Packet,
 )
 
-from server.protocol import Frame, encode
+from server.errors import Invalid, TooMany
+from server.protocol import Closing, Frame, Problem, encode
 from server.transport import Connection, Prepared, install
 
 NAMESPACE = "/"
@@ -43,6 +44,10 @@ ID_DIGITS = 16
 
 MOST_CONNECTS = 10
 """CONNECTs of a session, whether they were refused or not, after which it is cut."""
+
+NO_PACKET = "this is no packet of Socket.IO"
+ONE_NAMESPACE = "the only namespace is /: connect to an address without a path"
+CONNECTED = "this session is connected already"
 
 Decode = Callable[[str], Any]
 Admit = Callable[[], Coroutine[Any, Any, None] | None]
@@ -226,23 +231,28 @@ class SocketServer(socketio.AsyncServer):
         """Cut a client off that does not read, without a word that it would not read either."""
         self.driver.drop(socket)
 
-    async def cut(self, socket: AsyncSocket) -> None:
-        """Close a client's connection as a broken network would: clients come back after it."""
-        # The packet of Engine.IO, not that of Socket.IO: after the latter browsers stay away.
-        await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
-        socket.queue.put_nowait(None)
+    async def end(self, socket: AsyncSocket) -> None:
+        """End a client's session in the way after which it comes back by itself."""
+        await self.driver.end(socket, self.reason.SERVER_DISCONNECT)
 
-    async def cut_session(self, session: str) -> None:
-        """Close a session of Engine.IO, if it is still there."""
+    async def end_session(self, session: str) -> None:
+        """`end` a session of Engine.IO, if it is still there."""
         socket = self.eio.sockets.get(session)
         if socket is not None:
-            await self.cut(socket)
+            await self.end(socket)
 
-    async def cut_all(self) -> None:
-        """Close every connection, as `cut` does, and wait for that, for half a second at most."""
+    async def end_all(self) -> None:
+        """`end` every session, and wait for that, for half a second at most."""
         sockets = list(self.eio.sockets.values())
-        await asyncio.gather(*(self.cut(socket) for socket in sockets))
+        await asyncio.gather(*(self.end(socket) for socket in sockets))
         await self.driver.stop(patience=0.5)
+
+    async def dismiss(self, socket: AsyncSocket, code: str, why: str) -> None:
+        """End the session of a client that does not keep to the protocol: told so where it was let
+        in, and by Engine.IO's CLOSE, after which it has no reason to come back by itself."""
+        if self.manager.sid_from_eio_sid(socket.sid, NAMESPACE) is not None:
+            socket.queue.post(self.prepared(Frame(Closing.name, encode(Closing(code, why)))))
+        await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
 
     def open(self, transport: asyncio.Transport, address: str, accept: bytes, early: bytes) -> None:
         """Begin a session on a connection that is to be a WebSocket, as `Driver.open` does."""
@@ -274,11 +284,14 @@ class SocketServer(socketio.AsyncServer):
             return None
         socket.connects = connects(socket) + 1
         if socket.connects > MOST_CONNECTS:
-            self.driver.spawn(self.cut(socket))
+            many = "too many CONNECTs of one session"
+            self.driver.spawn(self.dismiss(socket, TooMany.code, many))
             return None
         known = self.manager.sid_from_eio_sid(session, NAMESPACE)
         if known is not None or namespace not in (None, NAMESPACE):
-            self._refuse(socket, "Unable to connect", namespace)
+            message = ONE_NAMESPACE if namespace not in (None, NAMESPACE) else CONNECTED
+            problem = Problem(Invalid.code, message, "namespace")
+            self._refuse(socket, {"message": message, "data": problem}, namespace)
             return None
         sid = self.eio.generate_id()
         try:
@@ -318,7 +331,7 @@ class SocketServer(socketio.AsyncServer):
         try:
             packet = self.packet_class(encoded_packet=data or MALFORMED)
         except ValueError:
-            await self.cut_session(eio_sid)
+            await self.dismiss(socket, Invalid.code, NO_PACKET)
             return
         kind = packet.packet_type
         sid = self.manager.sid_from_eio_sid(eio_sid, packet.namespace or NAMESPACE)
@@ -334,7 +347,7 @@ class SocketServer(socketio.AsyncServer):
         elif kind == EVENT:
             await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
         elif kind != ACK:  # There is nothing that could be acknowledged.
-            await self.cut_session(eio_sid)
+            await self.dismiss(socket, Invalid.code, NO_PACKET)
 
     def _text_received(self, sid: str, text: str) -> bool:
         """Take an event of a WebSocket; false leaves the message to python-socketio."""

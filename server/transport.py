@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
+from urllib.parse import parse_qs
+from weakref import WeakSet
 
 import socketio
 from aiohttp import StreamReader, WSCloseCode, WSMsgType, web
@@ -32,6 +34,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
+from socketio.packet import CONNECT_ERROR
 
 from server.limits import Bucket, control_bucket
 from server.multicast import Multicast
@@ -45,6 +48,8 @@ SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Accept: %b\r\n\r\n"
 )
+SEPARATOR = "\x1e"
+"""Stands between the packets of a payload: Engine.IO 4."""
 VERSION = "13"
 """The version of WebSockets that there is: RFC 6455, section 4.1."""
 MOST_WAITING = 64
@@ -52,6 +57,9 @@ MOST_WAITING = 64
 
 MOST_PACKETS = 20_000
 """Packets that one POST may have; to take them apart keeps all others waiting."""
+
+MOST_POLLED = 16
+"""Packets that one poll is answered: clients on python-engineio leave where there are more."""
 
 TURN = 16
 """Packets of a POST that are taken before it is the turn of others."""
@@ -87,6 +95,31 @@ def frame(payload: bytes, kind: int = TEXT) -> bytes:
 PONG_PROBE_FRAME = frame(b"3probe")
 
 
+class Undecoded:
+    """Decodes nothing, in the place of the module `json`."""
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        """Raises the `ValueError` after which python-engineio takes a text as it is."""
+        raise ValueError
+
+
+class TextPacket(Packet):
+    """A packet of a client. Packets of Socket.IO are texts, whatever they look like."""
+
+    json = Undecoded
+
+
+def decode_payload(text: str) -> list[Packet]:
+    """The packets of a POST. Raises `ValueError` where one is none, or there are too many."""
+    if text.startswith("d="):  # A form, for JSONP.
+        text = parse_qs(text).get("d", [""])[0]
+    parts = text.split(SEPARATOR, MOST_PACKETS) if text else []
+    if len(parts) > MOST_PACKETS:
+        raise ValueError("too many packets")
+    return [TextPacket(encoded_packet=part) for part in parts]
+
+
 class Prepared:
     """A message encoded once for any number of clients, of WebSockets and of long polling."""
 
@@ -110,6 +143,9 @@ class ByteQueue(asyncio.Queue[Any]):
     """What waits for the next poll of a long-polling client, counted in bytes."""
 
     size = 0
+    polled = False
+    """Whether a poll is under way, and how many packets it may still be answered."""
+    room = 0
 
     def post(self, message: Prepared) -> None:
         """Queue a prepared message."""
@@ -119,6 +155,14 @@ class ByteQueue(asyncio.Queue[Any]):
         """Queue packets of Socket.IO."""
         for text in packets:
             self.put_nowait(Packet(MESSAGE, text.decode()))
+
+    def get_nowait(self) -> Any:
+        """The next packet; a poll that has been given enough finds none."""
+        if self.polled:
+            if self.room == 0:
+                raise asyncio.QueueEmpty
+            self.room -= 1
+        return super().get_nowait()
 
     def _put(self, item: Any) -> None:
         self.size += _size(item)
@@ -442,8 +486,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _packet_received(self, data: str | bytes) -> None:
         try:
-            packet = Packet(encoded_packet=data)
-        except (ValueError, RecursionError):
+            packet = TextPacket(encoded_packet=data)
+        except ValueError:
             packet = None
         if packet is None or packet.packet_type > NOOP:
             self.close(WSCloseCode.UNSUPPORTED_DATA)
@@ -534,13 +578,20 @@ class Driver:
         control_rate: float,
     ) -> None:
         self.eio = sio.eio
+        self._sio = sio
+        self._connect_namespace: Any = None
         self.close_timeout = close_timeout
         self._control_rate = control_rate
         self._upgrade_timeout = upgrade_timeout
         self.wheel = Wheel(self.eio, self._silent)
         self.connections: set[Connection] = set()
+        self._on_connect: Any = None
         self._on_disconnect: Any = None
         self._handle_request: Any = None
+        # The polls that are under way, by the protocol of their connection.
+        self._polls: dict[Any, AsyncSocket] = {}
+        # The HTTP servers whose lost connections are told.
+        self._watched: WeakSet[Any] = WeakSet()
         self.unflushed: list[Connection] = []
         self._unflushed_groups: list[Multicast] = []
         # For all connections: what is read is taken at once. Else asyncio would make room for the
@@ -559,9 +610,17 @@ class Driver:
     def put_in(self) -> None:
         """Take the places in python-engineio that this driver needs."""
         # A copy: the dictionary is that of all servers of the process.
-        self.eio._async = {**self.eio._async, "websocket": self._websocket}
+        self.eio._async = {
+            **self.eio._async,
+            "websocket": self._websocket,
+            "create_route": create_route,
+        }
+        self._connect_namespace = self._sio._handle_connect
+        self._sio._handle_connect = self._connect
         self.eio.create_queue = ByteQueue
         self.eio.start_background_task = self.start_background_task
+        self._on_connect = self.eio.handlers["connect"]
+        self.eio.handlers["connect"] = self._connected
         self._on_disconnect = self.eio.handlers["disconnect"]
         self.eio.handlers["disconnect"] = self._disconnected
         self._handle_request = self.eio.handle_request
@@ -570,9 +629,31 @@ class Driver:
         self.eio._log_error_once = lambda message, key: log.info(message)
         # Its task looks for lost clients one by one; here the wheel does.
         self.eio.start_service_task = False
-        # By default 16, which a client with a few commands at once is above. It is a setting of the
-        # whole process.
-        Payload.max_decode_packets = MOST_PACKETS
+
+    async def _connected(self, eio_sid: str, environ: dict[str, Any]) -> Any:
+        # The OPEN that waits to be sent: python-engineio cuts the interval to whole seconds.
+        queue = self.eio.sockets[eio_sid].queue
+        opening = queue.get_nowait()
+        queue.task_done()
+        opening.data["pingInterval"] = self._ping_interval
+        queue.put_nowait(opening)
+        return await self._on_connect(eio_sid, environ)
+
+    async def _connect(self, eio_sid: str, namespace: str | None, auth: Any) -> None:
+        sio, name = self._sio, namespace or "/"
+        served = (*sio.handlers, *sio.namespace_handlers, *sio.namespaces)
+        if name in served or sio.namespaces == "*":
+            await self._connect_namespace(eio_sid, namespace, auth)
+        else:
+            # An object, as clients look for its message; python-socketio sends a bare text.
+            why = {"message": "Invalid namespace"}
+            await sio._send_packet(eio_sid, sio.packet_class(CONNECT_ERROR, why, name))
+
+    @property
+    def _ping_interval(self) -> int:
+        """What clients are told of it, in milliseconds."""
+        seconds: float = self.eio.ping_interval + self.eio.ping_interval_grace_period
+        return round(seconds * 1000)
 
     async def _disconnected(self, eio_sid: str, reason: str) -> None:
         socket = self.eio.sockets.get(eio_sid)
@@ -580,20 +661,106 @@ class Driver:
             socket.last_ping = None  # Who has not answered one would not be sent the CLOSE.
         await self._on_disconnect(eio_sid, reason)
         if socket is not None and reason == self.eio.reason.CLIENT_DISCONNECT:
-            # Lets go of the long poll of a client that has left: some wait for its end.
-            socket.queue.put_nowait(None)
+            # Ends the long poll of a client that has left: some wait for that.
+            socket.queue.put_nowait(Packet(NOOP) if not socket.upgraded else None)
         if socket is not None and not socket.upgraded:
             # It would be held, with all that it was not sent, until it is time for its next ping.
-            self.eio.sockets.pop(eio_sid, None)
+            # Who is sent away may come once more between two polls, for the reason.
+            if reason == self.eio.reason.SERVER_DISCONNECT:
+                self.loop.call_later(self.close_timeout, self.eio.sockets.pop, eio_sid, None)
+            else:
+                self.eio.sockets.pop(eio_sid, None)
 
     async def _request(self, request: web.Request) -> Any:
+        if request.method == "OPTIONS":
+            return await self._handle_request(request)
+        if request.query.get("transport") not in self.eio.transports:
+            return self._answer(request, "Invalid transport", 400)
         if request.method == "POST":
             return await self._post(request)
+        if request.method != "GET":
+            return self._answer(request, "A session is opened and polled by GET.", 400)
         options = ",".join(request.headers.getall("Connection", [])).lower().split(",")
         if request.headers.get("Upgrade") and "upgrade" not in map(str.strip, options):
             # For python-engineio it would be a poll, of a client that has none.
             return web.Response(status=400, text="Upgrade needs a Connection that says so, too.")
-        return await self._handle_request(request)
+        socket = self.eio.sockets.get(request.query.get("sid"))
+        if socket is None or not socket.connected:
+            return await self._handle_request(request)
+        if request.headers.get("Upgrade"):
+            second = socket.upgraded or socket.upgrading
+            return await (self._turn_away(request) if second else self._handle_request(request))
+        if socket.upgraded or socket.upgrading or request.query["transport"] != "polling":
+            return await self._handle_request(request)
+        if socket.closed:
+            return self._last_poll(request, socket)
+        return await self._poll(request, socket)
+
+    async def _poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+        """Have python-engineio answer a poll.
+
+        A session ends with a poll that is broken off, or overlaps another: what the one would have
+        been answered is lost, and the packets of two would be in no order.
+        """
+        queue, protocol = socket.queue, request.protocol
+        if queue.polled:
+            await socket.close(wait=False, reason=self.eio.reason.TRANSPORT_ERROR)
+            return self._answer(request, "Another poll of the session is under way.", 400)
+        self._watch(protocol)
+        queue.polled, queue.room = True, MOST_POLLED
+        self._polls[protocol] = socket
+        try:
+            response: web.Response = await self._handle_request(request)
+        finally:
+            queue.polled = False
+            self._polls.pop(protocol, None)
+        if socket.closed and not response.body:
+            return self._ended(request)
+        return response
+
+    def _last_poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+        """Answer what still waited when a session ended."""
+        self.eio.sockets.pop(socket.sid, None)
+        packets = []
+        while not socket.queue.empty():
+            packets.append(socket.queue.get_nowait())
+        payload: str = Payload([packet for packet in packets if packet]).encode()
+        return self._answer(request, payload) if payload else self._ended(request)
+
+    def _ended(self, request: web.Request) -> web.Response:
+        """An error, after which the clients of all languages open a new session."""
+        return self._answer(request, "The session has ended.", 400)
+
+    def _watch(self, protocol: Any) -> None:
+        """Hear of it when a connection of this HTTP server is lost: its handlers are not told."""
+        http = protocol._manager
+        if http is None or http in self._watched:
+            return
+        self._watched.add(http)
+        lost = http.connection_lost
+
+        def connection_lost(handler: Any, error: BaseException | None = None) -> None:
+            lost(handler, error)
+            socket = self._polls.pop(handler, None)
+            if socket is not None and not socket.upgrading and not socket.upgraded:
+                self.spawn(self.end(socket, self.eio.reason.TRANSPORT_CLOSE))
+
+        http.connection_lost = connection_lost
+
+    async def _turn_away(self, request: web.Request) -> web.StreamResponse:
+        """Close a WebSocket of a session that has one."""
+        second = web.WebSocketResponse(timeout=self.close_timeout, compress=False)
+        await second.prepare(request)
+        await second.close(
+            code=WSCloseCode.POLICY_VIOLATION, message=b"a session has one WebSocket"
+        )
+        return second
+
+    def _answer(self, request: web.Request, text: str, status: int = 200) -> web.Response:
+        """A response of the driver's own, for whatever page has asked."""
+        ours = self.eio.cors_allowed_origins == []
+        environ = {} if ours else self.eio._async["translate_request"](request)
+        return web.Response(status=status, text=text, headers=self.eio._cors_headers(environ))
 
     async def _post(self, request: web.Request) -> web.Response:
         """Take what a client of long polling posts.
@@ -603,7 +770,7 @@ class Driver:
         """
         socket = self.eio.sockets.get(request.query.get("sid"))
         if socket is None or socket.closed or socket.upgraded or not socket.connected:
-            return web.Response(status=400, text="There is no such session.")
+            return self._answer(request, "There is no such session.", 400)
         try:
             for number, packet in enumerate(await self._read(request.content), 1):
                 if number % TURN == 0:
@@ -614,10 +781,10 @@ class Driver:
                     await socket.receive(packet)
                 elif not self.wheel.answered(socket):
                     await self.pace(socket)
-        except (EngineIOError, ValueError, RecursionError):
-            await socket.close(wait=False, reason=self.eio.reason.SERVER_DISCONNECT)
-            return web.Response(status=400, text="This is no payload of Engine.IO.")
-        return web.Response(text="OK")
+        except (EngineIOError, ValueError):
+            await self.end(socket, self.eio.reason.TRANSPORT_ERROR)
+            return self._answer(request, "This is no payload of Engine.IO.", 400)
+        return self._answer(request, "ok")
 
     async def _read(self, content: StreamReader) -> list[Packet]:
         """The packets of a body. Raises `EngineIOError` and `ValueError` for what is none."""
@@ -626,7 +793,7 @@ class Driver:
             data += chunk
             if len(data) > self.eio.max_http_buffer_size:
                 raise ContentTooLongError
-        packets: list[Packet] = Payload(encoded_payload=data.decode()).packets
+        packets = decode_payload(data.decode())
         if any(packet.packet_type not in (CLOSE, PONG, MESSAGE) for packet in packets):
             raise UnknownPacketError
         return packets
@@ -646,7 +813,7 @@ class Driver:
         """Make a request the WebSocket of an Engine.IO socket."""
         request = environ["aiohttp.request"]
         accept = handshake(request.headers)
-        if accept is None or socket.upgrading or request.transport is None:
+        if accept is None or request.transport is None:
             if not socket.connected:
                 await socket.close(wait=False, abort=True)
             return web.Response(status=400, text="This is not a WebSocket of version 13.")
@@ -695,7 +862,7 @@ class Driver:
             "sid": "%b",
             "upgrades": [],
             "pingTimeout": int(eio.ping_timeout * 1000),
-            "pingInterval": int(eio.ping_interval + eio.ping_interval_grace_period) * 1000,
+            "pingInterval": self._ping_interval,
             "maxPayload": eio.max_http_buffer_size,
         }
         encoded: str = Packet(OPEN, said).encode()
@@ -725,6 +892,7 @@ class Driver:
         socket = connection.socket
         socket.upgraded = True
         queue, socket.queue = socket.queue, Outbox(connection)
+        queue.polled = False
         while not queue.empty():
             packet = queue.get_nowait()
             if packet is None or packet.packet_type != NOOP:
@@ -756,6 +924,18 @@ class Driver:
             connection.hold(APPLICATION)
         elif connection is not None:
             connection.release(APPLICATION)
+
+    async def end(self, socket: AsyncSocket, reason: str) -> None:
+        """End a session in the way after which the clients of all languages come back.
+
+        After Engine.IO's CLOSE many stay away, and after a usual close code some wait for pings.
+        """
+        await socket.close(wait=False, abort=True, reason=reason)
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.close(WSCloseCode.SERVICE_RESTART)
+        else:
+            socket.queue.put_nowait(None)  # For the poll that is under way.
 
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""
@@ -808,7 +988,7 @@ class Driver:
 
     async def time_out(self, socket: AsyncSocket) -> None:
         """Close the connection of a client that did not answer a ping."""
-        await socket.close(wait=False, reason=self.eio.reason.PING_TIMEOUT)
+        await self.end(socket, self.eio.reason.PING_TIMEOUT)
         self.eio.sockets.pop(socket.sid, None)
 
     def take(self, connection: Connection, size: int) -> None:
@@ -887,6 +1067,11 @@ def install(
     driver = Driver(sio, upgrade_timeout, close_timeout, control_rate)
     driver.put_in()
     return driver
+
+
+def create_route(app: web.Application, eio: Any, path: str) -> None:
+    """Serve an Engine.IO server at a path, and refuse there the methods that it has not."""
+    app.router.add_route("*", path, eio.handle_request)
 
 
 def upgrade_in(data: bytes) -> tuple[RawRequestMessage, bytes] | None:

@@ -382,7 +382,23 @@ async def test_a_bug_is_answered_and_logged(
 
 @pytest.mark.parametrize(
     "packet",
-    ["4", "4x", "47", "44{}", "4²", "42²[1]", "421²[1]", "42" + "1" * 200, "4[", "4-", "45²-[1]"],
+    [
+        "4",
+        "4x",
+        "47",
+        "44{}",
+        "4²",
+        "42²[1]",
+        "421²[1]",
+        "42" + "1" * 200,
+        "4[",
+        "4-",
+        "45²-[1]",
+        '4{"a":1}',
+        "4[1]",
+        "4null",
+        '4"0"',
+    ],
 )
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 async def test_what_is_no_packet_of_socketio_ends_its_connection(
@@ -397,12 +413,15 @@ async def test_what_is_no_packet_of_socketio_ends_its_connection(
                 await socket.send_str('40{"rooms":[]}')
                 assert (await socket.receive_str()).startswith("40{")
                 await socket.send_str(packet)
+                assert '42["closing",{"code":"invalid",' in await socket.receive_str()
                 assert await socket.receive_str(timeout=PATIENCE) == "1"
         else:
             path += f"&sid={json.loads((await (await session.get(path)).text())[1:])['sid']}"
             await session.post(path, data='40{"rooms":[]}')
             assert (await (await session.get(path)).text()).startswith("40{")
-            assert (await session.post(path, data=packet)).status in (200, 400)
+            assert (await session.post(path, data=packet)).status == 200
+            told = await (await session.get(path)).text()
+            assert '42["closing",{"code":"invalid",' in told and told.endswith("\x1e1")
             await eventually(lambda: app.limits.clients.total == 1)
     await assert_alive(other)
     assert "Traceback" not in caplog.text

@@ -61,6 +61,7 @@ async def test_a_session_that_connects_again_and_again_is_cut(app: App) -> None:
             client.send(WSMsgType.TEXT, b"40")
             assert (await client.text()).startswith("44")
         client.send(WSMsgType.TEXT, b"40")
+        assert '42["closing",{"code":"too_many",' in await client.text()
         assert await client.text() == "1"
     await eventually(lambda: app.limits.clients.total == 0)
 
@@ -182,8 +183,7 @@ async def test_who_disconnects_and_stays_is_cut_in_time(serve: Serve) -> None:
     app = await serve(connect_timeout=0.2)
     async with wire(app) as client:
         client.send(WSMsgType.TEXT, b"41")
-        while (await client.text()) != "1":
-            pass
+        assert await client.closed_with() == 1012
     await eventually(lambda: app.limits.clients.total == 0)
 
 

@@ -195,7 +195,7 @@ async def test_who_does_not_say_who_it_is_has_to_go(
             if said:
                 await socket.send_str(said)
                 assert (await socket.receive_str()).startswith("44")
-            assert (await socket.receive_str(timeout=PATIENCE)) == "1"
+            assert (await socket.receive(timeout=PATIENCE)).data == 1012
             await socket.close()
         else:
             path += f"&sid={json.loads((await (await session.get(path)).text())[1:])['sid']}"
