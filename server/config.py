@@ -185,8 +185,8 @@ class Config:
     control_rate: float = setting(
         5,
         "messages a second",
-        "of one client that are no commands, such as pings of its own, with five times as many at"
-        " once; 0 for no limit",
+        "of one client that are no commands, such as pings of its own or fragments, and each 16 KiB"
+        " of these, with five times as many at once; 0 for no limit",
         least=0,
     )
     connect_rate: float = setting(

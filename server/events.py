@@ -29,7 +29,7 @@ from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
 from server.guard import ADDRESS
-from server.limits import Limits, overdue
+from server.limits import Limits, overdue, weight
 from server.multicast import Multicast
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
@@ -139,6 +139,7 @@ class Events:
         server.on_connect = self._connect
         server.on_json = self._json
         server.on_event = self._event
+        server.on_large = self._large
         server.when_room = self._when_room
         server.on("disconnect", self._disconnect)
 
@@ -216,6 +217,11 @@ class Events:
     def _json(self, sid: str, id: bytes | None, event: str) -> bool:
         connection = self._connections.get(sid)
         return connection is None or connection.pipeline.feed_json(id, event)
+
+    def _large(self, sid: str, size: int) -> None:
+        connection = self._connections.get(sid)
+        if connection is not None:
+            connection.caller.bucket.charge(weight(size))
 
     def _event(self, sid: str, id: bytes | None, name: str, args: list[Any]) -> None:
         connection = self._connections.get(sid)

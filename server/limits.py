@@ -13,7 +13,7 @@ from server.errors import RateLimited, TooMany
 Key = TypeVar("Key", bound=Hashable)
 
 WEIGHED = 16_384
-"""Bytes of an answer from which on it costs more than its command."""
+"""Bytes of an answer from which on it costs more than its command; of a message, more to read."""
 RETRY_AFTER = 5.0
 """Seconds after which a client that found no room may look again."""
 
@@ -96,7 +96,7 @@ def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:
 
 
 def weight(size: int) -> int:
-    """What an answer of that many bytes costs, in commands, beside its own: 1 for each 16 KiB."""
+    """What so many bytes of a message or an answer cost, in commands, beside it: 1 for 16 KiB."""
     return size // WEIGHED
 
 

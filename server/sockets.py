@@ -33,6 +33,7 @@ from socketio.packet import (
 )
 
 from server.errors import Invalid, TooMany
+from server.limits import WEIGHED, weight
 from server.protocol import Closing, Frame, Problem, encode
 from server.transport import Connection, Prepared, install
 
@@ -164,6 +165,8 @@ class SocketServer(socketio.AsyncServer):
     detour; None where no acknowledgement is wanted."""
     on_event: Callable[[str, bytes | None, str, list[Any]], None]
     """`on_event(sid, id, name, arguments)` for any other event."""
+    on_large: Callable[[str, int], None]
+    """`on_large(sid, characters)` before an event that costs more to read than to carry out."""
     when_room: Callable[[str], Awaitable[None]]
     """`await when_room(sid)` before the next packet is read from a client of long polling."""
 
@@ -325,8 +328,9 @@ class SocketServer(socketio.AsyncServer):
         socket = self.eio.sockets.get(eio_sid)
         if socket is None:
             return
+        cost = weight(len(data))
         if not isinstance(data, str):
-            await self.driver.pace(socket)
+            await self.driver.pace(socket, 1 + cost)
             return  # The attachment of a packet that has been answered.
         try:
             packet = self.packet_class(encoded_packet=data or MALFORMED)
@@ -336,7 +340,9 @@ class SocketServer(socketio.AsyncServer):
         kind = packet.packet_type
         sid = self.manager.sid_from_eio_sid(eio_sid, packet.namespace or NAMESPACE)
         if kind != EVENT or sid is None:
-            await self.driver.pace(socket)
+            await self.driver.pace(socket, 1 + cost)
+        elif cost:
+            self.on_large(sid, len(data))
         if kind == CONNECT:
             admission = self._connect(eio_sid, packet.namespace, packet.data)
             if admission is not None:
@@ -353,6 +359,8 @@ class SocketServer(socketio.AsyncServer):
         """Take an event of a WebSocket; false leaves the message to python-socketio."""
         if not text.startswith("42"):
             return False
+        if len(text) >= WEIGHED:
+            self.on_large(sid, len(text))
         start = text.find("[", 2, 3 + ID_DIGITS)
         digits = text[2:start].encode()
         plain = start > 0 and (not digits or digits.isdigit())

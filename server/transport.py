@@ -36,6 +36,7 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Pac
 from engineio.payload import Payload
 from socketio.packet import CONNECT_ERROR
 
+from server.frames import BadFrame, Frames, answer_to_close
 from server.limits import Bucket, control_bucket
 from server.multicast import Multicast
 from server.wheel import Wheel
@@ -244,15 +245,16 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_closing",
-        "_controls",
         "_dispatch",
         "_drained",
         "_driver",
+        "_frames",
         "_gone",
         "_holds",
         "_late_ping",
         "_parser",
         "_size",
+        "_taken",
         "_transport",
         "_waiting",
         "clogged",
@@ -275,8 +277,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._dispatch = Dispatch(self, driver.loop)
         self._parser = WebSocketReader(
-            self._dispatch, driver.eio.max_http_buffer_size, compress=False, decode_text=True
+            # Its bound is the least that is too much.
+            self._dispatch,
+            driver.eio.max_http_buffer_size + 1,
+            compress=False,
+            decode_text=True,
         )
+        self._frames = Frames()
         # What this turn of the loop has produced, and how many bytes that is.
         self.out: list[bytes] = []
         self._size = 0
@@ -294,8 +301,8 @@ class Connection(asyncio.BufferedProtocol):
         # Packets that wait for python-engineio, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
         self.receiving: asyncio.Task[None] | None = None
-        # Messages in what is being read that are none of an application.
-        self._controls = 0
+        # Frames in what is being read that have become a message for somebody.
+        self._taken = 0
         # Why the client is not read from at the moment.
         self._holds: set[str] | None = None
         # Set once a close frame is out: cuts the connection when no answer comes.
@@ -318,6 +325,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
+        try:
+            frames = self._frames.count(data)
+        except BadFrame as bad:
+            self._feed(data[: bad.at])
+            self.close(WSCloseCode.PROTOCOL_ERROR)
+            return
+        self._taken = 0
+        self._feed(data)
+        if frames != self._taken and self._transport is not None:
+            self._count_controls(frames - self._taken)
+
+    def _feed(self, data: bytes) -> None:
         failed, _ = self._parser.feed_data(data)
         if failed and self._closing is None:
             error = self._dispatch.exception()
@@ -326,12 +345,13 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 log.error("a message could not be handled", exc_info=error)
                 self.close(WSCloseCode.INTERNAL_ERROR)
-        if self._controls:
-            number, self._controls = self._controls, 0
-            seconds = self._driver.count(self.socket, number)
-            if seconds:
-                self.hold("controls")
-                self._driver.loop.call_later(seconds, self.release, "controls")
+
+    def _count_controls(self, number: int) -> None:
+        """Count frames that were a message for nobody; of too many no more are read for a while."""
+        seconds = self._driver.count(self.socket, number)
+        if seconds:
+            self.hold("controls")
+            self._driver.loop.call_later(seconds, self.release, "controls")
 
     def eof_received(self) -> bool:
         return False
@@ -460,6 +480,8 @@ class Connection(asyncio.BufferedProtocol):
         if kind is TEXT and self._closing is None:
             if self.on_text is None or self.receiving is not None or not self.on_text(data):
                 self._packet_received(data)
+            else:
+                self._taken += 1
         elif kind is WSMsgType.CLOSE:
             self._close_received(data)
         elif self._closing is not None:
@@ -467,7 +489,6 @@ class Connection(asyncio.BufferedProtocol):
         elif kind is WSMsgType.BINARY:
             self._packet_received(data)
         elif kind is WSMsgType.PING:
-            self._controls += 1
             if self._unread():
                 self._late_ping = data
             else:
@@ -475,8 +496,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _close_received(self, code: int) -> None:
         if self._closing is None:
-            answer = struct.pack("!H", code) if code else b""
-            self.write(frame(answer, WSMsgType.CLOSE))
+            self.write(frame(answer_to_close(code), WSMsgType.CLOSE))
             self._leave_groups()
             self.flush()
             # Nothing may follow it: RFC 6455, section 5.5.1.
@@ -492,17 +512,19 @@ class Connection(asyncio.BufferedProtocol):
         if packet is None or packet.packet_type > NOOP:
             self.close(WSCloseCode.UNSUPPORTED_DATA)
         elif self.probing is not None:
+            self._taken += 1
             self._driver.probed(self, packet)
         elif packet.packet_type in (MESSAGE, CLOSE):
-            self._receive(packet)
-        elif packet.packet_type != PONG or not self._driver.wheel.answered(self.socket):
-            self._controls += 1
+            self._taken += 1
+            self._receive(packet, len(data))
+        elif packet.packet_type == PONG and self._driver.wheel.answered(self.socket):
+            self._taken += 1
 
-    def _receive(self, packet: Packet) -> None:
+    def _receive(self, packet: Packet, size: int) -> None:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(packet)
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or size > MOST_UNREAD:
             self.hold("waiting")
         if self.receiving is None:
             self.receiving = self._driver.spawn(self._receive_all())
@@ -970,9 +992,9 @@ class Driver:
             bucket = socket.controls = control_bucket(self._control_rate)
         return bucket.count(number, self.loop.time())
 
-    async def pace(self, socket: AsyncSocket) -> None:
-        """`count` one, and wait until the client should be read again."""
-        seconds = self.count(socket)
+    async def pace(self, socket: AsyncSocket, number: int = 1) -> None:
+        """`count` so many, and wait until the client should be read again."""
+        seconds = self.count(socket, number)
         connection = self.connection_of(socket)
         if seconds and connection is not None:
             await connection.rest(seconds)

@@ -104,6 +104,7 @@ async def test_a_post_of_what_is_no_command_takes_its_time(serve: Serve, packet:
     ("kind", "payload"),
     [
         (WSMsgType.PING, b""),
+        (WSMsgType.PONG, b""),
         (WSMsgType.TEXT, b"3"),
         (WSMsgType.TEXT, b"5"),
         (WSMsgType.TEXT, b"41/other,"),
@@ -126,6 +127,67 @@ async def test_who_sends_much_that_is_no_command_is_not_read(
             other.send(WSMsgType.TEXT, b'420["status",{"connid":"b"}]')
             answer = json.loads((await other.text())[3:])
             assert answer[0]["error"]["code"] == "not_running"
+
+
+FRAMES = {
+    "pong": masked(WSMsgType.PONG, b""),
+    "fragment": masked(WSMsgType.CONTINUATION, b"", fin=False),
+    "short fragment": masked(WSMsgType.CONTINUATION, b"x" * 1000, fin=False),
+}
+BEGUN = masked(WSMsgType.TEXT, b"4", fin=False)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("hello", [None, '{"rooms":[]}'])
+async def test_frames_that_are_no_message_are_read_slowly(
+    serve: Serve, kind: str, hello: str | None
+) -> None:
+    app = await serve(control_rate=SLOWLY)
+    async with wire(app, hello) as client:
+        begun = BEGUN if "fragment" in kind else b""
+        client.writer.write(begun + FRAMES[kind] * 20)
+        (connection,) = app.sockets.driver.connections
+        await eventually(lambda: connection.held_for("controls"))
+        assert connection.socket.controls._left < -10
+
+
+@pytest.mark.parametrize("hello", [None, '{"rooms":[]}'])
+async def test_bytes_that_are_no_message_are_read_slowly(serve: Serve, hello: str | None) -> None:
+    app = await serve(control_rate=SLOWLY)
+    async with wire(app, hello) as client:
+        for _ in range(4):
+            client.send(WSMsgType.BINARY, bytes(500_000))
+        (connection,) = app.sockets.driver.connections
+        await eventually(lambda: connection.held_for("waiting"))
+        async with wire(app) as other:
+            other.send(WSMsgType.TEXT, b'420["status",{"connid":"b"}]')
+            assert '"not_running"' in await other.text()
+        assert connection.socket.controls._left < -20
+        assert len(connection._waiting) <= 2
+
+
+async def test_a_message_in_large_fragments_counts_once(serve: Serve) -> None:
+    app = await serve(control_rate=SLOWLY, max_message=2**17)
+    event = b'420["output",{"connid":"a","run":"r","text":"%b"}]' % (b"x" * 100_000)
+    async with wire(app) as client:
+        for _ in range(3):
+            client.send(WSMsgType.TEXT, event[:5000], fin=False)
+            for start in range(5000, 100_000, 5000):
+                client.send(WSMsgType.CONTINUATION, event[start : start + 5000], fin=False)
+            client.send(WSMsgType.CONTINUATION, event[100_000:])
+            assert (await client.text()).startswith("430[")
+        (connection,) = app.sockets.driver.connections
+        assert not connection.held_for("controls")
+
+
+async def test_the_bytes_of_a_command_are_charged(serve: Serve) -> None:
+    app = await serve(rate_limit=10)
+    async with wire(app) as client:
+        for number in range(4):
+            text = b"x" * 200_000
+            client.send(WSMsgType.TEXT, b'42%d["status",{"connid":"%b"}]' % (number, text))
+        codes = [json.loads((await client.text())[3:])[0]["error"]["code"] for _ in range(4)]
+    assert codes == ["invalid", "rate_limited", "rate_limited", "rate_limited"]
 
 
 async def test_who_leaves_amid_a_flood_is_gone_at_once(serve: Serve) -> None:

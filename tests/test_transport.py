@@ -205,8 +205,17 @@ async def test_bytes_may_come_one_at_a_time(app: App) -> None:
         (masked(WSMsgType.TEXT, b""), 1003),
         (masked(WSMsgType.TEXT, b"nonsense"), 1003),
         (masked(WSMsgType.TEXT, b"9"), 1003),
+        (transport.frame(b'420["status",{}]'), 1002),
+        (transport.frame(b"", WSMsgType.PING), 1002),
+        (transport.frame(struct.pack("!H", 1000), WSMsgType.CLOSE), 1002),
+        (b"\x81\xfe\x00\x01" + bytes(5), 1002),
+        (b"\x81\xff" + struct.pack("!Q", 200) + bytes(204), 1002),
+        (masked(WSMsgType.CLOSE, struct.pack("!H", 1005)), 1002),
+        (masked(WSMsgType.CLOSE, struct.pack("!H", 1006)), 1002),
+        (masked(WSMsgType.CLOSE, struct.pack("!H", 5000)), 1002),
+        (masked(WSMsgType.CLOSE, struct.pack("!H", 65535)), 1002),
     ],
-    ids=range(13),
+    ids=range(22),
 )
 async def test_a_frame_that_may_not_be_closes_with_the_right_code(
     serve: Serve, connect: Connect, frame: bytes, code: int
@@ -223,6 +232,24 @@ async def test_a_frame_that_may_not_be_closes_with_the_right_code(
     await watcher.event("presence", watching=1)
     assert (await watcher.command("status"))["ok"]
     assert len(app.sockets.eio.sockets) == 1
+
+
+async def test_a_message_as_long_as_the_server_says_is_taken(app: App) -> None:
+    async with wire(app) as client:
+        event = b'420["status",{}'.ljust(app.config.max_frame - 1) + b"]"
+        client.writer.write(masked(WSMsgType.TEXT, event))
+        assert '"a message may have at most' in await client.text()
+        client.writer.write(masked(WSMsgType.TEXT, event + b" "))
+        assert await client.closed_with() == 1009
+
+
+async def test_what_came_before_a_frame_that_may_not_be_is_carried_out(app: App) -> None:
+    async with wire(app) as client:
+        good = masked(WSMsgType.TEXT, b'420["request",{"connid":"a","time":60}]')
+        client.writer.write(good + transport.frame(b"41"))
+        assert await client.closed_with() == 1002
+    await eventually(lambda: not app.sockets.driver.connections)
+    assert (await command(app, "status", connid="a"))["ok"]
 
 
 async def test_a_client_that_is_cut_off_is_noticed(app: App, connect: Connect) -> None:

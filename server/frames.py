@@ -1,0 +1,76 @@
+"""The frames of WebSocket clients: how many there are, and which may not be that aiohttp's parser
+takes."""
+
+import struct
+
+LARGE_FRAGMENT = 1024
+"""Bytes from which on a fragment is not counted: what it costs is to read what it brings."""
+NOT_SENT = frozenset((1004, 1005, 1006, 1015))
+"""Close codes that no frame may have: RFC 6455, section 7.4.1."""
+MOST_CODE = 4999
+"""The last of those that applications may use: RFC 6455, section 7.4.2."""
+PROTOCOL_ERROR = 1002
+
+
+class BadFrame(Exception):
+    """A frame that may not be; what was read before `at` belongs to the frames before it."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__("a frame that is not masked, or whose length has more bytes than it needs")
+        self.at = at
+
+
+class Frames:
+    """Counts the frames of one client, read by read."""
+
+    __slots__ = ("_counts", "_head", "_left")
+
+    def __init__(self) -> None:
+        # The beginning of a head of which the rest has not come.
+        self._head = b""
+        # Bytes that are missing of the last frame, and whether it counts when they have come.
+        self._left = 0
+        self._counts = 0
+
+    def count(self, data: bytes) -> int:
+        """How many frames end in what was read; large fragments are not counted.
+
+        Raises `BadFrame` for one that is not masked, or whose length is not in its shortest form:
+        RFC 6455, sections 5.1 and 5.2. After that nothing more may be counted.
+        """
+        known = len(self._head)
+        if known:
+            data, self._head = self._head + data, b""
+        end, start, counts = len(data), self._left, self._counts
+        number = counts if start else 0
+        while start + 1 < end:
+            second = data[start + 1]
+            if 0x80 <= second < 0xFE:  # Masked, with up to 125 bytes: nearly all are.
+                start += second - 0x7A
+                counts = 1
+            else:
+                head = 4 if second == 0xFE else 10
+                if second < 0x80:
+                    raise BadFrame(max(0, start - known))
+                if start + head > end:
+                    break
+                size = int.from_bytes(data[start + 2 : start + head], "big")
+                if size < (126 if head == 4 else 2**16):
+                    raise BadFrame(max(0, start - known))
+                counts = int(size < LARGE_FRAGMENT or data[start] >= 0x80)
+                start += head + 4 + size
+            number += counts
+        if start > end:
+            self._left, self._counts = start - end, counts
+            return number - counts
+        self._left = 0
+        if start < end:
+            self._head = data[start:]
+        return number
+
+
+def answer_to_close(code: int) -> bytes:
+    """The payload of the close frame that answers one with a `code`; 0 where it had none."""
+    if code in NOT_SENT or code > MOST_CODE:
+        code = PROTOCOL_ERROR
+    return struct.pack("!H", code) if code else b""
