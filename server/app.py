@@ -89,6 +89,7 @@ class App:
         self.guard = Guard(config, self.limits, self.connections)
         self.guard.add_to(application)
         self.web = Web(checker, self.commands, self.rooms, self.limits, config)
+        self.events.add_to(application)
         self.web.add_to(application)
         metrics = Metrics(
             self.counts,

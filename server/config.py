@@ -123,6 +123,12 @@ class Config:
         "whose pages may come in beside the server's own, with commas between, such as"
         " `https://example.org`; `*` with tokens only",
     )
+    bind_sessions: bool = setting(
+        True,
+        "yes or no",
+        "whether a session of long polling is for the address alone that began it, or for who sends"
+        " its token as a bearer; `no` where the addresses of clients change",
+    )
     trusted_proxies: int = setting(
         0,
         "hops",

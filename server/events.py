@@ -13,11 +13,15 @@ The commands themselves are in `commands.py`.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from functools import partial
-from operator import itemgetter
+from hmac import compare_digest
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from engineio.async_socket import AsyncSocket
 from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
@@ -28,13 +32,13 @@ from server.clients import Client, Group
 from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
 from server.errors import CommandError, Invalid
-from server.guard import ADDRESS
-from server.limits import Limits, overdue, weight
+from server.guard import ADDRESS, bearer
+from server.limits import Limits, neighbours, overdue, weight
 from server.multicast import Multicast
 from server.pipeline import Pipeline
 from server.protocol import Frame, Hello
 from server.rooms import Rooms
-from server.sockets import Admit, SocketServer, Undecodable
+from server.sockets import Admit, Origin, SocketServer, Undecodable
 from server.transport import Connection as WebSocket
 
 
@@ -101,6 +105,25 @@ class SocketGroup(Group):
         self._multicast.write(self._server.prepared(frame).frame)
 
 
+class Session(Struct):
+    """A session of Engine.IO: who has begun it, and how it is known that a request is theirs."""
+
+    address: str
+    proof: bytes = b""
+    """The digest of a token that is theirs; empty where none has been sent."""
+    needs_proof: bool = False
+    """Whether it was begun with that token."""
+
+    def is_of(self, origin: Origin, *, moves: bool) -> bool:
+        """Whether a request from there is of the same client, which may change its address where it
+        `moves`."""
+        if self.proof and compare_digest(digest(origin.token), self.proof):
+            return True
+        if self.needs_proof:
+            return False
+        return moves or neighbours(origin.address) == neighbours(self.address)
+
+
 class Connection(Struct, frozen=True):
     """A connection that was let in."""
 
@@ -129,11 +152,11 @@ class Events:
         self._config = config
         self._connections: dict[str, Connection] = {}
         self._expiries: Expiries[str] = Expiries()
-        # The addresses of all sessions of Engine.IO; and until when those must connect that have
-        # not, the soonest first.
-        self._sessions: dict[str, str] = {}
+        # All sessions of Engine.IO; and until when those must connect that have not, the soonest
+        # first.
+        self._sessions: dict[str, Session] = {}
         self._silent: dict[str, float] = {}
-        server.address_of = itemgetter(ADDRESS)
+        server.origin_of = origin_of
         server.on_open = self._open
         server.on_close = self._close
         server.on_connect = self._connect
@@ -148,10 +171,27 @@ class Events:
         """Clients that are connected."""
         return len(self._connections)
 
-    def _open(self, eio_sid: str, address: str) -> None:
-        self._sessions[eio_sid] = address
+    def add_to(self, app: web.Application) -> None:
+        """Keep from an application's sessions whoever has not begun them."""
+
+        @web.middleware
+        async def of_its_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
+            moves = not self._config.bind_sessions
+            for sid in sessions_in(request) & self._sessions.keys():
+                if not self._sessions[sid].is_of(origin_of(request), moves=moves):
+                    self._limits.refuse("session")
+                    message = "this session was begun by another client"
+                    return web.json_response({"code": 1, "message": message}, status=400)
+            return await handler(request)
+
+        app.middlewares.append(of_its_owner)
+
+    def _open(self, eio_sid: str, origin: Origin) -> None:
+        session = self._sessions[eio_sid] = Session(origin.address)
+        if origin.token:
+            session.proof, session.needs_proof = digest(origin.token), True
         self._expect(eio_sid)
-        self._limits.opened(address)
+        self._limits.opened(origin.address)
 
     def _expect(self, eio_sid: str) -> None:
         """Have a session connect in time."""
@@ -159,21 +199,23 @@ class Events:
 
     def _close(self, eio_sid: str) -> None:
         self._silent.pop(eio_sid, None)
-        address = self._sessions.pop(eio_sid, None)
-        if address is not None:
-            self._limits.closed(address)
+        session = self._sessions.pop(eio_sid, None)
+        if session is not None:
+            self._limits.closed(session.address)
 
     def _connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
         try:
             if isinstance(auth, Undecodable):
                 raise Invalid("auth cannot be read", field="auth")
             hello = self._checker.hello(auth)
-            address = self._sessions.get(socket.sid, "")
-            caller = self._commands.welcome(hello, "socket", address)
+            session = self._sessions.get(socket.sid, Session(""))
+            caller = self._commands.welcome(hello, "socket", session.address)
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
         client = caller.client = SocketClient(self._server, socket, caller.identity.name)
+        if hello.token and not session.needs_proof and client.websocket() is None:
+            session.proof = digest(hello.token)
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
@@ -242,3 +284,20 @@ class Events:
         connection = self._connections.get(sid)
         if connection is not None:
             await connection.pipeline.when_room()
+
+
+def origin_of(request: web.Request) -> Origin:
+    """Where a request comes from, with the bearer token that it brings."""
+    return Origin(request[ADDRESS], bearer(request))
+
+
+def sessions_in(request: web.Request) -> set[str]:
+    """The sessions that a request may be taken to name: aiohttp and python-engineio do not read the
+    same from each query."""
+    named = parse_qs(urlsplit(request.path_qs).query).get("sid", [])
+    return {*named, *request.query.getall("sid", [])}
+
+
+def digest(token: str) -> bytes:
+    """What a token is known by without being kept."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

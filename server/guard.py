@@ -188,6 +188,8 @@ class Guard:
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
+        if request.path.startswith("/socket.io"):
+            headers.setdefault("Cache-Control", "no-store")
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         headers["Server"] = HEADERS["Server"]

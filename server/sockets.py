@@ -20,6 +20,7 @@ from typing import Any
 import socketio
 from aiohttp import web
 from engineio.async_socket import AsyncSocket
+from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.packet import (
     ACK,
@@ -54,6 +55,13 @@ Decode = Callable[[str], Any]
 Admit = Callable[[], Coroutine[Any, Any, None] | None]
 """Sends a client what it is to hear first. Returns what has to be done for that before the next
 packet is received from it, where something has to be waited for."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a request comes from, and the bearer token that it brings, if it does."""
+
+    address: str
+    token: str = ""
 
 
 class Undecodable:
@@ -149,10 +157,10 @@ class SocketServer(socketio.AsyncServer):
     """A Socket.IO server of one namespace. What happens on it is told to these functions, which
     must be set before the first client comes."""
 
-    address_of: Callable[[web.Request], str]
-    """The address that a request comes from."""
-    on_open: Callable[[str, str], None]
-    """`on_open(session, address)` when a session of Engine.IO begins."""
+    origin_of: Callable[[web.Request], Origin]
+    """Where a request comes from."""
+    on_open: Callable[[str, Origin], None]
+    """`on_open(session, origin)` when a session of Engine.IO begins."""
     on_close: Callable[[str], None]
     """`on_close(session)` when it has ended."""
 
@@ -260,12 +268,12 @@ class SocketServer(socketio.AsyncServer):
     def open(self, transport: asyncio.Transport, address: str, accept: bytes, early: bytes) -> None:
         """Begin a session on a connection that is to be a WebSocket, as `Driver.open` does."""
         session = self.eio.generate_id()
-        self.on_open(session, address)
+        self.on_open(session, Origin(address))
         self.environ[session] = {}
         self.driver.open(session, transport, accept, partial(self._hello_received, session), early)
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        self.on_open(eio_sid, self.address_of(environ["aiohttp.request"]))
+        self.on_open(eio_sid, self.origin_of(environ["aiohttp.request"]))
         await super()._handle_eio_connect(eio_sid, environ)
         self.driver.listen(self.eio.sockets[eio_sid], partial(self._hello_received, eio_sid))
 

@@ -648,7 +648,8 @@ class Driver:
         self._handle_request = self.eio.handle_request
         self.eio.handle_request = self._request
         # A client's fault, such as a session of before a restart, is no error of the server's.
-        self.eio._log_error_once = lambda message, key: log.info(message)
+        # By its key alone: the message has the session in it, or what a client sent.
+        self.eio._log_error_once = lambda message, key: log.info("a request was refused: %s", key)
         # Its task looks for lost clients one by one; here the wheel does.
         self.eio.start_service_task = False
 
