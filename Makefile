@@ -2,22 +2,30 @@
 # Both install what they need: Python packages into .venv, Node packages into node_modules.
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+# Processes that run the tests of Python, of which some always wait.
+PROCESSES := 3
+TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
-.PHONY: run run-cluster test check test-python test-web bench soak picture clean
+.PHONY: run run-cluster test check test-python test-other-python test-web bench soak picture clean
 
-run: .venv/run
+run: $(VENV)/run
 	$(BIN)/python -m server
 
 # Redis and three servers on it, on ports 8001 to 8003, for a look.
-run-cluster: .venv/run
+run-cluster: $(VENV)/run
 	scripts/need.sh redis-server:redis-server
 	$(BIN)/python scripts/cluster.py
 
-test: check test-web test-python
+# The quick ones side by side, each with what it says in one piece.
+test: $(VENV)/dev node_modules/installed
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target check test-web
+	$(MAKE) --no-print-directory test-python
 
 # Linters, types and the import contract.
-check: .venv/dev node_modules/installed
+check: $(VENV)/dev node_modules/installed
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
@@ -25,43 +33,48 @@ check: .venv/dev node_modules/installed
 	npm run --silent lint
 	npm run --silent types
 
-test-web: .venv/run node_modules/installed
+test-web: $(VENV)/dev node_modules/installed
 	scripts/need.sh redis-server:redis-server
 	npm test --silent
 
-test-python: .venv/dev node_modules/installed
-	scripts/need.sh chromium:chromium redis-server:redis-server tmux:tmux
-	$(BIN)/python -m pytest
+test-python: $(VENV)/dev node_modules/installed
+	scripts/need.sh chromium:chromium $(TOOLS)
+	$(PYTEST)
 
-bench: .venv/dev node_modules/installed
+# All that depends on Python, on another one: make test-other-python PYTHON=python3.13 VENV=.venv-3.13
+test-other-python: $(VENV)/dev node_modules/installed
+	scripts/need.sh $(TOOLS)
+	$(PYTEST) -m "not elsewhere"
+
+bench: $(VENV)/dev node_modules/installed
 	scripts/need.sh chromium:chromium
 	$(BIN)/python -m bench
 
 # The long runs: many more rounds of what `make test` does in few.
-soak: .venv/dev node_modules/installed
+soak: $(VENV)/dev node_modules/installed
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/test_crash.py tests/test_races.py tests/test_convergence.py \
-		tests/test_chaos.py tests/test_fuzz.py
+		tests/test_chaos.py tests/test_fuzz.py tests/test_power_cut.py
 
 # The pictures of the README, from the real page.
-picture: .venv/dev node_modules/installed
+picture: $(VENV)/dev node_modules/installed
 	PYTHONPATH=. $(BIN)/python scripts/picture.py docs
 
 clean:
-	rm -rf .venv .venv-bench node_modules bench/peers/node_modules
+	rm -rf .venv .venv-3.* .venv-bench node_modules bench/peers/node_modules
 	rm -rf examples/*/build examples/*/target examples/*/node_modules
 	rm -rf tests/generated/build tests/generated/*/build tests/generated/*/node_modules
 
-.venv/bin/python:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
 	scripts/need.sh python3-ensurepip:python3-venv
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
-.venv/run: requirements.txt | .venv/bin/python
+$(VENV)/run: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+$(VENV)/dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

@@ -7,6 +7,7 @@ marked `embedded`.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.support.servers import serving
 Serve = Callable[..., Awaitable[App]]
 Connect = Callable[..., Awaitable[TestClient]]
 Settings = dict[str, Any]
+Tell = Callable[[str], None]
+TOLD = pytest.StashKey[list[str]]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,14 +36,38 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store", ["sqlite", "redis"] if both else ["sqlite"], scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)  # Before what is not marked is left out.
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if "empty_browser" in item.fixturenames:
+            item.add_marker(pytest.mark.elsewhere)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Have the examples, and the clients that are generated, built while other tests run."""
-    if not session.config.option.collectonly:
+    """Have the examples, and the clients that are generated, built while other tests run.
+
+    Of several processes that run them it is the first that does.
+    """
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if first and not session.config.option.collectonly:
         if any(item.module.__name__ == "tests.test_generated" for item in session.items):
             generated.begin_build()
         wanted = [item for item in session.items if item.module.__name__ == "tests.test_examples"]
         parameters = [item.callspec.params for item in wanted if hasattr(item, "callspec")]
         examples.begin_builds({found["name"] for found in parameters if "name" in found})
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Have the run say at its end how much a test has done."""
+    return request.config.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish() -> None:

@@ -17,6 +17,7 @@ from tests.support.tokens import SECRET, token
 
 README = (FOLDER / "README.md").read_text()
 TOKEN = token(rooms=["example-*"])
+ELSEWHERE = pytest.mark.elsewhere
 ATTEMPTS = {"go": 3}
 """On a busy machine Go's client loses a packet now and then, and says so after a while."""
 
@@ -28,7 +29,10 @@ def expected() -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    ["python", *(pytest.param(name, marks=ELSEWHERE) for name in EXAMPLES if name != "python")],
+)
 async def test_an_example_prints_what_all_do_with_a_token_and_without(
     serve: Serve, name: str
 ) -> None:
@@ -63,6 +67,7 @@ async def served_page() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+@ELSEWHERE
 @pytest.mark.parametrize("secret", ["", SECRET])
 async def test_the_page_shows_what_all_print(serve: Serve, secret: str) -> None:
     async with served_page() as origin, chromium() as browser:

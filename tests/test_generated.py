@@ -7,6 +7,7 @@ from tests.conftest import Serve
 from tests.support import generated
 from tests.support.examples import skip_without
 
+pytestmark = pytest.mark.elsewhere
 EXPECTED = """\
 started a/b by {language} for 60
 refused: 409 conflict
@@ -32,6 +33,6 @@ async def fetched(url: str) -> bytes:
 async def test_a_generated_client_works(serve: Serve, language: str) -> None:
     skip_without(generated.NEEDS)
     app = await serve()
-    assert await fetched(app.url) == generated.DOCUMENT.read_bytes()
     await generated.built()
+    assert await fetched(app.url) == generated.DOCUMENT.read_bytes()
     assert await generated.run(language, app.url) == EXPECTED.format(language=language)

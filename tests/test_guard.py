@@ -17,7 +17,7 @@ from server.counts import Counts
 from server.guard import Guard
 from server.limits import Limits, neighbours
 from tests.conftest import Connect, Serve
-from tests.support.browsers import chromium, open_page
+from tests.support.browsers import open_page
 from tests.support.clients import PATIENCE
 from tests.support.servers import command
 from tests.support.tokens import SECRET, token
@@ -206,12 +206,6 @@ async def evil() -> AsyncIterator[str]:
     await site.start()
     yield f"http://localhost:{runner.addresses[0][1]}/"
     await runner.cleanup()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 ATTACKS = {

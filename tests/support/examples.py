@@ -11,6 +11,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -70,15 +71,27 @@ EXAMPLES = {
 }
 
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid4().hex
+"""What the processes of one run of the tests have in common."""
+ONCE = """
+mkdir -p build
+[ "$(cat build/run 2>/dev/null)" = "$0" ] || { eval "$1" && echo "$0" > build/run; }
+"""
+"""A script that runs a command in a folder once in each run of the tests."""
+
+
 class Build:
-    """A build under way, behind whatever else this machine does."""
+    """A build under way, behind whatever else this machine does.
+
+    Tests that run in several processes build once: who comes second waits and has it.
+    """
 
     def __init__(self, command: str, folder: Path) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         # Go has a cache of its own; Cargo's has to be named, for a new clone to find it.
         target = os.environ.get("CARGO_TARGET_DIR") or str(CACHE / "cargo")
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", "sh", "-c", command],
+            ["nice", "-n", "10", "flock", ".", "sh", "-c", ONCE, RUN, command],
             cwd=folder,
             env={**os.environ, "CARGO_TARGET_DIR": target},
             stdin=subprocess.DEVNULL,
@@ -113,8 +126,9 @@ def begin_builds(names: set[str]) -> None:
 
 
 def begin_build(name: str, command: str, folder: Path) -> None:
-    """Build something by this name."""
-    _builds[name] = Build(command, folder)
+    """Build something by this name, if that has not been begun."""
+    if name not in _builds:
+        _builds[name] = Build(command, folder)
 
 
 def stop_builds() -> None:
@@ -124,6 +138,8 @@ def stop_builds() -> None:
 
 async def built(name: str) -> None:
     """Wait until an example is built."""
+    if name in EXAMPLES:
+        begin_builds({name})
     if name in _builds:
         await _builds[name].done()
 

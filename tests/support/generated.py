@@ -22,13 +22,16 @@ def begin_build() -> None:
     if examples.lacking(NEEDS):
         return
     config = Config()
+    found = encode(document(config, Checker(config)))
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_bytes(encode(document(config, Checker(config))))
+    if not DOCUMENT.exists() or DOCUMENT.read_bytes() != found:
+        DOCUMENT.write_bytes(found)
     examples.begin_build("generated", "./build.sh", FOLDER)
 
 
 async def built() -> None:
     """Wait until all is built."""
+    begin_build()
     await examples.built("generated")
 
 
