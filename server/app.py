@@ -12,6 +12,7 @@ from aiohttp import web
 
 from server.changes import Change, Changes
 from server.checks import Checker
+from server.clock import Clock, Watch, boottime
 from server.commands import Commands
 from server.config import Config
 from server.connections import Connections
@@ -20,7 +21,7 @@ from server.entrance import Entrance
 from server.errors import Unavailable
 from server.events import Events, SocketGroup
 from server.guard import FaultsOfClients, Guard
-from server.health import Health, watch_lag
+from server.health import Health
 from server.jobs import Jobs, Timeouts
 from server.limits import Limits
 from server.metrics import Metrics
@@ -45,18 +46,28 @@ class App:
     def __init__(
         self,
         config: Config,
-        now: Callable[[], float] | None = None,
+        now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = boottime,
         on_change: Callable[[Change], None] | None = None,
     ) -> None:
-        """`now` is a clock to use in place of the store's, in seconds since the Unix epoch.
+        """`now` is the machine's date in Unix time, and `steady` what counts the seconds, a clock
+        that cannot be set.
 
         `on_change` hears of what this server changes, and must not wait.
         """
         self.config = config
-        self.store = open_store(config, now)
+        clock = Clock(now, steady)
+        self.store = open_store(config, clock)
         self.counts = Counts()
         changes = Changes(self.counts, on_change)
-        self.timeouts = Timeouts(self.store, changes, self.counts.lateness)
+        self._watch = Watch(
+            clock,
+            self.counts,
+            config.stall_timeout,
+            self.store.keep_drift,
+            self.store.begin_leases_anew,
+        )
+        self.timeouts = Timeouts(self.store, changes, self._watch, self.counts.lateness)
         self.jobs = Jobs(self.store, changes)
         checker = Checker(config)
         self.limits = Limits(config, time.monotonic, self.counts)
@@ -122,6 +133,7 @@ class App:
     async def start(self) -> None:
         """Read the store and listen. Raises `StoreError`, and `OSError` when the port is taken."""
         await self.store.open(self.rooms)
+        self._watch.begin()
         self._run("store", self.store.run())
         try:
             await self._runner.setup()
@@ -136,7 +148,7 @@ class App:
         self._run("timeouts", self.timeouts.run())
         self._run("rooms", self.rooms.run())
         self._run("doors", self._watch_doors())
-        self._run("lag", watch_lag(self.counts.lag))
+        self._run("clock", self._watch.run())
         if self.config.room_keep:
             self._run("sweep", self._sweep())
 
@@ -193,9 +205,9 @@ class App:
         """End connections whose tokens run out, until cancelled."""
         while True:
             await asyncio.sleep(DOORS_INTERVAL)
-            await self.events.end_expired(self.store.now())
+            await self.events.end_expired(self.store.clock.wall())
             await self.events.end_silent()
-            await self.web.end_expired(self.store.now())
+            await self.web.end_expired(self.store.clock.wall())
             self.connections.cut_idle()
 
     async def _sweep(self) -> None:

@@ -115,7 +115,7 @@ class Commands:
         self._rooms = rooms
         self._checker = checker
         self._authenticator = Authenticator(
-            config.secrets, config.max_token, config.token_leeway, store.now
+            config.secrets, config.max_token, config.token_leeway, store.clock.wall
         )
         self._limits = limits
         self._counts = counts

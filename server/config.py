@@ -254,6 +254,12 @@ class Config:
         1, "seconds", "between two presence events of a room", least=0.05
     )
     presence_names: int = setting(50, "names", "listed in a presence event", least=0)
+    stall_timeout: float = setting(
+        1,
+        "seconds",
+        "that the process, or a commit, may stand still before leases begin anew",
+        least=0.1,
+    )
     retry_interval: float = setting(
         1, "seconds", "before a timeout that could not be written is tried again", least=0.01
     )

@@ -47,3 +47,7 @@ class Counts:
         """How long after its due time a job was ended."""
         self.lag = Histogram()
         """How much later than it should the event loop did something."""
+        self.clock_steps: Counter[str] = Counter({"forward": 0, "back": 0})
+        """How often the machine's date was set, by direction."""
+        self.stalls = 0
+        """How often the process stood still."""

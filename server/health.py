@@ -7,14 +7,10 @@ from collections.abc import Callable
 from aiohttp import web
 
 from server.config import Config
-from server.counts import Histogram
 from server.errors import Forbidden, Unavailable
 from server.guard import bearer
 from server.metrics import Metrics
 from server.store import Store
-
-TICK = 0.25
-"""Seconds between two looks at how late the event loop comes."""
 
 
 class Health:
@@ -85,12 +81,3 @@ class Health:
         if wanted:
             return hmac.compare_digest(bearer(request).encode(), wanted.encode())
         return self._is_local(request)
-
-
-async def watch_lag(lag: Histogram) -> None:
-    """Note how late the event loop comes, until cancelled."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + TICK
-        await asyncio.sleep(TICK)
-        lag.observe(loop.time() - due)

@@ -20,6 +20,7 @@ from random import getrandbits
 from msgspec import Raw
 
 from server.changes import SERVER, Actor, Changes
+from server.clock import Watch
 from server.counts import Histogram
 from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
 from server.protocol import NULL, EndedJob, Job, Outcome, Progress
@@ -44,7 +45,10 @@ LATE_AFTER = 1.0
 ROUND = 1000
 """Jobs that are ended in one round, so that a crowd of them does not hold up the rest."""
 NAP = 1.0
-"""Seconds after which the timeouts look at the clock again, whose time may have been set."""
+"""Seconds after which the timeouts look at the clock again: that of the event loop, by which they
+wait, stands still while the machine is suspended."""
+TURNS = 5
+"""Turns of the event loop in which what lies in the sockets is read, at whichever door."""
 
 
 class Jobs:
@@ -218,9 +222,10 @@ class Jobs:
 class Timeouts:
     """Ends jobs whose time has run out, or whose lease was not renewed: one task for all."""
 
-    def __init__(self, store: Store, changes: Changes, lateness: Histogram) -> None:
+    def __init__(self, store: Store, changes: Changes, watch: Watch, lateness: Histogram) -> None:
         """`lateness` learns how long after its due time each job was ended."""
         self._store = store
+        self._watch = watch
         self._changes = changes
         self._lateness = lateness
         self._ending = asyncio.Lock()
@@ -230,10 +235,14 @@ class Timeouts:
         while True:
             if not await self.end_due():
                 await self._store.until_due(NAP)
+            # After a pause what has come in meanwhile, such as a report, is older than this.
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     async def end_due(self) -> int:
         """End the jobs that are due now, or the first of them where they are many; how many."""
         async with self._ending:
+            self._watch.look()
             due = await self._store.take_due(ROUND)
             now = self._store.now()
             ends = [(item, self._store.submit(ending(item, now))) for item in due]
@@ -270,4 +279,5 @@ def new_run(now: float) -> str:
     """A new run id: ids that were made later sort later, to the microsecond, so that rows by run
     are kept in the order in which they come. Of its 96 bits 52 are the time, until the year 2112.
     """
-    return (int(now * 1_000_000) << 44 | getrandbits(44)).to_bytes(12, "big").hex()
+    micros = int(now * 1_000_000) % (1 << 52)
+    return (micros << 44 | getrandbits(44)).to_bytes(12, "big").hex()

@@ -74,6 +74,15 @@ class Metrics(Collector):
         yield timed("commit", "Until a change was durable in the store.", self._store.commits)
         yield timed("lateness", "Between a job's due time and its end.", counts.lateness)
         yield timed("loop_lag", "By which the event loop came late.", counts.lag)
+        yield counted(
+            "clock_steps",
+            "How often the machine's date was set, by direction.",
+            "direction",
+            counts.clock_steps,
+        )
+        yield CounterMetricFamily(
+            "hourglass_stalls", "How often the process stood still.", value=counts.stalls
+        )
         yield CounterMetricFamily(
             "hourglass_rooms_let_go",
             "Rooms let go of by this server, as they were idle for ROOM_KEEP.",
@@ -95,6 +104,11 @@ class Metrics(Collector):
         clients.add_metric(("socket",), self._events.clients)
         clients.add_metric(("websocket",), self._web.clients)
         yield clients
+        yield GaugeMetricFamily(
+            "hourglass_clock_offset_seconds",
+            "By which the machine's date is ahead of the time that is shown.",
+            value=self._store.clock.drift,
+        )
         for name, help, value in (
             ("sessions", "Connections that count for MAX_CONNECTIONS.", self._limits.clients.total),
             ("http_connections", "Connections that speak HTTP.", self._connections.total),

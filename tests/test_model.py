@@ -43,12 +43,15 @@ class Model(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.settings = self.log()
         self.clock = Clock()
+        # By how much the server's time is ahead of what the clock has counted.
+        self.ahead = 0
         self.runner = asyncio.Runner()
         self.running: dict[tuple[str, str], dict[str, Any]] = {}
         self.ended: dict[str, list[dict[str, Any]]] = {"main": [], "ops": []}
         self.seqs = {"main": 0, "ops": 0}
         self.floor = 0
         self.begins = {"main": 0, "ops": 0}
+        self.last_at = {"main": 0.0, "ops": 0.0}
         self._start_server()
 
     def teardown(self) -> None:
@@ -78,8 +81,8 @@ class Model(RuleBasedStateMachine):
             self.seqs[room] += 1
             assert (answer["result"], answer["seq"]) == ("started", self.seqs[room])
             job = answer["job"]
-            assert (job["time"], job["lease"], job["started_at"]) == (time, lease, self.clock.now)
-            renewed = self.clock.now
+            assert (job["time"], job["lease"], job["started_at"]) == (time, lease, self.now)
+            renewed = self.last_at[room] = self.now
             self.running[room, connid] = {**job, "renewed": renewed, "progress": None}
 
     @rule(room=ROOMS, connid=CONNIDS, which=RUNS | st.none())
@@ -110,7 +113,7 @@ class Model(RuleBasedStateMachine):
         answer = self._do("progress", room, connid, run=run, done=done)
         if before and run == before["run"]:
             assert answer["ok"]
-            before["renewed"] = self.clock.now
+            before["renewed"] = self.now
             before["progress"] = {"done": done, "note": None}
         else:
             assert self._code(answer) == "not_running"
@@ -126,13 +129,20 @@ class Model(RuleBasedStateMachine):
         assert answer["ok"]
         if killed[0]["stopped_at"] is None:
             self.seqs[room] += 1
-            killed[0].update(exit=exit, stopped_at=self.clock.now)
+            killed[0].update(exit=exit, stopped_at=self.now)
+            self.last_at[room] = self.now
 
     @rule(seconds=st.integers(1, 30))
     def pass_time(self, seconds: int) -> None:
         self.clock.now += seconds
         self.runner.run(self._end_due())
         self._elapse(late=False)
+
+    @rule(seconds=st.sampled_from([-100_000, -300, 300, 100_000]))
+    def set_date(self, seconds: int) -> None:
+        """Set the date of the machine: nothing comes of it."""
+        self.clock.set_by += seconds
+        self.runner.run(self._end_due())
 
     @rule()
     def rest(self) -> None:
@@ -147,16 +157,20 @@ class Model(RuleBasedStateMachine):
                 self.floor = max(self.floor, self.seqs[room] + 1)
                 self.begins[room] = self.seqs[room]
                 self.ended[room] = []
+                self.last_at[room] = 0
 
     @rule(seconds=st.integers(0, 30))
     @precondition(lambda self: hasattr(self, "app"))
     def restart(self, seconds: int) -> None:
         epoch = self.app.store.epoch
         self.runner.run(self.app.stop())
+        before = self.now
         self.clock.now += seconds
+        self.ahead = self.begin_time(before) - self.clock.now
         for job in self.running.values():
-            job["renewed"] = self.clock.now
+            job["renewed"] = self.now
         self._start_server()
+        assert self.app.store.now() == self.now
         assert self.app.store.epoch == epoch
         self.runner.run(self._end_due())
         self._elapse(late=True)
@@ -197,9 +211,20 @@ class Model(RuleBasedStateMachine):
             before = {**since, "seq": begin - 1}
             assert "events" not in self._do("status", room, None, since=before)
 
+    @property
+    def now(self) -> float:
+        """The time by which jobs are counted."""
+        return self.clock.now + self.ahead
+
+    def begin_time(self, before: float) -> float:
+        """The time with which a server begins, where it was `before` as the last one stopped."""
+        if self.running:
+            return self.now
+        return max(self.clock(), *self.last_at.values())
+
     def _start_server(self) -> None:
         async def start() -> App:
-            app = App(config_with(**self.settings, room_keep=KEEP), now=self.clock)
+            app = App(config_with(**self.settings, room_keep=KEEP), self.clock, self.clock.steady)
             await app.start()
             return app
 
@@ -225,6 +250,7 @@ class Model(RuleBasedStateMachine):
     def _end(self, room: str, connid: str, state: str, **how: Any) -> None:
         job = without(self.running.pop((room, connid)), "renewed")
         self.seqs[room] += 1
+        self.last_at[room] = self.now
         defaults = {"reason": None, "outcome": None, "result": None, "late": False, "exit": None}
         self.ended[room].append(
             {
@@ -232,7 +258,7 @@ class Model(RuleBasedStateMachine):
                 **defaults,
                 "state": state,
                 "seq": self.seqs[room],
-                "ended_at": self.clock.now,
+                "ended_at": self.now,
                 "started_by": "ana",
                 "via": "socket" if state == "killed" else None,
                 "stopped_at": None,
@@ -248,10 +274,10 @@ class Model(RuleBasedStateMachine):
             return min(job["deadline"], lease)
 
         due = [(due_at(job), job["run"], key, job) for key, job in self.running.items()]
-        due = [item for item in sorted(due, key=lambda item: item[:2]) if item[0] <= self.clock.now]
+        due = [item for item in sorted(due, key=lambda item: item[:2]) if item[0] <= self.now]
         for at, _, (room, connid), job in due:
             outcome = "elapsed" if at >= job["deadline"] else "lost"
-            was_late = self.clock.now - at > 1 or (late and at <= self.clock.now)
+            was_late = self.now - at > 1 or (late and at <= self.now)
             self._end(room, connid, "finished", outcome=outcome, late=was_late)
 
     def _code(self, answer: dict[str, Any]) -> str:
@@ -276,6 +302,9 @@ class ModelOnRedis(Model):
 
     def log(self) -> dict[str, Any]:
         return redis.settings()
+
+    def begin_time(self, before: float) -> float:
+        return max(self.clock(), before)
 
 
 TestModel = Model.TestCase

@@ -2,23 +2,26 @@
 
 import asyncio
 import re
+import secrets
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-import server.store.redis as module
 from server.app import App
-from server.protocol import Job
-from server.store import StartJob, StoreError, scripts
+from server.protocol import NULL, Job
+from server.store import EndJob, Finish, Stale, StartJob, StoreError, link, scripts
 from server.store.due import NextDue
 from server.store.redis import RedisStore
+from server.store.scripts import Script
 from tests.conftest import Connect, Settings
 from tests.support import redis
 from tests.support.clients import HttpClient
@@ -26,7 +29,7 @@ from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.redis import RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
-from tests.support.servers import Clock, command, eventually, serving
+from tests.support.servers import Clock, Process, command, eventually, serving
 
 QUICK = {"redis_timeout": 0.5, "redis_heartbeat": 0.1, "redis_deaf": 0.5, "rate_limit": 0}
 """For the tests in which Redis is away, which take as long as that."""
@@ -171,13 +174,9 @@ async def test_timeouts_are_shared_and_little_is_done_in_vain(nodes: Any, connec
     assert set(ends.values()) == {1} and len(ends) == 60
 
 
-async def test_nodes_whose_clocks_are_minutes_off_agree(
-    nodes: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_whose_clocks_are_minutes_off_agree(nodes: Any, connect: Connect) -> None:
     (right,) = await nodes(1)
-    real = module.time.time
-    monkeypatch.setattr(module.time, "time", lambda: real() + 300)
-    (ahead,) = await nodes(1)
+    (ahead,) = await nodes(1, now=lambda: time.time() + 300)
     assert abs(ahead.store.now() - right.store.now()) < 5
     client = await connect(ahead.url)
     job = (await command(ahead, "request", connid="a", time=0.3))["job"]
@@ -346,7 +345,7 @@ async def test_a_change_that_comes_late_over_a_lost_line_is_not_made(nodes: Any)
     start = StartJob(msgspec.convert(again, Job))
     what = scripts.arguments(start, app.config)
     late = store._evaluate("change", store.node, 1, 0, "4e9", 100, *what)
-    assert await store._put(store._orders, late) == [b"late"]
+    assert (await store._put(store._orders, late))[0] == b"late"
     assert (await command(app, "status"))["jobs"] == []
 
 
@@ -763,3 +762,120 @@ async def test_an_address_that_is_none_is_told(url: str) -> None:
         async with serving(redis_url=url):
             pass
     assert "sec" not in str(told.value).replace("SERVICE", "")
+
+
+@pytest.fixture
+def their_clock(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the scripts add to Redis's clock what is kept under a key, by which a test sets it."""
+    real, key = scripts.script, secrets.token_hex(6)
+
+    @cache
+    def script(name: str) -> Script:
+        told = b"local TIME = call('TIME')\n"
+        added = b"TIME[1] = TIME[1] + tonumber(call('GET', '%b') or '0')\n" % key.encode()
+        text = real(name).text
+        assert text.count(told) == 1
+        text = text.replace(told, told + added)
+        return Script(text, sha1(text, usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(link, "script", script)
+    return key
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+async def test_a_job_gets_its_time_while_redis_s_clock_is_set(
+    their_clock: str, nodes: Any, connect: Connect, by: int
+) -> None:
+    one, two = await nodes(2, redis_timeout=5, redis_deaf=5)
+    ana, bo = await connect(one.url, name="ana"), await connect(two.url, name="bo")
+    await ana.event("presence", watching=2)
+    job = (await ana.command("request", {"connid": "a", "time": 3, "lease": 30}))["job"]
+    idle = await run_once(one, "idle")
+    heard = len(ana.events)
+    await redis.shared().call("SET", their_clock, by)
+    beats = store_of(one)._beats
+    await eventually(lambda: store_of(one)._beats > beats + 2)
+    (running,) = (await bo.command("status"))["jobs"]
+    assert running["remaining"] <= 3
+    report = {"connid": "a", "run": job["run"]}
+    assert (await command(two, "progress", **report))["ok"]
+    second = (await command(one, "request", connid="b", time=60))["job"]
+    assert job["started_at"] < second["started_at"] < job["started_at"] + 3
+    await two.store.sweep()
+    assert (await command(two, "history", room="idle"))["jobs"] == [idle]
+    end = await bo.event("finished", connid="a")
+    assert end["outcome"] == "elapsed" and "late" not in end
+    assert job["deadline"] <= end["at"] < job["deadline"] + 2
+    times = [event["at"] for event in await log_of(one)]
+    assert times == sorted(times)
+    # Nobody was held to be gone.
+    assert {body["watching"] for name, body in ana.events[heard:] if name == "presence"} <= {2}
+    # A node that dies is missed all the same.
+    await two.stop()
+    await ana.event("presence", watching=1)
+
+
+async def run_once(app: App, room: str) -> dict[str, Any]:
+    """A job of that room from its start to its end."""
+    await command(app, "request", room=room, connid="a", time=60)
+    return (await command(app, "kill", room=room, connid="a"))["job"]
+
+
+async def test_a_node_that_comes_takes_the_time_of_the_others(nodes: Any) -> None:
+    (one,) = await nodes(1)
+    for off in (-3600, 3600):
+        (other,) = await nodes(1, now=lambda off=off: time.time() + off)
+        assert abs(other.store.now() - one.store.now()) < 1
+        assert abs(other.store.clock.drift - off) < 2
+        assert abs(one.store.clock.drift) < 1
+
+
+async def test_owners_keep_their_jobs_while_redis_stands_still(own_redis: RedisServer) -> None:
+    quick = {**QUICK, "redis_timeout": 1, "stall_timeout": 0.5}
+    async with serving(**quick, redis_url=own_redis.url) as app:
+        job = (await command(app, "request", connid="leased", time=60, lease=1))["job"]
+        await command(app, "request", connid="short", time=1.2)
+        own_redis.signal(signal.SIGSTOP)
+        report = {"connid": "leased", "run": job["run"]}
+        refused = await command(app, "progress", **report)
+        assert refused["error"]["code"] == "unavailable"
+        await eventually(lambda: app.store.now() > job["started_at"] + 2)
+        own_redis.signal(signal.SIGCONT)
+        while not sum(app.counts.lateness.counts):
+            await command(app, "progress", **report)
+        assert (await command(app, "progress", **report))["ok"]
+        (end,) = (await command(app, "history"))["jobs"]
+        assert (end["connid"], end["outcome"]) == ("short", "elapsed")
+        await eventually(lambda: sum(app.counts.lateness.counts) == 2)  # Its owner is silent.
+        assert (await command(app, "history", limit=1))["jobs"][0]["outcome"] == "lost"
+
+
+async def test_a_node_that_stood_still_ends_no_job_of_another_s_owner(
+    own_redis: RedisServer, tmp_path: Path, connect: Connect
+) -> None:
+    environ = {"REDIS_URL": own_redis.url, "REDIS_DEAF": "1", "REDIS_HEARTBEAT": "0.2"}
+    unused = tmp_path / "unused.db"
+    # The one that came first ends what is due before the others do.
+    async with Process(unused, **environ) as one, Process(unused, **environ) as two:
+        owner = await connect(two.url, "websocket")
+        job = (await owner.command("request", {"connid": "a", "time": 60, "lease": 1}))["job"]
+        one._signal(signal.SIGSTOP)
+        for _ in range(10):
+            await asyncio.sleep(0.25)
+            assert (await owner.command("progress", {"connid": "a", "run": job["run"]}))["ok"]
+        one._signal(signal.SIGCONT)
+        for _ in range(4):
+            await asyncio.sleep(0.25)
+            assert (await owner.command("progress", {"connid": "a", "run": job["run"]}))["ok"]
+        assert [body["run"] for name, body in owner.events if name == "finished"] == []
+        assert (await owner.event("finished"))["outcome"] == "lost"
+
+
+async def test_a_job_is_lost_only_while_its_lease_is_over(nodes: Any) -> None:
+    (app,) = await nodes(1)
+    store = store_of(app)
+    job = (await command(app, "request", connid="a", time=60, lease=30))["job"]
+    lost = EndJob("main", "a", 0.0, Finish(job["run"], "lost", NULL, True))
+    with pytest.raises(Stale):  # As by a node that took it before its owner reported.
+        await store.submit(lost)
+    assert len((await command(app, "status"))["jobs"]) == 1

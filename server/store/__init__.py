@@ -3,13 +3,13 @@
 `Store` is what the rest of the server knows. `open_store` picks the kind that the settings ask for.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from msgspec import UNSET, Raw, Struct
 
 from server.board import Board
+from server.clock import Clock
 from server.config import Config
 from server.counts import Histogram
 from server.errors import TooMany
@@ -169,10 +169,12 @@ class Store(ABC):
     error says that this is unknown.
     """
 
+    clock: Clock
+    """The clock behind `now`, and the machine's date."""
     epoch: str
     """The id of this log: another one means that the positions of the old one say nothing."""
     now: Callable[[], float]
-    """The clock that counts, in seconds since the Unix epoch."""
+    """The time, in seconds since the Unix epoch: it never falls, whatever date the machine has."""
     commits: Histogram
     """How long it took until a change, or a batch of them, was durable."""
     ready: bool = True
@@ -204,6 +206,15 @@ class Store(ABC):
     @abstractmethod
     def submit(self, change: Change) -> Submitted:
         """Ask for a change; changes are decided in the order in which they are submitted."""
+
+    @abstractmethod
+    def begin_leases_anew(self) -> None:
+        """Give owners the time of their leases once more: for a while nobody could be heard."""
+
+    @abstractmethod
+    def keep_drift(self, drift: float) -> None:
+        """Keep how far the machine's date is ahead of the clock, so that running jobs are counted
+        on after a restart."""
 
     @abstractmethod
     async def take_due(self, limit: int) -> list[Due]:
@@ -270,16 +281,16 @@ class Store(ABC):
         """Up to `limit` ended jobs, newest first; those whose end has a seq below `before`."""
 
 
-def open_store(config: Config, now: Callable[[], float] | None = None) -> Store:
-    """The store that the settings ask for, not yet opened; `now` is a clock to use in place of its
-    own."""
+def open_store(config: Config, clock: Clock | None = None) -> Store:
+    """The store that the settings ask for, not yet opened; `clock` is to be its own."""
+    clock = clock or Clock()
     if config.redis_url:
         from server.store.redis import RedisStore
 
-        return RedisStore(config, now)
+        return RedisStore(config, clock)
     from server.store.embedded import EmbeddedStore
 
-    return EmbeddedStore(config, now or time.time)
+    return EmbeddedStore(config, clock)
 
 
 def due_at(job: Job, renewed_at: float) -> float:

@@ -33,6 +33,8 @@ class Batch:
     """seq, exit, stopped_at as JSON, room, seq of the job's end"""
     trimmed: dict[str, int] = field(default_factory=dict)
     """The last seq of each room that is no longer kept."""
+    drift: float | None = None
+    """How far the machine's date is ahead of the clock, where that is to be kept."""
     let_go: dict[str, int] = field(default_factory=dict)
     """The rooms of which nothing is kept but what this batch adds, each with the seq, above all
     that it had, at which it stands before that."""
@@ -79,6 +81,11 @@ class Backend(ABC):
     @abstractmethod
     def open(self) -> tuple[str, dict[str, Loaded]]:
         """The id of the log, and what is kept of each room. Raises `StoreError`."""
+
+    @abstractmethod
+    def clock(self) -> tuple[float, float]:
+        """How far the machine's date was ahead of the clock, and when the last event was; both 0
+        where nothing is kept."""
 
     @abstractmethod
     def floor(self) -> int:

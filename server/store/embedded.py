@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 from msgspec import Raw
 
 from server.board import Board, end
+from server.clock import STEP, Clock
 from server.config import Config
 from server.counts import Histogram
 from server.errors import TooMany, Unavailable
@@ -82,8 +83,9 @@ TRIM_SLACK = 100
 class EmbeddedStore(Store):
     """One process behind a group commit; `DATABASE` names its file."""
 
-    def __init__(self, config: Config, now: Callable[[], float] = time.time) -> None:
-        self.now = now
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.now = self.clock.now
         self.commits = Histogram()
         self._config = config
         in_memory = config.database == ":memory:"
@@ -106,6 +108,10 @@ class EmbeddedStore(Store):
         # How many jobs run, as decided.
         self._total = 0
         self._schedule = Schedule(config.retry_interval, self._runs)
+        # How far the machine's date is ahead of the clock, and what of that is durable.
+        self._drift = self._drift_kept = 0.0
+        # When the commit that is under way was begun, by the monotonic clock.
+        self._committing: float | None = None
         self._outputs = Outputs(config)
         self._deciders: dict[type[Any], Callable[[Any, Decided], None]] = {
             StartJob: self._start_job,
@@ -136,6 +142,7 @@ class EmbeddedStore(Store):
         try:
             self.epoch, loaded = await self._call(self._backend.open)
             self._floor = await self._call(self._backend.floor)
+            drift, last_at = await self._call(self._backend.clock)
         except StoreError:
             self._stop_worker()
             raise
@@ -144,7 +151,19 @@ class EmbeddedStore(Store):
         for name, room in loaded.items():
             self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered)
             self._total += len(room.board.running)
+            last_at = max(last_at, self._rooms[name].last_at)
+        self._begin_clock(drift, last_at)
+        for room in loaded.values():
             self._schedule.open(room.board.running.values(), self.now())
+
+    def _begin_clock(self, drift: float, last_at: float) -> None:
+        """Go on with the time: as far from the machine's date as it was, where jobs are running by
+        it, and never before the last event."""
+        self._drift_kept = drift
+        at = self.clock.wall() - (drift if self._total else 0.0)
+        self.clock.begin(max(at, last_at))
+        # Else what was kept would count when jobs run by another time.
+        self._drift = 0.0 if abs(self.clock.drift) < STEP else self.clock.drift
 
     async def ping(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -245,8 +264,17 @@ class EmbeddedStore(Store):
         self._waiting.append(ticket)
         return ticket
 
+    def begin_leases_anew(self) -> None:
+        self._schedule.begin_leases_anew(self.now())
+
+    def keep_drift(self, drift: float) -> None:
+        self._drift = drift
+        if not self._closed:
+            self._begin_commit()
+
     async def take_due(self, limit: int) -> list[Due]:
-        return self._schedule.take(self.now(), limit)
+        # Owners who wait for what is being written report no more until it is.
+        return self._schedule.take(self.now(), limit, leases=not self._stalls())
 
     async def until_due(self, most: float) -> None:
         await self._schedule.wait(self.now(), most)
@@ -476,6 +504,11 @@ class EmbeddedStore(Store):
         self._idle.clear()
         self._wake.set()
 
+    def _stalls(self) -> bool:
+        """Whether the commit that is under way takes so long that nobody is heard meanwhile."""
+        began = self._committing
+        return began is not None and time.monotonic() - began > self._config.stall_timeout
+
     async def _commit(self) -> None:
         tickets, self._waiting = self._waiting, []
         batch, self._batch = self._batch, Batch()
@@ -485,8 +518,10 @@ class EmbeddedStore(Store):
             room, seq = ledger.board.room, ledger.board.seq
             if seq - ledger.oldest >= self._most_kept and room not in batch.let_go:
                 batch.trimmed[room] = seq - self._config.history
-        if batch.log or batch.running or batch.let_go:
-            began = time.monotonic()
+        if self._drift != self._drift_kept:
+            batch.drift = self._drift
+        if batch.log or batch.running or batch.let_go or batch.drift is not None:
+            began = self._committing = time.monotonic()
             try:
                 await self._call(self._backend.write, batch)
             except (sqlite3.Error, Lost) as error:
@@ -497,6 +532,12 @@ class EmbeddedStore(Store):
                 if sweeping is not None:
                     sweeping.refuse(Unavailable("the store cannot be written"))
                 return
+            finally:
+                if self._stalls():
+                    self.begin_leases_anew()
+                self._committing = None
+            if batch.drift is not None:
+                self._drift_kept = batch.drift
             self.commits.observe(time.monotonic() - began)
             self._note_written()
         for room, last in batch.trimmed.items():

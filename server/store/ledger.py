@@ -1,5 +1,7 @@
 """One room of the embedded store: what is durable of it, and what is decided on top of that."""
 
+from itertools import chain
+
 from msgspec import field
 
 from server.board import Board
@@ -32,8 +34,10 @@ class Ledger:
         self.board = board
         self.oldest = oldest
         self.unanswered = unanswered
-        self.last_at = max((job.stopped_at or job.ended_at for job in board.ended), default=0.0)
-        """When the last event was, where nothing is running."""
+        ended = (job.stopped_at or job.ended_at for job in board.ended)
+        started = (job.started_at for job in board.running.values())
+        self.last_at = max(chain(ended, started), default=0.0)
+        """When the last event was; when opened, as far as it can be seen."""
         self.forget()
 
     def forget(self) -> None:

@@ -99,6 +99,9 @@ class Memory(Backend):
     def open(self) -> tuple[str, dict[str, Loaded]]:
         return secrets.token_hex(8), {}
 
+    def clock(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def floor(self) -> int:
         return 0
 

@@ -13,13 +13,14 @@ import secrets
 import time
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 
 from server.board import ENDED_SHOWN, Board
+from server.clock import Clock
 from server.config import Config
 from server.counts import Histogram
 from server.errors import CommandError, Unavailable
@@ -66,8 +67,8 @@ class Told(Struct, eq=False):
         self.ticket.settle(self.entries)
 
 
-class Clock:
-    """The time by Redis's clock, from this process's own clock and how far that is off."""
+class TheirClock:
+    """Redis's own clock, as far as this process knows it: jobs are not counted by it."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
@@ -85,12 +86,14 @@ class Clock:
 class RedisStore(Store):
     """Redis at `REDIS_URL`."""
 
-    def __init__(self, config: Config, now: Callable[[], float] | None = None) -> None:
-        """A test may set the clock by `now`; else Redis's own counts."""
+    def __init__(self, config: Config, clock: Clock) -> None:
+        """`clock` goes on from what the other nodes say, and begins by itself where none is."""
         self._config = config
-        self._clock = Clock()
-        self._given = now
-        self.now = now or self._clock.now
+        self._theirs = TheirClock()
+        self.clock = clock
+        self.now = clock.now
+        # Whether the nodes' time is known.
+        self._in_time = False
         self.ready = False
         self.commits = Histogram()
         # Sorts by age, so that all agree on who comes first.
@@ -224,18 +227,25 @@ class RedisStore(Store):
 
         self._changes += 1
         # Later than this it is not done any more: it may have been answered `unavailable`.
-        latest = repr(self._clock.now() + 0.75 * self._config.redis_timeout)
+        latest = repr(self._theirs.now() + 0.75 * self._config.redis_timeout)
         args = scripts.arguments(change, self._config)
         # The turn is filled in when it is sent.
         fixed = (self.node, self._changes, 0, latest, self._config.history)
         self._orders.ask(Ask(self._evaluate("change", *fixed, *args), take, deadline, change=True))
         return ticket
 
+    def begin_leases_anew(self) -> None:
+        """The scripts notice by themselves when no node was there."""
+
+    def keep_drift(self, drift: float) -> None:
+        """It is not needed: the time is kept with each event."""
+
     async def take_due(self, limit: int) -> list[Due]:
         if not self._due.come():
             return []
         try:
-            reply = await self._order("take", limit, repr(self._config.redis_claim))
+            claim, silence = repr(self._config.redis_claim), repr(self._silence)
+            reply = await self._order("take", limit, claim, silence)
         except Unavailable:
             await asyncio.sleep(self._config.retry_interval)
             return []
@@ -292,7 +302,7 @@ class RedisStore(Store):
         once = (
             self.node,
             self._changes,
-            repr(self._clock.now() + 0.75 * self._config.redis_timeout),
+            repr(self._theirs.now() + 0.75 * self._config.redis_timeout),
         )
         what = (room, connid, run, text, len(text), *keep, *once, *scripts.owned(owner))
         command = self._evaluate("print", *what)
@@ -321,7 +331,7 @@ class RedisStore(Store):
     # What is asked of Redis.
 
     def _evaluate(self, name: str, *args: Arg, epoch: str | None = None) -> list[Arg]:
-        now = "" if self._given is None else repr(self._given())
+        now = repr(self.now()) if self._in_time else ""
         fixed = (epoch or self.epoch, now, self._config.redis_feed)
         return evaluate(name, self._prefix, *fixed, *args)
 
@@ -365,10 +375,16 @@ class RedisStore(Store):
             self._doubtful = True
             raise Unavailable("the store has lost its data, and begins anew; nothing was changed")
         if reply[0] == b"late":
+            self._theirs.learn(float(reply[1]), time.monotonic())  # It may have been set.
             raise Unavailable("the store took too long; nothing was changed")
         return reply
 
     # Signs of life.
+
+    @property
+    def _silence(self) -> float:
+        """Seconds without a sign of life of any node after which leases begin anew."""
+        return self._config.redis_heartbeat + self._config.stall_timeout
 
     async def _live(self) -> None:
         """Say again and again that this node lives, until cancelled."""
@@ -386,8 +402,12 @@ class RedisStore(Store):
     async def _beat(self) -> None:
         asked_at = time.monotonic()
         self._beats += 1
-        reply = await self._call("beat", self.node, repr(self._config.redis_deaf), self._beats)
-        self._clock.learn(float(reply[2]), asked_at)
+        what = (repr(self._config.redis_deaf), self._beats, repr(self._silence))
+        date = repr(self.clock.wall())
+        reply = await self._call("beat", self.node, *what, date)
+        self._theirs.learn(float(reply[2]), asked_at)
+        (self.clock.reach if self._in_time else self.clock.begin)(float(reply[6]))
+        self._in_time = True
         self._due.know(node.decode() for node in reply[4])
         self._due.learn(reply[5], reply[1])
         if not reply[3] or self._unannounced:
@@ -490,7 +510,8 @@ class RedisStore(Store):
         if item.seq:
             self._seqs[item.room] = item.seq
         if item.kind == "beat":
-            node, _, count = item.body.partition(b" ")
+            node, count, at = item.body.split(b" ")
+            self.clock.reach(float(at))
             if node.decode() == self.node and int(count) > self._beats_before:
                 self._hear_itself()
         elif item.kind == "printed":

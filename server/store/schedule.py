@@ -10,6 +10,8 @@ from server.store import Due, due_at
 
 SLACK = 1000
 """Obsolete entries that the heap may hold besides one for each running job."""
+LOOKED = 10_000
+"""Entries that one look takes from the heap at most: after a pause most of them may be obsolete."""
 
 
 class Schedule:
@@ -31,6 +33,8 @@ class Schedule:
         self._running = 0
         # When the lease of a run was last renewed, for the jobs that have one.
         self._renewed: dict[str, float] = {}
+        # When all leases began anew.
+        self._anew_at = 0.0
         # The runs that had come due before this server was there.
         self._missed: set[str] = set()
         self._wake = asyncio.Event()
@@ -60,20 +64,30 @@ class Schedule:
         if run in self._renewed:
             self._renewed[run] = at
 
-    def take(self, now: float, limit: int) -> list[Due]:
-        """Up to `limit` jobs that are due, in the order in which they came due."""
+    def begin_leases_anew(self, now: float) -> None:
+        """Count all leases from now on: their owners could not renew them."""
+        self._anew_at = now
+
+    def take(self, now: float, limit: int, *, leases: bool = True) -> list[Due]:
+        """Up to `limit` jobs that are due, in the order in which they came due; without `leases`
+        only those whose time is over."""
         taken: list[Due] = []
-        while self._heap and self._heap[0][0] <= now and len(taken) < limit:
+        later: list[Job] = []
+        looked = 0
+        while self._heap and self._heap[0][0] <= now and len(taken) < limit and looked < LOOKED:
             _, run, job = heapq.heappop(self._heap)
+            looked += 1
             if not self._runs(job):
                 continue
             at = self._due_at(job)
-            if at <= now:
-                taken.append(Due(job, at, run in self._missed))
-            else:
+            if at > now:
                 self._push(at, job)
-        for due in taken:
-            self._push(now + self._retry_interval, due.job)
+                continue
+            later.append(job)
+            if leases or job.deadline <= now:
+                taken.append(Due(job, at if leases else job.deadline, run in self._missed))
+        for job in later:
+            self._push(now + self._retry_interval, job)
         return taken
 
     async def wait(self, now: float, most: float) -> None:
@@ -105,4 +119,4 @@ class Schedule:
             self._wake.set()
 
     def _due_at(self, job: Job) -> float:
-        return due_at(job, self._renewed.get(job.run, 0))
+        return due_at(job, max(self._renewed.get(job.run, 0.0), self._anew_at))

@@ -35,6 +35,7 @@ from server.store import (
     Due,
     EndJob,
     Entry,
+    Finish,
     Foreign,
     Kill,
     Stale,
@@ -81,7 +82,8 @@ def arguments(change: Change, config: Config) -> list[Arg]:
         job = _named(change.room, change.connid, "")
         before, after = _cut(ending(job, 0, 0.0, change.how))
         kind = Killed.name if isinstance(change.how, Kill) else Finished.name
-        what = (run, kind, before, after, *owned(change.owner))
+        lost = int(isinstance(change.how, Finish) and change.how.outcome == "lost")
+        what = (run, kind, before, after, lost, *owned(change.owner))
         return ["end", change.room, change.connid, *what]
     if isinstance(change, StopJob):
         where = (change.room, change.connid, change.run)

@@ -72,6 +72,10 @@ class Database(Backend):
             self.close()
             raise
 
+    def clock(self) -> tuple[float, float]:
+        row = self._db.execute(sql.META, ("drift",)).fetchone()
+        return float(row[0]) if row else 0.0, self._last_at()
+
     def floor(self) -> int:
         row = self._db.execute(sql.META, ("floor",)).fetchone()
         return int(row[0]) if row else 0
@@ -125,6 +129,8 @@ class Database(Backend):
             for trimmed in batch.trimmed.items():
                 db.execute(sql.TRIM_LOG, trimmed)
                 db.execute(sql.TRIM_ENDED, trimmed)
+            if batch.drift is not None:
+                db.execute(sql.INTO_META, ("drift", repr(batch.drift)))
             db.execute("commit")
         except BaseException:
             self._roll_back()
@@ -162,6 +168,15 @@ class Database(Backend):
             return None
         of, name, body = decode_segment(row[1])[seq - row[0]]
         return entry(name, body) if of == run else None
+
+    def _last_at(self) -> float:
+        """When the last event was that was written; 0 where there is none that can be read."""
+        row = self._db.execute(sql.LATEST).fetchone()
+        with suppress(msgspec.MsgspecError):
+            if row is not None:
+                _, name, body = decode_segment(row[0])[-1]
+                return entry(name, body).event.at
+        return 0.0
 
     def _starts(self, batch: Batch, ended: list[str]) -> dict[str, int]:
         """The seqs of the starts that a batch holds, and of those of the runs that it ends."""

@@ -33,6 +33,9 @@ from rooms where room is not null
 """
 """Each room with its first and last seq: by seeks, where a `group by` would read the whole log."""
 
+LATEST = "select entries from log where id = (select max(id) from log)"
+"""The segment that was written last."""
+
 # What is asked.
 
 META = "select value from meta where name = ?"

@@ -36,12 +36,18 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Clock:
-    """A server's clock that a test sets."""
+    """A machine's date that a test sets, and the time that passes there."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
+        """What passes: add to it."""
+        self.set_by = 0.0
+        """By how much the date was set: change it for a step."""
 
     def __call__(self) -> float:
+        return self.now + self.set_by
+
+    def steady(self) -> float:
         return self.now
 
 
@@ -68,6 +74,8 @@ def seen(message: Any) -> Any:
 async def serving(**settings: Any) -> AsyncIterator[App]:
     """A server in this loop, on a free port, with no file unless `database` names one."""
     parts = {name: settings.pop(name) for name in ("now", "on_change") if name in settings}
+    if isinstance(now := parts.get("now"), Clock):
+        parts["steady"] = now.steady
     app = App(Config(**{**DEFAULTS, **settings}), **parts)
     await app.start()
     try:

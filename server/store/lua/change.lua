@@ -18,7 +18,7 @@ if known[1] == turn and known[2] then
 end
 -- An earlier turn: it was sent before the connection was lost, and has been answered since.
 if clock > tonumber(ARGV[7]) or (known[1] and tonumber(turn) < tonumber(known[1])) then
-  return {'late'}
+  return {'late', instant(clock)}
 end
 
 local function answer(reply)
@@ -186,7 +186,12 @@ if expected ~= '' and expected ~= run then
 end
 
 if what == 'end' then
-  return foreign(ARGV[16], job) or tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
+  -- As lost only while it is: its owner may have been heard since it was taken.
+  local renewed = ARGV[16] == '1' and call('HGET', P .. 'renewed', member)
+  if renewed and tonumber(renewed) + tonumber(lease) > now then
+    return stale(current)
+  end
+  return foreign(ARGV[17], job) or tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
 end
 
 -- A report.

@@ -1,17 +1,24 @@
 -- What every script begins with.
 --
 -- KEYS[1] is what all keys begin with; its hash tag keeps them in one slot of a cluster.
--- ARGV[1] is the epoch that the node knows, ARGV[2] the time where a test sets it, ARGV[3] how many
--- entries the feed keeps. What a script answers begins with "ok", or with why it did nothing.
+-- ARGV[1] is the epoch that the node knows, ARGV[2] the time by the node's clock, empty where it does
+-- not know that of the others yet, ARGV[3] how many entries the feed keeps. What a script answers begins
+-- with "ok", or with why it did nothing.
 --
---   meta            epoch; feed: the last number of the feed; opened_at: when the first node came;
+-- The time is the nodes': the latest that any of them has told. Redis's own clock may be set, and only
+-- says how long a node was silent, and what has come too late.
+--
+--   meta            epoch; feed: the last number of the feed; now: the time as the feed came to it;
+--                   opened_at: when the first node came; beat, beat_clock: when a node last gave a sign
+--                   of life, by the time and by Redis's clock;
 --                   floor: the seq at which a room without a log stands, above that of every log that
 --                   was let go of
 --   feed            a stream: all that the nodes have to hear, numbered without holes
 --   rooms           the seq of each room that has a log
 --   due             each running job, as ROOM:CONNID, by the time at which it is due
 --   renewed         when the lease of a job was last renewed, for the jobs that have one
---   nodes           each node by the time at which its lease ends
+--   nodes           each node by the time at which its lease ends, by Redis's clock
+--   beats           when each node gave its last sign of life
 --   here:NODE       the rooms that clients of a node are in
 --   done:NODE       what a node's last changes were answered, in case it asks again
 --   running:ROOM    by connid: seq of the start, run, deadline, lease or "-", the job
@@ -26,12 +33,15 @@
 --   runs:ROOM       by run: seq and kind of its end, seq of its start; seq, exit and time of stopped
 local P = KEYS[1]
 local call = redis.call
-if call('HGET', P .. 'meta', 'epoch') ~= ARGV[1] then
+local META = call('HMGET', P .. 'meta', 'epoch', 'feed', 'now')
+if META[1] ~= ARGV[1] then
   return {'epoch'}
 end
 local TIME = call('TIME')
 local clock = tonumber(TIME[1]) + tonumber(TIME[2]) / 1e6
-local now = tonumber(ARGV[2]) or clock
+-- A log without a time was written when Redis's clock was the time.
+local now = math.max(tonumber(ARGV[2]) or 0, tonumber(META[3]) or META[2] and clock or 0)
+local number = tonumber(META[2] or '0')
 
 local function instant(at)
   return string.format('%.6f', at)
@@ -47,7 +57,8 @@ end
 -- Put something into the feed, with the time at which the next job is due.
 local function tell(head, body)
   local next = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2] or ''
-  local number = call('HINCRBY', P .. 'meta', 'feed', 1)
+  number = number + 1
+  call('HSET', P .. 'meta', 'feed', number, 'now', instant(now))
   local text = head .. ' ' .. next .. '\n' .. body
   call('XADD', P .. 'feed', 'MAXLEN', '~', ARGV[3], number .. '-0', 'e', text)
   return number
@@ -65,12 +76,32 @@ local function forget(node)
   end
   call('DEL', P .. 'here:' .. node, P .. 'done:' .. node)
   call('ZREM', P .. 'nodes', node)
+  call('HDEL', P .. 'beats', node)
   tell('gone - 0', node)
+end
+
+-- Note a sign of life of a node. Where none has given any for so many seconds, leases begin anew: nobody
+-- could renew one. A clock alone that was set says nothing.
+local function revive(silence)
+  local beat = call('HMGET', P .. 'meta', 'beat', 'beat_clock')
+  local silent = beat[1] and now - tonumber(beat[1]) > silence and clock - tonumber(beat[2]) > silence
+  call('HSET', P .. 'meta', 'beat', instant(now), 'beat_clock', instant(clock))
+  return silent
 end
 
 -- The parts of a running job as running:ROOM keeps it: seq of the start, run, deadline, lease, job.
 local function parts(value)
   return string.match(value, '^(%d+) (%S+) (%S+) (%S+) (.*)$')
+end
+
+-- Count all leases from now on.
+local function begin_leases_anew()
+  for _, member in ipairs(call('HKEYS', P .. 'renewed')) do
+    local room, connid = string.match(member, '^([^:]*):(.*)$')
+    local _, _, deadline, lease = parts(call('HGET', P .. 'running:' .. room, connid))
+    call('HSET', P .. 'renewed', member, instant(now))
+    call('ZADD', P .. 'due', instant(math.min(tonumber(deadline), now + tonumber(lease))), member)
+  end
 end
 
 -- An entry of a log: its kind, run, connid and body; of an end also the job and its last report.

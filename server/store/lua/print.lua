@@ -28,7 +28,7 @@ local said = 'said:' .. ARGV[11]
 if tonumber(call('HGET', key, said) or '0') >= tonumber(ARGV[12]) then
   return {'ok'}
 elseif clock > tonumber(ARGV[13]) then
-  return {'late'}
+  return {'late', instant(clock)}
 end
 
 local sums = call('HMGET', key, 'end', 'size', 'first', 'last')

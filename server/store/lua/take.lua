@@ -1,5 +1,9 @@
--- Give a node the jobs that are due, at most ARGV[4]; to others they are due ARGV[5] seconds later.
+-- Give a node the jobs that are due, at most ARGV[4]; to others they are due ARGV[5] seconds later. ARGV[6]
+-- are the seconds of silence after which leases begin anew.
 regardless_of_memory()
+if revive(tonumber(ARGV[6])) then
+  begin_leases_anew()
+end
 local due = {}
 for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', instant(now), 'LIMIT', 0, ARGV[4])) do
   local room, connid = string.match(member, '^([^:]*):(.*)$')
