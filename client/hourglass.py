@@ -520,17 +520,9 @@ class Line:
 async def connected(
     settings: Settings,
     on_event: OnEvent = lambda name, event: None,
-    *,
-    room: str = "",
-    since: str = "",
 ) -> AsyncIterator[Line]:
-    """A line to the server, in `room` if one is named, from the position `since` on.
-
-    Raises `Away` and `Refused`.
-    """
-    query = {"name": settings.by, "via": "cli", "rooms": room}
-    if since:
-        query["since"] = f"{room}:{since}"
+    """A line to the server, in no room yet. Raises `Away` and `Refused`."""
+    query = {"name": settings.by, "via": "cli", "rooms": ""}
     url = settings.url
     url = url._replace(path=url.path.rstrip("/") + "/ws", query=urlencode(query, errors="replace"))
     headers = {"User-Agent": "hourglass.py"}
@@ -1627,6 +1619,10 @@ class Board:
         """The server's time."""
         return clock() + self._ahead
 
+    def learn(self, now: float) -> None:
+        """It is `now` by the server's clock, which we count on by ours: nobody can set that."""
+        self._ahead = now - clock()
+
     def apply(self, name: str, event: Json) -> bool:
         """Take an event into account; false when it is no news, or others are missing before it:
         `behind` is set then."""
@@ -1646,7 +1642,7 @@ class Board:
         return True
 
     def _begin(self, snapshot: Json) -> None:
-        self._ahead = snapshot["now"] - clock()
+        self.learn(snapshot["now"])
         self.behind = False
         if snapshot["epoch"] == self._epoch and snapshot["seq"] < self._seq:
             return
@@ -1688,19 +1684,16 @@ async def keep_up(
         elif board.behind:
             behind.set()
 
-    def connect() -> contextlib.AbstractAsyncContextManager[Line]:
-        at = board.position
-        since = f"{at['epoch']}:{at['seq']}" if at else ""
-        return connected(settings, take, room=settings.room, since=since)
-
     async def listen(line: Line) -> None:
-        changed("")
         while True:
-            await line.until(behind)
             behind.clear()
-            await line.call("join", room=settings.room, since=board.position)
+            joined = await line.call("join", room=settings.room, since=board.position)
+            # No snapshot comes where nothing was missed, and another server has another clock.
+            board.learn(joined["now"])
+            changed("")
+            await line.until(behind)
 
-    await over_lines(connect, listen, changed)
+    await over_lines(functools.partial(connected, settings, take), listen, changed)
 
 
 # --------------------------------------------------------------------------------------- watch

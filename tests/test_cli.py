@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.conftest import Connect, Serve
 from tests.support.cli import Cli, load
 from tests.support.load import free_port
 from tests.support.network import Proxy
-from tests.support.servers import Process, command, eventually
+from tests.support.servers import Clock, Process, command, eventually, serving
 from tests.support.tokens import SECRET, token
 
 hourglass = load()
@@ -441,6 +442,23 @@ def test_a_board_notices_what_it_has_missed() -> None:
     assert list(board.running) == ["b", "c"] and list(board.ended) == ["a"]
     assert board.apply("snapshot", snapshot(2, "z", epoch="f"))
     assert (list(board.running), list(board.ended)) == (["z"], [])
+
+
+async def test_a_board_counts_by_the_server_that_is_there(tmp_path: Path) -> None:
+    clock, board = Clock(), hourglass.Board()
+    settings = {"database": str(tmp_path / "jobs.db"), "now": clock}
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(serving(**settings))
+        told = hourglass.Settings.load({"url": app.url}, {})
+        keep_up = hourglass.keep_up(told, board, lambda *_: None, lambda _: None)
+        keeping = asyncio.create_task(keep_up)
+        stack.callback(keeping.cancel)
+        await eventually(lambda: abs(board.now() - clock()) < 60)
+        port = app.port
+        await app.stop()
+        clock.set_by = 3600  # Nothing was missed, so no snapshot comes.
+        await stack.enter_async_context(serving(**settings, port=port))
+        await eventually(lambda: abs(board.now() - clock()) < 60)
 
 
 async def test_watch_says_that_the_server_has_lost_its_store(app: App) -> None:
