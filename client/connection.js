@@ -222,12 +222,12 @@ export class Connection {
       answering.catch(() => {});
       throw notConnected();
     }
-    const sent = Date.now();
+    const sent = performance.now();
     const answer = await answering.catch(() => {
       throw noAnswer();
     });
     if (!answer?.ok) throw new CommandError(answer?.error ?? unreadable(), answer?.job);
-    this.#clock.learn(answer.now, sent, Date.now());
+    this.#clock.learn(answer.now, sent);
     return answer;
   }
 
@@ -258,6 +258,8 @@ export class Connection {
   }
 
   #received(name, data) {
+    // It is no earlier there by now, however long this was on its way.
+    this.#clock.learn(data?.now ?? data?.at);
     if (name === "closing") this.#farewell = new CommandError(data);
     const followed = this.#followed.get(data?.room);
     if (!followed) return;
@@ -270,7 +272,7 @@ export class Connection {
 
   #connected() {
     this.#attempts = 0;
-    this.#clock.distrust();
+    this.#clock.doubt();
     for (const followed of this.#followed.values()) this.#join(followed).catch(() => {});
     this.#settle();
   }
@@ -363,24 +365,52 @@ class Followed {
   }
 }
 
-/** The server's clock, by the answer that was the shortest time on its way since the last connect. */
-class Clock {
-  #offset = 0; // milliseconds to add to our clock
-  #roundTrip = Infinity;
+/**
+ * The server's clock, counted on by one of ours that nobody sets: each instant that the server tells says
+ * between which bounds it is ahead. Where they contradict each other, as ours stood still while the
+ * computer slept, or another server is there, the latest is right.
+ */
+export class Clock {
+  #steady;
+  #offset; // milliseconds to add to our clock
+  #least = -Infinity; // that it can be
+  #most = Infinity;
 
+  /** @param {() => number} steady milliseconds of a clock that only goes forward */
+  constructor(steady = () => performance.now()) {
+    this.#steady = steady;
+    this.#offset = Date.now() - steady();
+  }
+
+  /** Now by the server's clock, in seconds. */
   now() {
-    return (Date.now() + this.#offset) / 1000;
+    return (this.#steady() + this.#offset) / 1000;
   }
 
-  distrust() {
-    this.#roundTrip = Infinity;
+  /** Forget the bounds: it may be another server. */
+  doubt() {
+    this.#least = -Infinity;
+    this.#most = Infinity;
   }
 
-  learn(serverNow, sent, received) {
-    const roundTrip = received - sent;
-    if (!Number.isFinite(serverNow) || roundTrip > this.#roundTrip) return;
-    this.#roundTrip = roundTrip;
-    this.#offset = serverNow * 1000 - (sent + received) / 2;
+  /**
+   * It was `told`, in seconds, after `sent` by our clock, where we have asked, and until now.
+   *
+   * @param {unknown} told
+   * @param {number} [sent]
+   */
+  learn(told, sent = -Infinity) {
+    if (typeof told !== "number" || !Number.isFinite(told)) return;
+    const least = told * 1000 - this.#steady();
+    const most = told * 1000 - sent;
+    if (least > this.#most || most < this.#least) this.doubt();
+    this.#least = Math.max(least, this.#least);
+    this.#most = Math.min(most, this.#most);
+    if (Number.isFinite(this.#least) && Number.isFinite(this.#most)) {
+      this.#offset = (this.#least + this.#most) / 2;
+    } else {
+      this.#offset = Math.max(this.#least, Math.min(this.#most, this.#offset));
+    }
   }
 }
 

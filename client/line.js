@@ -15,14 +15,14 @@ import { instant, watchers } from "./words.js";
 const TEXTS = { connecting: "Connecting", "catching-up": "Catching up", live: "Live", refused: "Not let in", missing: "Not connected" };
 
 export class Line {
-  #retryAt = null;
+  #retryAt = null; // by `performance.now()`: the date may be set
 
   constructor({ retry }) {
     byId("retry").querySelector("button").addEventListener("click", retry);
   }
 
   show({ line, since, retryAt = null }) {
-    this.#retryAt = retryAt;
+    this.#retryAt = retryAt === null ? null : performance.now() + retryAt - Date.now();
     const offline = line === "offline" || (line === "connecting" && since);
     const text = offline ? `Offline since ${instant(since / 1000)}` : TEXTS[line];
     for (const place of document.querySelectorAll(".connection")) {
@@ -36,7 +36,7 @@ export class Line {
 
   tick() {
     if (byId("retry").hidden) return Infinity;
-    const left = this.#retryAt === null ? 0 : (this.#retryAt - Date.now()) / 1000;
+    const left = this.#retryAt === null ? 0 : (this.#retryAt - performance.now()) / 1000;
     setText(byId("retry").querySelector(".countdown"), left > 0 ? `trying again in ${Math.ceil(left)} s` : "trying now");
     byId("retry").querySelector("button").hidden = left <= 0;
     return left > 0 ? left % 1 || 1 : Infinity;

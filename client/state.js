@@ -55,6 +55,8 @@ export class RoomState {
   #ended = new Map(); // by run, oldest first
   #held = new Map(); // seq -> [name, event], came too early
   #earlyProgress = new Map(); // run -> progress of a job whose `started` is still to come
+  /** @type {Map<string, number>} */
+  #reportedAt = new Map(); // run -> when its last report on this line was
   #heard = 0; // the highest seq that we know to exist
   #uncertain = false; // held events were dropped at a new epoch; they may have been of that one
 
@@ -124,6 +126,8 @@ export class RoomState {
     this.#earlyProgress.clear();
     this.#heard = this.seq;
     this.#uncertain = false;
+    // The next server may count from an earlier date.
+    this.#reportedAt.clear();
   }
 
   /** We may not see the room any more: nothing is known of it. */
@@ -150,6 +154,7 @@ export class RoomState {
     }
     this.epoch = epoch;
     this.seq = seq;
+    this.#reportedAt.clear();
     this.#running = byRun([...running].sort((a, b) => a.started_at - b.started_at));
     this.#ended = byRun([...ended].sort((a, b) => a.seq - b.seq));
     this.#dropOldEnded();
@@ -163,12 +168,13 @@ export class RoomState {
     const progress = { done, note, at };
     const job = this.#running.get(run);
     if (job) {
-      if (isOlder(progress, job.progress)) return "duplicate";
+      if (this.#isOlder(run, progress)) return "duplicate";
+      this.#reportedAt.set(run, at);
       this.#running.set(run, { ...job, progress });
       return "applied";
     }
     if (this.#ended.has(run)) return "ignored";
-    if (isOlder(progress, this.#earlyProgress.get(run))) return "duplicate";
+    if (at < this.#earlyProgress.get(run)?.at) return "duplicate";
     this.#earlyProgress.set(run, progress);
     dropOldest(this.#earlyProgress, EARLY_PROGRESS_LIMIT);
     return "held";
@@ -209,7 +215,14 @@ export class RoomState {
     const progress = this.#earlyProgress.get(run);
     this.#earlyProgress.delete(run);
     const job = this.#running.get(run);
-    if (job && progress && !isOlder(progress, job.progress)) this.#running.set(run, { ...job, progress });
+    if (!job || !progress || this.#isOlder(run, progress)) return;
+    this.#reportedAt.set(run, progress.at);
+    this.#running.set(run, { ...job, progress });
+  }
+
+  /** Two nodes may pass on the progress of one job; the later instant wins, whichever comes last. */
+  #isOlder(run, { at }) {
+    return at < (this.#reportedAt.get(run) ?? -Infinity);
   }
 
   #end(name, event) {
@@ -217,6 +230,7 @@ export class RoomState {
     const job = this.#running.get(run) ?? { run, connid, room };
     this.#running.delete(run);
     this.#earlyProgress.delete(run);
+    this.#reportedAt.delete(run);
     this.#ended.set(run, name === "killed" ? killedJob(job, event) : finishedJob(job, event));
     this.#dropOldEnded();
   }
@@ -234,9 +248,6 @@ export class RoomState {
 const LOGGED = new Set(["started", "killed", "finished", "stopped"]);
 
 const byRun = (jobs) => new Map(jobs.map((job) => [job.run, job]));
-
-/** Two nodes may pass on the progress of one job; the later instant wins, whichever comes last. */
-const isOlder = (progress, known) => known?.at != null && progress.at < known.at;
 
 function dropOldest(map, limit) {
   for (const key of map.keys()) {

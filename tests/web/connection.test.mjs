@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io } from "socket.io-client";
-import { Connection } from "../../client/connection.js";
+import { Clock, Connection } from "../../client/connection.js";
 import { roomsNotice } from "../../client/notices.js";
 import { RoomState } from "../../client/state.js";
 import { eventually, serve, serveRedis } from "./server.mjs";
@@ -208,4 +208,97 @@ test("while the server has lost its store the line is not live", async (t) => {
   await eventually(live);
   await server.ask("request", REQUEST);
   await eventually(() => names(state).length === 1);
+});
+
+const HOUR = 3600;
+
+test("the server's clock is counted on, whatever the date becomes", (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: 1_700_000_000_000 });
+  let steady = 5_000;
+  const clock = new Clock(() => steady);
+  clock.learn(1_700_000_100, steady);
+  for (const date of [1_700_000_000_000 + HOUR * 1000, 1_700_000_000_000 - HOUR * 1000]) {
+    t.mock.timers.setTime(date);
+    assert.equal(clock.now(), 1_700_000_100);
+  }
+  steady += 7_000;
+  assert.equal(clock.now(), 1_700_000_107);
+});
+
+test("each answer narrows down what the server's clock says", () => {
+  let steady = 0;
+  const clock = new Clock(() => steady);
+  const ask = (there, back, at) => {
+    const sent = steady;
+    steady = sent + there + back;
+    clock.learn(at(sent + there), sent);
+  };
+  const right = (mine) => (mine + 42_000) / 1000;
+  ask(900, 100, right);
+  assert.ok(Math.abs(clock.now() - right(steady)) <= 0.5);
+  ask(5, 15, right);
+  assert.ok(Math.abs(clock.now() - right(steady)) <= 0.01);
+  ask(9_000, 1_000, right);
+  assert.ok(Math.abs(clock.now() - right(steady)) <= 0.01, "a slow answer spoils nothing");
+});
+
+for (const step of [HOUR, -HOUR]) {
+  test(`a clock that is another by ${step} s is taken from the next answer, however slow`, () => {
+    let steady = 0;
+    const clock = new Clock(() => steady);
+    clock.learn(1000, 0);
+    steady += 4_000;
+    clock.learn(1002 + step, 0); // Sent at 0, told halfway, received now.
+    assert.ok(Math.abs(clock.now() - (1004 + step)) <= 2);
+  });
+}
+
+test("what has happened is not still to come", () => {
+  let steady = 0;
+  const clock = new Clock(() => steady);
+  clock.learn(1000, 0);
+  steady += 1_000; // The computer has slept, and our clock with it.
+  clock.learn(1000 + HOUR);
+  assert.equal(clock.now(), 1000 + HOUR);
+  clock.learn(1000);
+  clock.learn(undefined);
+  clock.learn("soon");
+  assert.equal(clock.now(), 1000 + HOUR);
+});
+
+test("count-downs are right while the date here is set", async (t) => {
+  const server = await serve(t);
+  const { connection, state, live } = follower(t, server.url);
+  await eventually(live);
+  const { job } = await connection.command("request", REQUEST);
+  await eventually(() => state.find(job.run));
+  const left = () => job.deadline - connection.serverNow();
+  const real = Date.now;
+  t.after(() => (Date.now = real));
+  for (const step of [HOUR * 1000, -HOUR * 1000]) {
+    Date.now = () => real() + step;
+    assert.ok(left() > 30 && left() <= 60.1, `${left()}`);
+    // The Socket.IO client takes a date that is far ahead for a ping that did not come, and connects anew.
+    await connection.check();
+    connection.open();
+    await eventually(live);
+    assert.ok(left() > 30 && left() <= 60.1, `${left()}`);
+  }
+});
+
+test("count-downs are right after a server comes back with another date", async (t) => {
+  const server = await serve(t);
+  const { connection, live } = follower(t, server.url);
+  await eventually(live);
+  const before = connection.serverNow();
+  await server.kill();
+  await server.start(-24 * HOUR);
+  connection.open();
+  await eventually(live);
+  assert.ok(Math.abs(connection.serverNow() - (before - 24 * HOUR)) < 30);
+  await server.kill();
+  await server.start();
+  connection.open();
+  await eventually(live);
+  assert.ok(Math.abs(connection.serverNow() - before) < 60);
 });

@@ -425,3 +425,13 @@ function generator(seed) {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+test("after a break no report counts as older than those before it", () => {
+  const state = new RoomState("main");
+  state.apply("snapshot", snapshot({ running: [jobOf("a")] }));
+  state.apply(...progress(20, "a", 0.5));
+  assert.equal(state.apply(...progress(10, "a", 0.1)), "duplicate");
+  state.disconnected();
+  assert.equal(state.apply(...progress(10, "a", 0.6)), "applied");
+  assert.equal(state.running()[0].progress.done, 0.6);
+});
