@@ -36,6 +36,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class TextLines(logging.Formatter):
+    """A record as a line for people; a traceback below it, each line of which is moved in."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(HIDDEN.sub(escaped, line) for line in super().format(record).split("\n"))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # A line end in it is of a client, perhaps, that would write a line of its own.
+        record.message = HIDDEN.sub(escaped, record.message)
+        return super().formatMessage(record)
+
+
 class ChangeLog:
     """Writes a line for each change of a job; those of one turn of the loop in one write."""
 
@@ -66,7 +81,7 @@ def set_up(config: Config) -> Callable[[Change], None] | None:
     for sink in (sys.stdout, stderr):
         atexit.register(sink.drain, config.stop_timeout / 4)
     in_json = config.log_format == "json" or (not config.log_format and not stderr.isatty())
-    formatter = JsonLines() if in_json else logging.Formatter(TEXT)
+    formatter = JsonLines() if in_json else TextLines()
     stderr.notice = partial(dropped_line, formatter)
     handler = logging.StreamHandler(stderr)
     handler.setFormatter(formatter)

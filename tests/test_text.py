@@ -1,6 +1,7 @@
 """Which characters names may have, and what becomes of the others."""
 
 import json
+import logging
 import sys
 import unicodedata
 from typing import Any
@@ -11,7 +12,7 @@ from server.changes import Change
 from server.checks import Checker
 from server.config import Config
 from server.errors import Invalid
-from server.logs import json_line, text_line
+from server.logs import JsonLines, TextLines, json_line, text_line
 from server.text import HIDDEN, NAME
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -76,3 +77,16 @@ def test_the_log_shows_what_is_not_seen_by_its_number(text: str) -> None:
     for write in (json_line, text_line):
         assert HIDDEN.search(write(change).removesuffix("\n")) is None
     assert json.loads(json_line(change))["reason"] == text
+
+
+@pytest.mark.parametrize("text", [*TELLING.values(), "\n2026-01-01 00:00:00 ERROR server: forged"])
+def test_no_record_of_the_log_begins_a_line_that_is_not_its_own(text: str) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        told = {"msg": "said %s", "args": (text,), "levelname": "INFO", "exc_info": sys.exc_info()}
+    for formatter in (TextLines(), JsonLines()):
+        line, *below = formatter.format(logging.makeLogRecord(told)).split("\n")
+        assert "said" in line
+        assert all(more.startswith("  ") for more in below)
+        assert not any(HIDDEN.search(shown) for shown in (line, *below))
