@@ -1,5 +1,5 @@
-"""The frames of WebSocket clients: how many there are, and which may not be that aiohttp's parser
-takes."""
+"""The frames of WebSocket clients: those that end no message, so that aiohttp's parser says nothing of
+them, and those that it takes though they may not be."""
 
 import struct
 
@@ -21,19 +21,18 @@ class BadFrame(Exception):
 
 
 class Frames:
-    """Counts the frames of one client, read by read."""
+    """Where the frames of one client begin, read by read."""
 
-    __slots__ = ("_counts", "_head", "_left")
+    __slots__ = ("_head", "_left")
 
     def __init__(self) -> None:
         # The beginning of a head of which the rest has not come.
         self._head = b""
-        # Bytes that are missing of the last frame, and whether it counts when they have come.
+        # Bytes that are missing of the last frame.
         self._left = 0
-        self._counts = 0
 
     def count(self, data: bytes) -> int:
-        """How many frames end in what was read; large fragments are not counted.
+        """How many frames begin in what was read that end no message, but for large ones.
 
         Raises `BadFrame` for one that is not masked, or whose length is not in its shortest form:
         RFC 6455, sections 5.1 and 5.2. After that nothing more may be counted.
@@ -41,31 +40,28 @@ class Frames:
         known = len(self._head)
         if known:
             data, self._head = self._head + data, b""
-        end, start, counts = len(data), self._left, self._counts
-        number = counts if start else 0
+        end, start, number = len(data), self._left, 0
         while start + 1 < end:
             second = data[start + 1]
             if 0x80 <= second < 0xFE:  # Masked, with up to 125 bytes: nearly all are.
+                if data[start] < 0x80:
+                    number += 1
                 start += second - 0x7A
-                counts = 1
-            else:
-                head = 4 if second == 0xFE else 10
-                if second < 0x80:
-                    raise BadFrame(max(0, start - known))
-                if start + head > end:
-                    break
-                size = int.from_bytes(data[start + 2 : start + head], "big")
-                if size < (126 if head == 4 else 2**16):
-                    raise BadFrame(max(0, start - known))
-                counts = int(size < LARGE_FRAGMENT or data[start] >= 0x80)
-                start += head + 4 + size
-            number += counts
-        if start > end:
-            self._left, self._counts = start - end, counts
-            return number - counts
-        self._left = 0
-        if start < end:
-            self._head = data[start:]
+                continue
+            head = 4 if second == 0xFE else 10
+            if second < 0x80:
+                raise BadFrame(max(0, start - known))
+            if start + head > end:
+                break
+            size = int.from_bytes(data[start + 2 : start + head], "big")
+            if size < (126 if head == 4 else 2**16):
+                raise BadFrame(max(0, start - known))
+            number += data[start] < 0x80 and size < LARGE_FRAGMENT
+            start += head + 4 + size
+        if start >= end:
+            self._left = start - end
+        else:
+            self._left, self._head = 0, data[start:]
         return number
 
 

@@ -17,7 +17,7 @@ import logging
 import struct
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
@@ -111,14 +111,20 @@ class TextPacket(Packet):
     json = Undecoded
 
 
-def decode_payload(text: str) -> list[Packet]:
-    """The packets of a POST. Raises `ValueError` where one is none, or there are too many."""
+def decode_payload(text: str) -> Iterator[Packet]:
+    """The packets of a POST, one by one: they may be many. Raises `ValueError` where there are too
+    many, or one is none, and `UnknownPacketError` for one that no client of long polling sends.
+    """
     if text.startswith("d="):  # A form, for JSONP.
         text = parse_qs(text).get("d", [""])[0]
     parts = text.split(SEPARATOR, MOST_PACKETS) if text else []
     if len(parts) > MOST_PACKETS:
         raise ValueError("too many packets")
-    return [TextPacket(encoded_packet=part) for part in parts]
+    for part in parts:
+        packet = TextPacket(encoded_packet=part)
+        if packet.packet_type not in (CLOSE, PONG, MESSAGE):
+            raise UnknownPacketError
+        yield packet
 
 
 class Prepared:
@@ -245,6 +251,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_closing",
+        "_controls",
         "_dispatch",
         "_drained",
         "_driver",
@@ -254,7 +261,6 @@ class Connection(asyncio.BufferedProtocol):
         "_late_ping",
         "_parser",
         "_size",
-        "_taken",
         "_transport",
         "_waiting",
         "clogged",
@@ -301,8 +307,8 @@ class Connection(asyncio.BufferedProtocol):
         # Packets that wait for python-engineio, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
         self.receiving: asyncio.Task[None] | None = None
-        # Frames in what is being read that have become a message for somebody.
-        self._taken = 0
+        # Frames in what is being read that bring nobody a message.
+        self._controls = 0
         # Why the client is not read from at the moment.
         self._holds: set[str] | None = None
         # Set once a close frame is out: cuts the connection when no answer comes.
@@ -326,15 +332,18 @@ class Connection(asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
         try:
-            frames = self._frames.count(data)
+            self._controls += self._frames.count(data)
         except BadFrame as bad:
             self._feed(data[: bad.at])
             self.close(WSCloseCode.PROTOCOL_ERROR)
             return
-        self._taken = 0
         self._feed(data)
-        if frames != self._taken and self._transport is not None:
-            self._count_controls(frames - self._taken)
+        if self._controls:
+            number, self._controls = self._controls, 0
+            seconds = self._driver.count(self.socket, number)
+            if seconds:
+                self.hold("controls")
+                self._driver.loop.call_later(seconds, self.release, "controls")
 
     def _feed(self, data: bytes) -> None:
         failed, _ = self._parser.feed_data(data)
@@ -345,13 +354,6 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 log.error("a message could not be handled", exc_info=error)
                 self.close(WSCloseCode.INTERNAL_ERROR)
-
-    def _count_controls(self, number: int) -> None:
-        """Count frames that were a message for nobody; of too many no more are read for a while."""
-        seconds = self._driver.count(self.socket, number)
-        if seconds:
-            self.hold("controls")
-            self._driver.loop.call_later(seconds, self.release, "controls")
 
     def eof_received(self) -> bool:
         return False
@@ -480,19 +482,22 @@ class Connection(asyncio.BufferedProtocol):
         if kind is TEXT and self._closing is None:
             if self.on_text is None or self.receiving is not None or not self.on_text(data):
                 self._packet_received(data)
-            else:
-                self._taken += 1
         elif kind is WSMsgType.CLOSE:
             self._close_received(data)
         elif self._closing is not None:
             return
         elif kind is WSMsgType.BINARY:
             self._packet_received(data)
-        elif kind is WSMsgType.PING:
-            if self._unread():
-                self._late_ping = data
-            else:
-                self.write(frame(data, WSMsgType.PONG))
+        else:
+            self._controls += 1
+            if kind is WSMsgType.PING:
+                self._pinged(data)
+
+    def _pinged(self, data: bytes) -> None:
+        if self._unread():
+            self._late_ping = data
+        else:
+            self.write(frame(data, WSMsgType.PONG))
 
     def _close_received(self, code: int) -> None:
         if self._closing is None:
@@ -512,13 +517,11 @@ class Connection(asyncio.BufferedProtocol):
         if packet is None or packet.packet_type > NOOP:
             self.close(WSCloseCode.UNSUPPORTED_DATA)
         elif self.probing is not None:
-            self._taken += 1
             self._driver.probed(self, packet)
         elif packet.packet_type in (MESSAGE, CLOSE):
-            self._taken += 1
             self._receive(packet, len(data))
-        elif packet.packet_type == PONG and self._driver.wheel.answered(self.socket):
-            self._taken += 1
+        elif packet.packet_type != PONG or not self._driver.wheel.answered(self.socket):
+            self._controls += 1
 
     def _receive(self, packet: Packet, size: int) -> None:
         if self._waiting is None:
@@ -795,31 +798,32 @@ class Driver:
         if socket is None or socket.closed or socket.upgraded or not socket.connected:
             return self._answer(request, "There is no such session.", 400)
         try:
-            for number, packet in enumerate(await self._read(request.content), 1):
-                if number % TURN == 0:
-                    await asyncio.sleep(0)
-                if socket.closed:
-                    break
-                if packet.packet_type != PONG:
-                    await socket.receive(packet)
-                elif not self.wheel.answered(socket):
-                    await self.pace(socket)
+            async with posts_of(socket):
+                await self._take_post(socket, await self._read(request.content))
         except (EngineIOError, ValueError):
             await self.end(socket, self.eio.reason.TRANSPORT_ERROR)
             return self._answer(request, "This is no payload of Engine.IO.", 400)
         return self._answer(request, "ok")
 
-    async def _read(self, content: StreamReader) -> list[Packet]:
-        """The packets of a body. Raises `EngineIOError` and `ValueError` for what is none."""
+    async def _take_post(self, socket: AsyncSocket, text: str) -> None:
+        for number, packet in enumerate(decode_payload(text), 1):
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+            if socket.closed:
+                break
+            if packet.packet_type != PONG:
+                await socket.receive(packet)
+            elif not self.wheel.answered(socket):
+                await self.pace(socket)
+
+    async def _read(self, content: StreamReader) -> str:
+        """The text of a body. Raises `EngineIOError` and `ValueError` for what is none."""
         data = bytearray()
         while chunk := await content.readany():
             data += chunk
             if len(data) > self.eio.max_http_buffer_size:
                 raise ContentTooLongError
-        packets = decode_payload(data.decode())
-        if any(packet.packet_type not in (CLOSE, PONG, MESSAGE) for packet in packets):
-            raise UnknownPacketError
-        return packets
+        return data.decode()
 
     def _websocket(self, handler: Any, server: Any) -> Any:
         # The handler is bound to the Engine.IO socket that the request is for.
@@ -1095,6 +1099,14 @@ def install(
 def create_route(app: web.Application, eio: Any, path: str) -> None:
     """Serve an Engine.IO server at a path, and refuse there the methods that it has not."""
     app.router.add_route("*", path, eio.handle_request)
+
+
+def posts_of(socket: AsyncSocket) -> asyncio.Lock:
+    """Held while a POST of a session is read and taken: the next one is only read after it."""
+    lock: asyncio.Lock | None = getattr(socket, "posts", None)
+    if lock is None:
+        lock = socket.posts = asyncio.Lock()
+    return lock
 
 
 def upgrade_in(data: bytes) -> tuple[RawRequestMessage, bytes] | None:

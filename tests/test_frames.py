@@ -22,13 +22,13 @@ def pieces(data: bytes, order: random.Random, most: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("most", [1, 3, 100, 16_384, 1_000_000])
-def test_every_frame_is_counted_once_however_it_is_read(most: int) -> None:
+def test_every_fragment_is_counted_once_however_it_is_read(most: int) -> None:
     order = random.Random(most)
     data, number = b"", 0
     for _ in range(5 if most == 1 else 60):
         size, fin = order.choice(SIZES), order.random() < 0.7
         data += masked(order.choice([0, 1, 2, 8, 9, 10]), bytes(size), fin=fin)
-        number += fin or size < LARGE_FRAGMENT
+        number += not fin and size < LARGE_FRAGMENT
     frames = Frames()
     assert sum(map(frames.count, pieces(data, order, most))) == number
 
