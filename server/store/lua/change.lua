@@ -22,9 +22,7 @@ if clock > tonumber(ARGV[7]) or (known[1] and tonumber(turn) < tonumber(known[1]
 end
 
 local function answer(reply)
-  if reply[1] ~= 'ok' then
-    regardless_of_memory()
-  end
+  regardless_of_memory()
   if known[1] ~= turn then
     call('DEL', done)
     call('HSET', done, 'turn', turn)
@@ -66,6 +64,7 @@ local function write(kind, run, rest, job, report)
   local log = P .. 'log:' .. room
   local seq = seq_of(room) + 1
   call('HSET', P .. 'rooms', room, seq)
+  has_written = true
   local body = '{"room":"' .. room .. '","seq":' .. seq .. ',"at":' .. instant(now) .. ',' .. rest
   local text = kind .. ' ' .. run .. ' ' .. connid .. '\n' .. body
   if job then

@@ -50,8 +50,12 @@ end
 -- Go on also when Redis is out of memory. A script that has written may write on, in 6.2 too, which knows
 -- no flags for it; to delete what is not there is to write. It is for what ends jobs, keeps the nodes
 -- together, or only answers.
+local has_written = false
 local function regardless_of_memory()
-  call('UNLINK', P .. 'nothing')
+  if not has_written then
+    call('UNLINK', P .. 'nothing')
+    has_written = true
+  end
 end
 
 -- Put something into the feed, with the time at which the next job is due.
