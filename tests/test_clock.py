@@ -19,6 +19,7 @@ from server.store.batch import Batch
 from server.store.embedded import EmbeddedStore
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import PlainClient
+from tests.support.dates import Date
 from tests.support.servers import Clock, Process, command, eventually, serving
 
 pytestmark = pytest.mark.each_store
@@ -246,3 +247,24 @@ async def test_a_pause_is_counted_and_told(serve: Serve, caplog: pytest.LogCaptu
     threading.Event().wait(0.6)
     await eventually(lambda: app.counts.stalls == 1)
     assert "the server stood still for" in caplog.text
+
+
+@pytest.mark.embedded
+async def test_a_job_of_three_seconds_takes_three_on_any_machine(
+    tmp_path: Path, connect: Connect
+) -> None:
+    date = Date(tmp_path)
+    server = Process(tmp_path / "jobs.db", **date.environ)
+    server.forks = False
+    async with server:
+        client = await connect(server.url, "websocket")
+        begun = asyncio.get_running_loop().time()
+        job = (await client.command("request", {"connid": "a", "time": 3, "lease": 3}))["job"]
+        for told, by in (("forward", 3600), ("back", -3600)):
+            date.set_by(by)
+            await eventually(lambda told=told: f"was set {told}" in server.log)
+        assert (await client.command("progress", {"connid": "a", "run": job["run"]}))["ok"]
+        finished = await client.event("finished")
+        assert finished["outcome"] == "elapsed"
+        assert finished["at"] >= job["deadline"]
+        assert asyncio.get_running_loop().time() >= begun + 3

@@ -2,14 +2,12 @@
 
 import asyncio
 import re
-import secrets
 import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache, partial
-from hashlib import sha1
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,15 @@ import pytest
 
 from server.app import App
 from server.protocol import NULL, Job
-from server.store import EndJob, Finish, Stale, StartJob, StoreError, link, scripts
+from server.store import EndJob, Finish, Stale, StartJob, StoreError, scripts
 from server.store.due import NextDue
 from server.store.redis import RedisStore
-from server.store.scripts import Script
 from tests.conftest import Connect, Settings
 from tests.support import redis
 from tests.support.clients import HttpClient
 from tests.support.load import free_port
 from tests.support.network import Proxy
-from tests.support.redis import RedisServer, Sentinel, TlsServer
+from tests.support.redis import DatedServer, RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
 from tests.support.servers import Clock, Process, command, eventually, serving
 
@@ -54,6 +51,13 @@ async def nodes() -> AsyncIterator[Any]:
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that keeps its data, to be killed and paused."""
     with RedisServer(tmp_path, keeps=True) as server:
+        yield server
+
+
+@pytest.fixture
+def dated_redis(tmp_path: Path) -> Iterator[DatedServer]:
+    """A Redis whose clock a test sets."""
+    with DatedServer(tmp_path) as server:
         yield server
 
 
@@ -764,35 +768,17 @@ async def test_an_address_that_is_none_is_told(url: str) -> None:
     assert "sec" not in str(told.value).replace("SERVICE", "")
 
 
-@pytest.fixture
-def their_clock(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have the scripts add to Redis's clock what is kept under a key, by which a test sets it."""
-    real, key = scripts.script, secrets.token_hex(6)
-
-    @cache
-    def script(name: str) -> Script:
-        told = b"local TIME = call('TIME')\n"
-        added = b"TIME[1] = TIME[1] + tonumber(call('GET', '%b') or '0')\n" % key.encode()
-        text = real(name).text
-        assert text.count(told) == 1
-        text = text.replace(told, told + added)
-        return Script(text, sha1(text, usedforsecurity=False).hexdigest())
-
-    monkeypatch.setattr(link, "script", script)
-    return key
-
-
 @pytest.mark.parametrize("by", [3600, -3600])
 async def test_a_job_gets_its_time_while_redis_s_clock_is_set(
-    their_clock: str, nodes: Any, connect: Connect, by: int
+    dated_redis: DatedServer, nodes: Any, connect: Connect, by: int
 ) -> None:
-    one, two = await nodes(2, redis_timeout=5, redis_deaf=5)
+    one, two = await nodes(2, redis_url=dated_redis.url, redis_deaf=5)
     ana, bo = await connect(one.url, name="ana"), await connect(two.url, name="bo")
     await ana.event("presence", watching=2)
     job = (await ana.command("request", {"connid": "a", "time": 3, "lease": 30}))["job"]
     idle = await run_once(one, "idle")
     heard = len(ana.events)
-    await redis.shared().call("SET", their_clock, by)
+    dated_redis.date.set_by(by)
     beats = store_of(one)._beats
     await eventually(lambda: store_of(one)._beats > beats + 2)
     (running,) = (await bo.command("status"))["jobs"]
@@ -810,9 +796,24 @@ async def test_a_job_gets_its_time_while_redis_s_clock_is_set(
     assert times == sorted(times)
     # Nobody was held to be gone.
     assert {body["watching"] for name, body in ana.events[heard:] if name == "presence"} <= {2}
-    # A node that dies is missed all the same.
-    await two.stop()
-    await ana.event("presence", watching=1)
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+async def test_a_node_that_dies_is_missed_after_redis_s_clock_was_set(
+    dated_redis: DatedServer, tmp_path: Path, nodes: Any, connect: Connect, by: int
+) -> None:
+    deaf = {"redis_heartbeat": 0.2, "redis_deaf": 1}
+    (one,) = await nodes(1, redis_url=dated_redis.url, **deaf)
+    place = {"REDIS_URL": one.config.redis_url, "REDIS_PREFIX": one.config.redis_prefix}
+    environ = {**place, **{name.upper(): str(value) for name, value in deaf.items()}}
+    async with Process(tmp_path / "unused.db", **environ) as two:
+        ana, _ = await connect(one.url, name="ana"), await connect(two.url, "websocket", name="bo")
+        await ana.event("presence", watching=2)
+        dated_redis.date.set_by(by)
+        beats = store_of(one)._beats
+        await eventually(lambda: store_of(one)._beats > beats + 2)
+        await two.kill()
+        await ana.event("presence", watching=1)
 
 
 async def run_once(app: App, room: str) -> dict[str, Any]:

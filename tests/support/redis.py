@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.dates import Date
 from tests.support.load import free_port
 
 PATIENCE = 20
@@ -124,6 +125,18 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class DatedServer(RedisServer):
+    """One whose clock a test sets."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, keeps=True)
+        self.date = Date(folder)
+
+    def command(self) -> list[str]:
+        given = [f"{name}={value}" for name, value in self.date.environ.items()]
+        return ["env", *given, *super().command()]
 
 
 class TlsServer(RedisServer):
