@@ -131,6 +131,10 @@ async def test_metrics_tell_what_happens(app: App, connect: Connect) -> None:
     assert found["hourglass_rooms_open"] == 1
     assert found["hourglass_rooms_let_go_total"] == 0
     assert found["hourglass_store_ready"] == 1
+    assert found["hourglass_clock_steps_total forward"] == 0
+    assert found["hourglass_clock_steps_total back"] == 0
+    assert found["hourglass_stalls_total"] >= 0  # A busy machine has some.
+    assert abs(found["hourglass_clock_offset_seconds"]) < 1
     assert found["hourglass_deliveries_total"] >= 14
     assert found["hourglass_lateness_seconds_count"] == 1
     assert found["hourglass_commit_seconds_count"] >= 5
