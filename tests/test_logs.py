@@ -22,7 +22,7 @@ from tests.support.servers import ROOT, Process, eventually
 Ends = tuple[int, int]
 """Where one reads what is written at the other."""
 SMALL = 4096
-JOBS = 400
+JOBS = 200
 """So many lines of log fill any of the files below, and the buffer with them."""
 
 
