@@ -1,5 +1,5 @@
-"""The frames of WebSocket clients: those that end no message, so that aiohttp's parser says nothing of
-them, and those that it takes though they may not be."""
+"""The frames of WebSocket clients: those that end no message, so that aiohttp's parser says nothing
+of them, and those that it takes though they may not be."""
 
 import struct
 
