@@ -42,6 +42,19 @@ async def moves(page: Page, connid: str) -> bool:
     return bool(await row.evaluate(fill) != bar)
 
 
+async def test_a_date_that_is_set_in_the_browser_changes_no_countdown(
+    app: App, browser: Browser
+) -> None:
+    page = await visit(browser, app.url)
+    await start(page, "backup", "600")
+    await expect(running(page, "backup")).to_be_visible()
+    set_date = "by => { const now = Date.now.bind(Date); Date.now = () => now() + by * 1000; }"
+    for step in (3600, -7200):
+        await page.evaluate(set_date, step)
+        assert await moves(page, "backup")
+        await expect(running(page, "backup").locator(".left")).to_have_text(re.compile(r"^9:\d\d$"))
+
+
 async def test_a_job_ends_by_itself_or_by_its_owner_in_every_browser(
     app: App, browser: Browser
 ) -> None:
