@@ -1,7 +1,6 @@
 """Generated requests, packets and frames at every door: everything is answered, nothing breaks.
 
-HOURGLASS_SOAK=1 makes it many more, and of new random choices; HOURGLASS_SEED repeats those of a
-run that failed.
+`make soak` makes it HOURGLASS_SOAK_INPUTS in all, a million, and of new random choices.
 """
 
 import asyncio
@@ -20,16 +19,18 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from tests.conftest import Connect, Serve
-from tests.support.clients import PATIENCE
+from tests.conftest import Connect, Serve, Tell
+from tests.support.clients import PATIENCE, TestClient
 from tests.support.servers import Process, eventually
+from tests.support.soak import SEED, SOAK, rounds
 from tests.support.tokens import SECRET, token
 from tests.support.wire import REQUEST, masked
 
-SOAK = os.environ.get("HOURGLASS_SOAK") == "1"
-SEED = os.environ.get("HOURGLASS_SEED") or (str(random.SystemRandom().random()) if SOAK else "0")
-ROUNDS = 40 if SOAK else 4
-"""Rounds of each door; the first half warms it up, and memory may not grow in the rest."""
+WARM = 20 if SOAK else 2
+"""Rounds that warm a door up; memory may not grow in as many more, or in those that follow."""
+DOORS = 7
+INPUTS = int(os.environ.get("HOURGLASS_SOAK_INPUTS") or 1_000_000) // DOORS
+"""Inputs at each door in `make soak`, if there is time for them."""
 CONNECTIONS = 30
 MESSAGES = 40
 SLACK = 40_000_000
@@ -99,21 +100,42 @@ def memory(server: Process) -> int:
 
 
 async def hold_out(
-    server: Process, connect: Connect, attack: Callable[[random.Random], Awaitable[None]]
-) -> None:
-    """Attack in rounds, in each of which others are served, and after which no memory is lost."""
-    other = await connect(server.url, "python", rooms=[])
-    held = 0
-    for number in range(ROUNDS):
-        async with asyncio.timeout(60):
-            await asyncio.gather(
-                *(attack(random.Random(f"{SEED} {number} {i}")) for i in range(CONNECTIONS))
-            )
-        assert (await other.command("status"))["ok"], f"HOURGLASS_SEED={SEED}"
+    server: Process, connect: Connect, attack: Callable[[random.Random], Awaitable[int]]
+) -> int:
+    """Attack in rounds, in which another is served, and after which no memory is lost.
+
+    `attack` tells how many inputs it gave; returned is how many all did.
+    """
+    other = await connect(server.url, "python", rooms=["elsewhere"])
+    held = inputs = 0
+    for number in rounds(2 * WARM, 1_000_000):
+        attacks = [attack(random.Random(f"{SEED} {number} {i}")) for i in range(CONNECTIONS)]
+        async with asyncio.timeout(120):
+            given = asyncio.gather(*attacks)
+            await be_served(other, given)
+        inputs += sum(await given)
         await nobody_is_left(server)
-        if number == ROUNDS // 2 - 1:
+        if number == WARM - 1:
             held = memory(server)
+        if SOAK and number >= 2 * WARM and inputs >= INPUTS:
+            break
     assert memory(server) < held + SLACK, f"HOURGLASS_SEED={SEED}"
+    return inputs
+
+
+async def be_served(other: TestClient, meanwhile: asyncio.Future[Any]) -> None:
+    """Start and finish jobs of one's own, and hear of them, until the others are done."""
+    while True:
+        done = meanwhile.done()
+        job = {"room": "elsewhere", "connid": "own"}
+        started = await other.command("request", {**job, "time": 60})
+        assert started["ok"], f"{started} HOURGLASS_SEED={SEED}"
+        run = started["job"]["run"]
+        finished = await other.command("finish", {**job, "run": run})
+        assert finished["ok"], f"{finished} HOURGLASS_SEED={SEED}"
+        await other.event("finished", run=run)
+        if done:
+            return
 
 
 async def nobody_is_left(server: Process) -> None:
@@ -158,10 +180,12 @@ async def test_requests_made_from_the_openapi_document(tmp_path: Path) -> None:
     assert server.log == ""
 
 
-async def test_events_of_any_kind_are_answered(server: Process, connect: Connect) -> None:
+async def test_events_of_any_kind_are_answered(
+    server: Process, connect: Connect, tell: Tell
+) -> None:
     """What follows `42` and an id is an event, however it is malformed, and has an answer."""
 
-    async def attack(chance: random.Random) -> None:
+    async def attack(chance: random.Random) -> int:
         path = "/socket.io/?EIO=4&transport=websocket"
         async with (
             aiohttp.ClientSession(server.url) as session,
@@ -175,8 +199,9 @@ async def test_events_of_any_kind_are_answered(server: Process, connect: Connect
                 event = twisted(chance.choice(EVENTS), chance).lstrip("0123456789²٣-")
                 await socket.send_str(f"42{number}{event or '['}")
                 await answered(socket, f"43{number}[", event)
+        return MESSAGES
 
-    await hold_out(server, connect, attack)
+    tell(f"{await hold_out(server, connect, attack)} events over Socket.IO: all answered")
 
 
 async def answered(socket: aiohttp.ClientWebSocketResponse, start: str, event: str) -> None:
@@ -185,8 +210,10 @@ async def answered(socket: aiohttp.ClientWebSocketResponse, start: str, event: s
         assert heard.startswith("42") and not heard.startswith('42["reply"'), (event, heard)
 
 
-async def test_messages_of_any_kind_are_answered_at_ws(server: Process, connect: Connect) -> None:
-    async def attack(chance: random.Random) -> None:
+async def test_messages_of_any_kind_are_answered_at_ws(
+    server: Process, connect: Connect, tell: Tell
+) -> None:
+    async def attack(chance: random.Random) -> int:
         async with (
             aiohttp.ClientSession(server.url) as session,
             session.ws_connect("/ws?rooms=", max_msg_size=0) as socket,
@@ -205,12 +232,14 @@ async def test_messages_of_any_kind_are_answered_at_ws(server: Process, connect:
                     if not heard.startswith('{"event":'):
                         answers.append(heard)
                 assert len(answers) == 2, message
+        return MESSAGES
 
-    await hold_out(server, connect, attack)
+    tell(f"{await hold_out(server, connect, attack)} messages at /ws: all answered")
 
 
-async def over_websocket(url: str, chance: random.Random) -> None:
-    """Send packets until the connection is closed, or enough."""
+async def over_websocket(url: str, chance: random.Random) -> int:
+    """Send packets until the connection is closed, or enough; how many."""
+    sent = 0
     path = "/socket.io/?EIO=4&transport=websocket"
     async with (
         aiohttp.ClientSession(url) as session,
@@ -229,10 +258,13 @@ async def over_websocket(url: str, chance: random.Random) -> None:
                     await socket.send_str(packet)
             except ConnectionError:
                 break
+            sent += 1
+    return sent
 
 
-async def over_polling(url: str, chance: random.Random) -> None:
-    """Post packets until the session is over, or enough."""
+async def over_polling(url: str, chance: random.Random) -> int:
+    """Post packets until the session is over, or enough; how many."""
+    sent = 0
     path = "/socket.io/?EIO=4&transport=polling"
     async with aiohttp.ClientSession(url) as session:
         sid = json.loads((await (await session.get(path)).text())[1:])["sid"]
@@ -244,25 +276,31 @@ async def over_polling(url: str, chance: random.Random) -> None:
             body = chance.choice(("\x1e", "\x1e", "", ",")).join(packets).encode()
             async with session.post(where, data=body) as response:
                 assert response.status < 500
+                sent += len(packets)
                 if response.status != 200:
                     break
         await session.post(where, data="1")
+    return sent
 
 
 @pytest.mark.parametrize("attack", [over_websocket, over_polling])
 async def test_packets_of_any_kind_break_nothing(
-    server: Process, connect: Connect, attack: Callable[[str, random.Random], Awaitable[None]]
+    server: Process,
+    connect: Connect,
+    tell: Tell,
+    attack: Callable[[str, random.Random], Awaitable[int]],
 ) -> None:
-    await hold_out(server, connect, partial(attack, server.url))
+    inputs = await hold_out(server, connect, partial(attack, server.url))
+    tell(f"{inputs} packets {attack.__name__.replace('_', ' ')}: nothing broke")
 
 
 @pytest.mark.parametrize("attack", [over_websocket, over_polling])
 async def test_packets_of_any_kind_leave_nothing_behind(
-    serve: Serve, attack: Callable[[str, random.Random], Awaitable[None]]
+    serve: Serve, attack: Callable[[str, random.Random], Awaitable[int]]
 ) -> None:
     app = await serve(rate_limit=0, connect_timeout=0.3, history=100)
     left: list[int] = []
-    for number in range(ROUNDS):
+    for number in range(2 * WARM):
         chances = [random.Random(f"{SEED} {number} {i}") for i in range(CONNECTIONS)]
         await asyncio.gather(*(attack(app.url, chance) for chance in chances))
         await eventually(lambda: app.limits.clients.total == app.connections.total == 0)
@@ -273,16 +311,16 @@ async def test_packets_of_any_kind_leave_nothing_behind(
         assert app.rooms.clients == app.events.clients == 0
         gc.collect()
         left.append(len(gc.get_objects()))
-    assert left[-1] < left[ROUNDS // 2 - 1] + MOST_LEFT, f"HOURGLASS_SEED={SEED} {left}"
+    assert left[-1] < left[WARM - 1] + MOST_LEFT, f"HOURGLASS_SEED={SEED} {left}"
 
 
 @pytest.mark.parametrize("path", ["/socket.io/?EIO=4&transport=websocket", "/ws?rooms="])
 async def test_frames_of_any_kind_break_nothing(
-    server: Process, connect: Connect, path: str
+    server: Process, connect: Connect, tell: Tell, path: str
 ) -> None:
     handshake = REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path.encode())
 
-    async def attack(chance: random.Random) -> None:
+    async def attack(chance: random.Random) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         frames = [handshake, masked(WSMsgType.TEXT, b'40{"rooms":[]}')]
         for _ in range(MESSAGES):
@@ -305,11 +343,14 @@ async def test_frames_of_any_kind_break_nothing(
         except (ConnectionError, OSError):
             pass
         writer.close()
+        return MESSAGES
 
-    await hold_out(server, connect, attack)
+    tell(f"{await hold_out(server, connect, attack)} frames at {path}: nothing broke")
 
 
-async def test_bytes_of_any_kind_break_nothing(server: Process, connect: Connect) -> None:
+async def test_bytes_of_any_kind_break_nothing(
+    server: Process, connect: Connect, tell: Tell
+) -> None:
     host = "Host: localhost\r\n"
     requests = [
         f"GET /api/jobs?room=main HTTP/1.1\r\n{host}Authorization: Bearer x\r\n\r\n",
@@ -321,7 +362,7 @@ async def test_bytes_of_any_kind_break_nothing(server: Process, connect: Connect
         "GET /openapi.json HTTP/1.0\r\n\r\n",
     ]
 
-    async def attack(chance: random.Random) -> None:
+    async def attack(chance: random.Random) -> int:
         for _ in range(MESSAGES // 8):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             answer = b""
@@ -336,8 +377,9 @@ async def test_bytes_of_any_kind_break_nothing(server: Process, connect: Connect
             assert not re.match(rb"HTTP/1\.\d 5", answer), answer
             for word in (b"Traceback", b"aiohttp", b"Python", b"/server/"):
                 assert word not in answer.replace(b"python-socketio aiohttp", b""), answer
+        return MESSAGES // 8
 
-    await hold_out(server, connect, attack)
+    tell(f"{await hold_out(server, connect, attack)} requests over HTTP: nothing broke")
 
 
 def test_a_twisted_text_is_the_same_for_the_same_seed() -> None:
