@@ -9,7 +9,7 @@ PROCESSES := 3
 TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
-.PHONY: run run-cluster test check test-python test-other-python test-web bench soak picture clean
+.PHONY: run run-cluster test check test-python test-other-python test-web suites bench soak picture clean
 
 run: $(VENV)/run
 	$(BIN)/python -m server
@@ -45,6 +45,10 @@ test-python: $(VENV)/dev node_modules/installed
 test-other-python: $(VENV)/dev node_modules/installed
 	scripts/need.sh $(TOOLS)
 	$(PYTEST) -m "not elsewhere"
+
+# The protocol suites in a checkout of socketio/socket.io: make suites SUITES=…
+suites: $(VENV)/dev
+	$(BIN)/python scripts/protocol_suites.py $(SUITES)
 
 bench: $(VENV)/dev node_modules/installed
 	scripts/need.sh chromium:chromium
