@@ -66,6 +66,7 @@ picture: $(VENV)/dev node_modules/installed
 clean:
 	rm -rf .venv .venv-3.* .venv-bench node_modules bench/peers/node_modules
 	rm -rf examples/*/build examples/*/target examples/*/node_modules
+	rm -rf tests/returning/*/build tests/returning/*/target
 	rm -rf tests/generated/build tests/generated/*/build tests/generated/*/node_modules
 
 $(BIN)/python:

@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Browser
 
 from server.app import App
-from tests.support import examples, generated, redis
+from tests.support import examples, generated, redis, returning
 from tests.support.browsers import chromium
 from tests.support.clients import CLIENTS, TestClient
 from tests.support.servers import serving
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Have the examples, and the clients that are generated, built while other tests run.
+    """Have the programs of other languages built while other tests run.
 
     Of several processes that run them it is the first that does.
     """
@@ -52,6 +52,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if first and not session.config.option.collectonly:
         if any(item.module.__name__ == "tests.test_generated" for item in session.items):
             generated.begin_build()
+        if any(item.module.__name__ == "tests.test_returning" for item in session.items):
+            returning.begin_builds()
         wanted = [item for item in session.items if item.module.__name__ == "tests.test_examples"]
         parameters = [item.callspec.params for item in wanted if hasattr(item, "callspec")]
         examples.begin_builds({found["name"] for found in parameters if "name" in found})
