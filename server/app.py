@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from server.budget import Budget
 from server.changes import Change, Changes
 from server.checks import Checker
 from server.clock import Clock, Watch, boottime
@@ -71,6 +72,7 @@ class App:
         self.jobs = Jobs(self.store, changes)
         checker = Checker(config)
         self.limits = Limits(config, time.monotonic, self.counts)
+        self.budget = Budget(config, time.monotonic, self.counts)
         self.sockets = SocketServer(
             decode=checker.decode,
             max_http_buffer_size=config.max_frame,
@@ -78,11 +80,12 @@ class App:
             ping_timeout=config.ping_timeout,
             upgrade_timeout=config.upgrade_timeout,
             control_rate=config.control_rate,
+            grew=self.budget.grew,
             close_timeout=config.close_timeout,
             transports=config.transport_names,
             cors_allowed_origins=[],  # `Guard` guards every door alike.
         )
-        self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets))
+        self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets), self.budget)
         self.commands = Commands(
             self.store,
             self.jobs,
@@ -92,14 +95,16 @@ class App:
             self.counts,
             config,
             time.monotonic,
+            self.budget,
         )
         self.events = Events(self.sockets, checker, self.commands, self.rooms, self.limits, config)
+        self.budget.watch(self.events.holdings)
         application = web.Application(client_max_size=config.max_message)
         application.middlewares.append(answers_in_json)
-        self.connections = Connections(config, self.limits)
+        self.connections = Connections(config, self.limits, self.budget)
         self.guard = Guard(config, self.limits, self.connections)
         self.guard.add_to(application)
-        self.web = Web(checker, self.commands, self.rooms, self.limits, config)
+        self.web = Web(checker, self.commands, self.rooms, self.limits, config, self.budget)
         self.events.add_to(application)
         self.web.add_to(application)
         metrics = Metrics(
@@ -110,6 +115,7 @@ class App:
             self.connections,
             self.events,
             self.web,
+            self.budget,
         )
         health = Health(
             self.store, metrics, config, lambda: self._stopping is not None, self.guard.is_local

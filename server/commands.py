@@ -12,6 +12,7 @@ from typing import Any, final
 from msgspec import Raw, Struct
 
 from server.auth import Authenticator, Identity
+from server.budget import LITTLE, Budget
 from server.changes import Actor
 from server.checks import Checker
 from server.clients import Client
@@ -21,12 +22,13 @@ from server.errors import (
     CommandError,
     Conflict,
     RateLimited,
+    TooMany,
     Unauthorized,
     Unavailable,
     UnknownRoute,
 )
 from server.jobs import Jobs
-from server.limits import Bucket, Limits
+from server.limits import RETRY_AFTER, Bucket, Limits
 from server.protocol import (
     Answer,
     Closing,
@@ -55,6 +57,8 @@ from server.protocol import (
 from server.rooms import Rooms
 from server.store import Entry, Store, Submitted
 
+JOB = 256
+"""Bytes of a running job in an answer, about."""
 TIMED = 16
 """One of so many commands is timed: to time each would be felt."""
 
@@ -108,9 +112,11 @@ class Commands:
         counts: Counts,
         config: Config,
         monotonic: Callable[[], float],
+        budget: Budget,
     ) -> None:
         """`monotonic` is a clock for rates, in seconds."""
         self._store = store
+        self._budget = budget
         self._jobs = jobs
         self._rooms = rooms
         self._checker = checker
@@ -350,6 +356,7 @@ class Commands:
         if command.since is not None:
             missed = await self._rooms.missed(command.room, command.since)
             if missed is not None:
+                self._check_room(sum(len(frame.body) for _, _, frame in missed))
                 answer = await self._answer_now("status", command.room)
                 answer.now = self._now()
                 answer.events = [
@@ -360,6 +367,7 @@ class Commands:
                 return answer
         if command.connid is None:
             jobs = list((await self._store.board(command.room)).running.values())
+            self._check_room(sum(JOB + len(job.note or "") for job in jobs))
         else:
             jobs = [await self._jobs.running(command.room, command.connid)]
         answer = await self._answer_now("status", command.room)
@@ -443,6 +451,14 @@ class Commands:
         """The answer that tells what a change has made."""
         event = entry.event
         return self._answer(event.name, event.room, event.seq, entry.job)
+
+    def _check_room(self, size: int) -> None:
+        """Raises `TooMany` where there is no memory for an answer of about so many bytes."""
+        if size > LITTLE and not self._budget.has_room(size):
+            raise TooMany(
+                "the server holds as much for its clients as MEMORY_BUDGET allows: try again",
+                retry_after=RETRY_AFTER,
+            )
 
     async def _answer_now(
         self, result: str, room: str, job: Job | EndedJob | None = None

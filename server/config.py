@@ -171,7 +171,7 @@ class Config:
     max_message: int = setting(65_536, "bytes", "one command", least=256)
     max_token: int = setting(4096, "bytes", "a token; 0 for no cap", least=0)
     max_frame: int = setting(
-        1_048_576, "bytes", "one frame or body; a longer one ends its connection", least=1024
+        262_144, "bytes", "one frame or body; a longer one ends its connection", least=1024
     )
     max_pending: int = setting(
         10_000, "commands", "waiting to be written; more are answered `unavailable`", least=1
@@ -219,12 +219,18 @@ class Config:
     memory_budget: int = setting(
         134_217_728,
         "bytes",
-        "held in memory for others: an eighth of it for what jobs have printed (with Redis its"
-        " memory is the bound)",
+        "held in memory for others: half of it for what clients have not read, or have not finished"
+        " to send, an eighth for what jobs have printed (with Redis its memory is the bound)",
         least=1_048_576,
     )
+    hold_timeout: float = setting(
+        2,
+        "seconds",
+        "for which a client may leave unread, or unfinished, what takes memory that others need",
+        least=0,
+    )
     max_backlog: int = setting(
-        1_048_576,
+        262_144,
         "bytes",
         "unsent to one client before it is skipped until it has caught up",
         least=1024,

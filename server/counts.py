@@ -42,6 +42,8 @@ class Counts:
         """What was refused, by the code of the error or by what refused it."""
         self.changes: Counter[tuple[str, str]] = Counter()
         """What happened to jobs through this server, by event and by the outcome of an end."""
+        self.cuts: Counter[str] = Counter()
+        """Connections cut for the memory that they held, by what they held most of."""
         self.command_time = Histogram()
         self.lateness = Histogram()
         """How long after its due time a job was ended."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from server.connections import Connections, peer
+from server.connections import Connections, HttpConnection, peer
 from server.guard import Guard, Headers
 from server.listener import Listener
 from server.sockets import SocketServer
@@ -93,9 +93,15 @@ class Newcomer(asyncio.BufferedProtocol):
         data = bytes(self._entrance.read_buffer[:nbytes])
         if not self._entrance.opens(self._transport, data):
             handler = self._entrance.http()
-            self._transport.set_protocol(handler)
+            connection = HttpConnection(
+                handler,
+                self._transport,
+                self._entrance.read_buffer,
+                self._entrance.connections.budget,
+            )
+            self._transport.set_protocol(connection)
             handler.connection_made(self._transport)
-            handler.data_received(data)
+            connection.received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._entrance.connections.leave(self._transport)

@@ -14,7 +14,7 @@ The commands themselves are in `commands.py`.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from hmac import compare_digest
 from typing import Any
@@ -27,6 +27,7 @@ from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.auth import Expiries, expired
+from server.budget import Holding
 from server.checks import Checker
 from server.clients import Client, Group
 from server.commands import Caller, Commands, farewell, refusal
@@ -170,6 +171,17 @@ class Events:
     def clients(self) -> int:
         """Clients that are connected."""
         return len(self._connections)
+
+    def holdings(self) -> Iterator[Holding]:
+        """What is held in memory for each session of Engine.IO."""
+        found = self._connections.values()
+        waiting = {each.client.session: each.pipeline.waiting() for each in found}
+
+        def known(session: str) -> tuple[str, int]:
+            of = self._sessions.get(session, Session(""))
+            return neighbours(of.address), waiting.get(session, 0)
+
+        return self._server.driver.holdings(known)
 
     def add_to(self, app: web.Application) -> None:
         """Keep from an application's sessions whoever has not begun them."""

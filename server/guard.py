@@ -126,13 +126,19 @@ class Guard:
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             address = request[ADDRESS] = self.address(request.headers, request.remote or "")
-            self._connections.heard(request)
+            self._connections.heard(request, address)
+            try:
+                return await answered(request, handler)
+            finally:
+                self._connections.done(request)
+
+        async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.path not in PUBLIC:
                 self._check_site(request)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
                 return web.Response(status=204)
             if connects(request):
-                self._limits.connect(address)
+                self._limits.connect(request[ADDRESS])
             with self._connections.patience(request):
                 return await handler(request)
 
@@ -187,6 +193,7 @@ class Guard:
         raise Forbidden(why)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._connections.answers(response)
         headers = response.headers
         if request.path.startswith("/socket.io"):
             headers.setdefault("Cache-Control", "no-store")

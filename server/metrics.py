@@ -11,6 +11,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from server.budget import Budget
 from server.commands import TIMED
 from server.connections import Connections
 from server.counts import Counts, Histogram
@@ -34,6 +35,7 @@ class Metrics(Collector):
         connections: Connections,
         events: Events,
         web: Web,
+        budget: Budget,
     ) -> None:
         self._counts = counts
         self._store = store
@@ -42,6 +44,7 @@ class Metrics(Collector):
         self._connections = connections
         self._events = events
         self._web = web
+        self._budget = budget
         self._running = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -68,6 +71,18 @@ class Metrics(Collector):
         yield changes
         yield counted("commands", "Commands carried out.", "command", counts.commands)
         yield counted("refusals", "What was refused, by reason.", "reason", counts.refusals)
+        yield counted(
+            "memory_cuts",
+            "Connections cut for the memory that they held, by what they held most of.",
+            "kind",
+            counts.cuts,
+        )
+        yield self._memory()
+        yield GaugeMetricFamily(
+            "hourglass_memory_connections_limit_bytes",
+            "The share of MEMORY_BUDGET that unsent, unfinished and waiting have together.",
+            value=self._budget.share,
+        )
         yield timed(
             "command", f"From a command to its answer, of one in {TIMED}.", counts.command_time
         )
@@ -117,6 +132,14 @@ class Metrics(Collector):
             ("store_ready", "Whether the log is heard: 1 or 0.", int(self._store.ready)),
         ):
             yield GaugeMetricFamily(f"hourglass_{name}", help, value=value)
+
+    def _memory(self) -> Metric:
+        family = GaugeMetricFamily(
+            "hourglass_memory_held_bytes", "Memory held for others, by kind.", labels=("kind",)
+        )
+        for kind, size in self._budget.kinds().items():
+            family.add_metric((kind,), size)
+        return family
 
 
 def counted(name: str, help: str, label: str, values: dict[str, int]) -> Metric:

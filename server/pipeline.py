@@ -9,10 +9,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
+from sys import getsizeof
 from types import CoroutineType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from server.clients import Client
 from server.commands import Caller, Commands, Done, Reply, refusal
@@ -31,6 +33,8 @@ MANY_REFUSED = 100
 """Commands of a client that are refused for its rate before it is read no more for a while."""
 MOST_REST = 10.0
 """The most seconds that a client is not read for what it has sent too much at once."""
+COMMAND = 256
+"""Bytes that a command takes beside its texts, about."""
 LOOK_AGAIN = 0.05
 """Seconds after which a client that reads too slowly is looked at again."""
 
@@ -107,6 +111,7 @@ class Pipeline:
         "_send",
         "_slow_since",
         "_waiting",
+        "_waiting_size",
     )
 
     def __init__(
@@ -129,7 +134,9 @@ class Pipeline:
         self._hold = hold
         self._most = config.max_pipeline
         self._begun: deque[Slot] = deque()
-        self._waiting: deque[tuple[Any, Command | Reply]] = deque()
+        # Those that have not begun, and how many bytes each takes.
+        self._waiting: deque[tuple[Any, Command | Reply, int]] = deque()
+        self._waiting_size = 0
         # Whether what has begun is a command that only looks.
         self._reading = False
         self._advancing = False
@@ -176,6 +183,10 @@ class Pipeline:
         """Take what is no command at all."""
         self._take(tag, self._refused(self._commands.refuse(self._caller.bucket, error)))
 
+    def waiting(self) -> int:
+        """Bytes of commands that have not begun."""
+        return self._waiting_size
+
     async def when_room(self) -> None:
         """Wait until more may be fed, or the client is gone."""
         while (self._full() or self._resting) and not self._client.gone:
@@ -220,14 +231,17 @@ class Pipeline:
             room.set_result(None)
 
     def _full(self) -> bool:
-        return len(self._begun) + len(self._waiting) >= self._most
+        number = len(self._begun) + len(self._waiting)
+        return number >= self._most or self._waiting_size > self._config.max_message
 
     def _take(self, tag: Any, command: Command | Reply) -> None:
         """Begin a command, or answer with a refusal, when it is its turn."""
         if not self._waiting and self._may_begin(command):
             self._begin(tag, command)
         else:
-            self._waiting.append((tag, command))
+            size = weigh(command)
+            self._waiting.append((tag, command, size))
+            self._waiting_size += size
         if not self._held and self._full():
             self._held = True
             self._hold(True)
@@ -279,7 +293,9 @@ class Pipeline:
         try:
             self._answer()
             while self._waiting and self._may_begin(self._waiting[0][1]):
-                self._begin(*self._waiting.popleft())
+                tag, command, size = self._waiting.popleft()
+                self._waiting_size -= size
+                self._begin(tag, command)
                 self._answer()
         finally:
             self._advancing = False
@@ -340,3 +356,12 @@ class Pipeline:
     def _look(self) -> None:
         self._looking = False
         self._advance()
+
+
+def weigh(command: Command | Reply) -> int:
+    """The bytes that a command takes, about."""
+    if type(command) is Reply:
+        return COMMAND
+    texts = sum(getsizeof(value) for value in astuple(command) if isinstance(value, str))
+    result = len(bytes(command.result)) if isinstance(command, Finish) else 0
+    return COMMAND + texts + result

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import chain, islice
 
 from server.board import Board
+from server.budget import AGAIN, LITTLE, Budget
 from server.clients import Client, NewGroup
 from server.config import Config
 from server.errors import TooMany, Unavailable
@@ -57,6 +58,8 @@ class Room:
         """The last entries, without holes up to the board's seq."""
         self.snapshot: bytes | None = None
         """The board in JSON but for its head, until the board changes."""
+        self.snapshot_size = 0
+        """Its bytes when it was encoded last."""
         self.reported = {connid: board.seq for connid, job in board.running.items() if job.progress}
         """The seq at which each running job last reported progress, which is not in the log."""
 
@@ -100,12 +103,15 @@ class Room:
 class Rooms(Listener):
     """The rooms that somebody is in, and all that is sent to them."""
 
-    def __init__(self, store: Store, config: Config, new_group: NewGroup) -> None:
+    def __init__(self, store: Store, config: Config, new_group: NewGroup, budget: Budget) -> None:
         """`new_group` makes the group of each room."""
         self._store = store
         self._config = config
         self._now = store.now
         self._new_group = new_group
+        self._budget = budget
+        # Whether somebody waits for memory to be sent what it needs.
+        self._short = False
         self._rooms: dict[str, Room] = {}
         self._clients: set[Client] = set()
         # Whether the store can be read and written.
@@ -138,13 +144,25 @@ class Rooms(Listener):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._output.run())
             tasks.create_task(self._tend())
+            tasks.create_task(self._make_up())
 
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(self._config.presence_interval)
             self._tend_rooms()
-            for client in [client for client in self._clients if client.behind]:
-                await self._catch_up(client)
+            await self._catch_up_all()
+
+    async def _make_up(self) -> None:
+        """Send clients what there was no memory for, as soon as there is."""
+        while True:
+            await asyncio.sleep(AGAIN)
+            if self._short:
+                self._short = False
+                await self._catch_up_all()
+
+    async def _catch_up_all(self) -> None:
+        for client in [client for client in self._clients if client.behind]:
+            await self._catch_up(client)
 
     async def prepare(self, room: str, since: Since | None) -> Room:
         """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""
@@ -191,11 +209,14 @@ class Rooms(Listener):
             # It has not read the snapshots that it was granted before: one more when it has.
             self._fall_behind(client, name, room.board.seq)
         elif since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
-            for _, _, frame in room.after(since.seq):
-                client.grant(frame)
-            self._send_reported(client, room, since.seq)
-        else:
-            self._send_snapshot(client, room)
+            if self._has_room(sum(len(frame.body) for _, _, frame in room.after(since.seq))):
+                for _, _, frame in room.after(since.seq):
+                    client.grant(frame)
+                self._send_reported(client, room, since.seq)
+            else:
+                self._fall_behind(client, name, since.seq)
+        elif not self._send_snapshot(client, room):
+            self._fall_behind(client, name, room.board.seq)
         if not self._reachable:
             client.grant(self._availability(name))
         room.enter(client)
@@ -321,9 +342,11 @@ class Rooms(Listener):
             if client.too_slow(self._config.max_backlog):
                 self._fall_behind(client, name, room.board.seq)
                 room.unite(client)
-            else:
+            elif self._send_snapshot(client, room):
                 client.behind.pop(name, None)
-                self._send_snapshot(client, room)
+            else:
+                self._fall_behind(client, name, room.board.seq)
+                room.unite(client)
 
     def _open(self, room: Room) -> Room:
         """The room that is open under its name: one let go of meanwhile did not follow the log."""
@@ -368,9 +391,11 @@ class Rooms(Listener):
             if seq is None:
                 continue
             if room is not None and name in client.rooms:
-                room.presence_changed = True
-                self._send_snapshot(client, room)
-                client.grant(self._availability(name))
+                if self._send_snapshot(client, room):
+                    room.presence_changed = True
+                    client.grant(self._availability(name))
+                else:
+                    client.behind[name] = seq
             elif room is not None and not self._send_watched(client, room, seq):
                 client.drop()  # What it missed is no longer kept: it has to join again.
 
@@ -415,15 +440,28 @@ class Rooms(Listener):
             client.slow_since = asyncio.get_running_loop().time()
         client.behind[name] = seq
 
-    def _send_snapshot(self, client: Client, room: Room) -> None:
+    def _has_room(self, size: int) -> bool:
+        """Whether there is memory for so many bytes for one client; else it is tried again soon."""
+        enough = size <= LITTLE or self._budget.has_room(size)
+        self._short = self._short or not enough
+        return enough
+
+    def _send_snapshot(self, client: Client, room: Room) -> bool:
+        """Send a client how a room is now; false where there is no memory for that."""
         board = room.board
+        if not self._has_room(room.snapshot_size):
+            return False
         if room.snapshot is None:
             running = encode(list(board.running.values()))
             room.snapshot = b'"running":%b,"ended":%b}' % (running, encode(list(board.ended)))
+            room.snapshot_size = len(room.snapshot)
             self.snapshots_encoded += 1
+            if not self._has_room(room.snapshot_size):
+                return False
         at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
         body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
         client.grant(Frame(Snapshot.name, body))
+        return True
 
     def _send_presence(self, room: Room) -> None:
         if not room.presence_changed:

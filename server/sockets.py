@@ -185,9 +185,10 @@ class SocketServer(socketio.AsyncServer):
         upgrade_timeout: float = 5.0,
         close_timeout: float = 1.0,
         control_rate: float = 5.0,
+        grew: Callable[[int], None] | None = None,
         **options: Any,
     ) -> None:
-        """`decode` reads the JSON of a packet; the timeouts and the rate are those of
+        """`decode` reads the JSON of a packet; the timeouts, the rate and `grew` are those of
         `transport.install`, the options those of `socketio.AsyncServer`."""
         self._wire = Wire(decode)
         super().__init__(
@@ -207,6 +208,7 @@ class SocketServer(socketio.AsyncServer):
             upgrade_timeout=upgrade_timeout,
             close_timeout=close_timeout,
             control_rate=control_rate,
+            grew=grew,
         )
 
     def websocket(self, socket: AsyncSocket) -> Connection | None:

@@ -36,9 +36,10 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Pac
 from engineio.payload import Payload
 from socketio.packet import CONNECT_ERROR
 
+from server.budget import LITTLE, Holding
 from server.frames import BadFrame, Frames, answer_to_close
 from server.limits import Bucket, control_bucket
-from server.multicast import Multicast
+from server.multicast import MOST_JOINED, Multicast
 from server.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,9 @@ READ_AT_ONCE = 2**14
 
 TEXT = WSMsgType.TEXT
 """By a name of its own, as each look at a member of an enum costs as much as a call."""
+
+FRAMING = 6
+"""Bytes of a frame from a client beside its payload, at least."""
 
 OnText = Callable[[str], bool]
 
@@ -149,10 +153,16 @@ class Prepared:
 class ByteQueue(asyncio.Queue[Any]):
     """What waits for the next poll of a long-polling client, counted in bytes."""
 
-    size = 0
     polled = False
     """Whether a poll is under way, and how many packets it may still be answered."""
     room = 0
+
+    def __init__(self, driver: "Driver") -> None:
+        super().__init__()
+        self.size = 0
+        self.since = 0.0
+        """The time since when something has waited."""
+        self._driver = driver
 
     def post(self, message: Prepared) -> None:
         """Queue a prepared message."""
@@ -172,7 +182,12 @@ class ByteQueue(asyncio.Queue[Any]):
         return super().get_nowait()
 
     def _put(self, item: Any) -> None:
-        self.size += _size(item)
+        if not self.size:
+            self.since = self._driver.loop.time()
+        size = _size(item)
+        self.size += size
+        if self.size > LITTLE:
+            self._driver.grew(size)
         super()._put(item)
 
     def _get(self) -> Any:
@@ -250,6 +265,7 @@ class Connection(asyncio.BufferedProtocol):
     """A client's WebSocket, taken over from aiohttp, and its Engine.IO socket."""
 
     __slots__ = (
+        "_clogged_at",
         "_closing",
         "_controls",
         "_dispatch",
@@ -262,7 +278,11 @@ class Connection(asyncio.BufferedProtocol):
         "_parser",
         "_size",
         "_transport",
+        "_unfinished",
+        "_unfinished_since",
         "_waiting",
+        "_waiting_size",
+        "_whole",
         "clogged",
         "groups",
         "on_text",
@@ -295,8 +315,9 @@ class Connection(asyncio.BufferedProtocol):
         self._size = 0
         # The groups that it hears; never those of a connection that is clogged or closing.
         self.groups: tuple[Multicast, ...] = ()
-        # Whether something that was written is not on its way yet.
+        # Whether something that was written is not on its way yet, and since when.
         self.clogged = False
+        self._clogged_at = 0.0
         # Set while somebody waits for that.
         self._drained: asyncio.Future[None] | None = None
         # Set while somebody rests until the connection is gone, at most.
@@ -304,8 +325,13 @@ class Connection(asyncio.BufferedProtocol):
         # The last ping that came meanwhile: the only one that has to be answered, as by RFC 6455,
         # section 5.5.3.
         self._late_ping: bytes | None = None
-        # Packets that wait for python-engineio, and the task that hands them over.
+        # What was read of a message that is not whole, about, and since when; and what was taken
+        # of the messages in what is being read.
+        self._unfinished = self._whole = 0
+        self._unfinished_since = 0.0
+        # Packets that wait for python-engineio, their bytes, and the task that hands them over.
         self._waiting: deque[Packet] | None = None
+        self._waiting_size = 0
         self.receiving: asyncio.Task[None] | None = None
         # Frames in what is being read that bring nobody a message.
         self._controls = 0
@@ -321,6 +347,7 @@ class Connection(asyncio.BufferedProtocol):
         self.send_bytes = sender(transport)
         # What aiohttp has written may still wait; from now on every change is told.
         self.clogged = transport.get_write_buffer_size() > 0
+        self._clogged_at = self._driver.loop.time()
         transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -346,7 +373,17 @@ class Connection(asyncio.BufferedProtocol):
                 self._driver.loop.call_later(seconds, self.release, "controls")
 
     def _feed(self, data: bytes) -> None:
+        size = len(data)
+        self._unfinished += size
         failed, _ = self._parser.feed_data(data)
+        if self._whole:
+            # What is not ASCII is more than its characters, but no more than what was read now.
+            self._unfinished = max(0, min(size, self._unfinished - self._whole))
+            self._whole = 0
+            self._unfinished_since = 0.0
+        if self._unfinished > LITTLE:
+            self._unfinished_since = self._unfinished_since or self._driver.loop.time()
+            self._driver.grew(size)
         if failed and self._closing is None:
             error = self._dispatch.exception()
             if isinstance(error, WebSocketError):
@@ -360,6 +397,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.clogged = True
+        self._clogged_at = self._driver.loop.time()
         self._leave_groups(clogged=True)
 
     def resume_writing(self) -> None:
@@ -412,6 +450,8 @@ class Connection(asyncio.BufferedProtocol):
         for group in self.groups:
             group.hand_over(self)
         self.append(data)
+        if self._size > MOST_JOINED:
+            self.flush()
 
     def append(self, data: bytes) -> None:
         """Write after what this turn has produced already, but for what its groups have."""
@@ -441,6 +481,17 @@ class Connection(asyncio.BufferedProtocol):
         """Let asyncio have what could not be sent at once."""
         if self._transport is not None:
             self._transport.write(data)
+            self._driver.grew(len(data))
+
+    def holding(self, address: str, waiting: int) -> Holding:
+        """What is held for the client, which counts for that address; `waiting` bytes of its
+        messages are held by the application."""
+        unsent = self.backlog() if self.clogged else self._size
+        # Clogged by what it does not read, it is also not read from.
+        since = self._clogged_at if self.clogged else self._unfinished_since
+        since = since or self._driver.loop.time()
+        waiting += self._waiting_size
+        return Holding(address, since, self.abort, unsent, self._unfinished, waiting)
 
     def writable(self) -> bool:
         """Whether everything that was written is on its way, and more would be."""
@@ -479,6 +530,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def message_received(self, kind: WSMsgType, data: Any) -> None:
         """Take a message from the parser."""
+        if kind is TEXT or kind is WSMsgType.BINARY:
+            self._whole += len(data) + FRAMING
+        elif kind is not WSMsgType.CLOSE:
+            # May come amid a message that is not whole.
+            self._unfinished -= len(data) + FRAMING
         if kind is TEXT and self._closing is None:
             if self.on_text is None or self.receiving is not None or not self.on_text(data):
                 self._packet_received(data)
@@ -519,15 +575,16 @@ class Connection(asyncio.BufferedProtocol):
         elif self.probing is not None:
             self._driver.probed(self, packet)
         elif packet.packet_type in (MESSAGE, CLOSE):
-            self._receive(packet, len(data))
+            self._receive(packet)
         elif packet.packet_type != PONG or not self._driver.wheel.answered(self.socket):
             self._controls += 1
 
-    def _receive(self, packet: Packet, size: int) -> None:
+    def _receive(self, packet: Packet) -> None:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(packet)
-        if len(self._waiting) >= MOST_WAITING or size > MOST_UNREAD:
+        self._waiting_size += _size(packet)
+        if self._too_many_wait():
             self.hold("waiting")
         if self.receiving is None:
             self.receiving = self._driver.spawn(self._receive_all())
@@ -546,13 +603,20 @@ class Connection(asyncio.BufferedProtocol):
             while self._waiting and not self.socket.closing:
                 await self._read_up()
                 packet = self._waiting.popleft()
-                if len(self._waiting) < MOST_WAITING:
+                self._waiting_size -= _size(packet)
+                if not self._too_many_wait():
                     self.release("waiting")
                 await self._try(self.socket.receive(packet))
         finally:
             self.receiving = self._waiting = None
+            self._waiting_size = 0
         if self.socket.closed:
             self.close(WSCloseCode.OK)
+
+    def _too_many_wait(self) -> bool:
+        """Whether so much waits for python-engineio that nothing more is read."""
+        assert self._waiting is not None
+        return len(self._waiting) >= MOST_WAITING or self._waiting_size > MOST_UNREAD
 
     async def _try(self, work: Awaitable[None]) -> None:
         try:
@@ -601,10 +665,12 @@ class Driver:
         upgrade_timeout: float,
         close_timeout: float,
         control_rate: float,
+        grew: Callable[[int], None],
     ) -> None:
         self.eio = sio.eio
         self._sio = sio
         self._connect_namespace: Any = None
+        self.grew = grew
         self.close_timeout = close_timeout
         self._control_rate = control_rate
         self._upgrade_timeout = upgrade_timeout
@@ -642,7 +708,7 @@ class Driver:
         }
         self._connect_namespace = self._sio._handle_connect
         self._sio._handle_connect = self._connect
-        self.eio.create_queue = ByteQueue
+        self.eio.create_queue = partial(ByteQueue, self)
         self.eio.start_background_task = self.start_background_task
         self._on_connect = self.eio.handlers["connect"]
         self.eio.handlers["connect"] = self._connected
@@ -964,6 +1030,22 @@ class Driver:
         else:
             socket.queue.put_nowait(None)  # For the poll that is under way.
 
+    def holdings(self, known: Callable[[str], tuple[str, int]]) -> Iterator[Holding]:
+        """What is held for each client.
+
+        `known(session)` is whom that counts for, and how many bytes of its messages the application
+        holds.
+        """
+        for connection in self.connections:
+            yield connection.holding(*known(connection.socket.sid))
+        for session, socket in self.eio.sockets.items():
+            queue = socket.queue
+            if isinstance(queue, ByteQueue) and not socket.closed:
+                address, waiting = known(session)
+                since = queue.since if queue.size else self.loop.time()
+                drop = partial(self.drop, socket)
+                yield Holding(address, since, drop, queue.size, waiting=waiting)
+
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""
         connection = self.connection_of(socket)
@@ -1081,17 +1163,19 @@ def install(
     upgrade_timeout: float = 5.0,
     close_timeout: float = 1.0,
     control_rate: float = 5.0,
+    grew: Callable[[int], None] | None = None,
 ) -> Driver:
     """Put the driver into a server with `async_mode="aiohttp"`, before its first client.
 
     A client has `upgrade_timeout` seconds to move to a WebSocket from long polling, in which it
     hears nothing, and `close_timeout` seconds to answer a close frame before it is cut off.
     Of what it sends beside messages, such as pings of its own, `control_rate` a second are read in
-    the long run, and five times as many at once; 0 for no limit.
+    the long run, and five times as many at once; 0 for no limit. `grew` is told of bytes that have
+    to be held for a client, as in `Budget.grew`; `Driver.holdings` measures them.
 
     Handlers find no `aiohttp.request` in the `environ` of a WebSocket: REMOTE_ADDR has the address.
     """
-    driver = Driver(sio, upgrade_timeout, close_timeout, control_rate)
+    driver = Driver(sio, upgrade_timeout, close_timeout, control_rate, grew or ignore)
     driver.put_in()
     return driver
 
@@ -1155,6 +1239,11 @@ def take_over(request: web.BaseRequest, protocol: asyncio.BufferedProtocol) -> b
     return early
 
 
+def has_more(socket: web.WebSocketResponse) -> bool:
+    """Whether whole messages of a WebSocket of aiohttp's wait to be taken."""
+    return bool(socket._reader is not None and socket._reader._buffer)
+
+
 def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
     """What sends bytes while none wait in the transport, and tells how many it could send."""
     if isinstance(transport, _SelectorSocketTransport):
@@ -1172,3 +1261,7 @@ def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
 def _size(packet: Any) -> int:
     data = getattr(packet, "data", None)
     return len(data) if isinstance(data, str | bytes) else 16
+
+
+def ignore(size: int) -> None:
+    """Hear how much more is held, and do nothing about it."""

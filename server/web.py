@@ -31,10 +31,12 @@ from aiohttp.typedefs import Handler
 
 from server import asyncapi, openapi
 from server.auth import Expiries, expired
+from server.budget import LITTLE, Budget
 from server.checks import Checker
 from server.clients import Client
 from server.commands import Commands, Reply, broken, farewell, refusal
 from server.config import Config
+from server.connections import nothing, speaks_http
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
 from server.limits import Limits, control_bucket, weight
@@ -42,6 +44,7 @@ from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Rooms
+from server.transport import has_more
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +62,14 @@ DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 class PlainClient(Client):
     """A plain WebSocket that hears events."""
 
-    def __init__(self, socket: web.WebSocketResponse, name: str, close_timeout: float) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, name: str, close_timeout: float, budget: Budget
+    ) -> None:
         """`close_timeout` is how many seconds it has to take a last message."""
         super().__init__(name)
         self._socket = socket
         self._close_timeout = close_timeout
+        self._budget = budget
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._size = 0
         self._cutting: asyncio.Task[bool] | None = None
@@ -74,6 +80,8 @@ class PlainClient(Client):
     def post(self, text: bytes) -> None:
         """Queue one message."""
         self._size += len(text)
+        if self._size > LITTLE:
+            self._budget.grew(len(text))
         self._queue.put_nowait(text)
 
     def backlog(self) -> int:
@@ -124,7 +132,9 @@ class Web:
         rooms: Rooms,
         limits: Limits,
         config: Config,
+        budget: Budget,
     ) -> None:
+        self._budget = budget
         self._checker = checker
         self._commands = commands
         self._rooms = rooms
@@ -218,7 +228,7 @@ class Web:
             timeout=self._config.close_timeout,
         )
         await socket.prepare(http_request)
-        client = PlainClient(socket, caller.identity.name, self._config.close_timeout)
+        client = PlainClient(socket, caller.identity.name, self._config.close_timeout, self._budget)
         caller.client = client
         self._clients.add(client)
         self._expiries.add(client, caller.identity)
@@ -227,6 +237,9 @@ class Web:
             self._commands, caller, client, self._config, client.answer, client.hold
         )
         controls = control_bucket(self._config.control_rate)
+        connection = speaks_http(http_request)
+        if connection is not None:
+            connection.holds = lambda: (client.backlog(), pipeline.waiting())
         writer = asyncio.create_task(client.write())
         try:
             try:
@@ -244,11 +257,15 @@ class Web:
                     seconds = controls.count(1, asyncio.get_running_loop().time())
                     if http_request.transport is not None:  # Else there is nobody to be slow with.
                         await asyncio.sleep(seconds)
+                if connection is not None and not has_more(socket):
+                    connection.taken()
                 taken += 1
                 if taken % TURN == 0:
                     # What has been read already is there at once, and others wait.
                     await asyncio.sleep(0)
         finally:
+            if connection is not None:
+                connection.holds = nothing
             self._clients.remove(client)
             self._expiries.discard(client)
             self._limits.closed(address)

@@ -167,7 +167,7 @@ async def test_frames_that_are_no_message_are_read_slowly(
 
 @pytest.mark.parametrize("hello", [None, '{"rooms":[]}'])
 async def test_bytes_that_are_no_message_are_read_slowly(serve: Serve, hello: str | None) -> None:
-    app = await serve(control_rate=SLOWLY)
+    app = await serve(control_rate=SLOWLY, max_frame=2**20)
     async with wire(app, hello) as client:
         for _ in range(4):
             client.send(WSMsgType.BINARY, bytes(500_000))

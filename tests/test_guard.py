@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 from playwright.async_api import Browser, Page
 
 from server.app import App
+from server.budget import Budget
 from server.config import Config, ConfigError
 from server.connections import Connections
 from server.counts import Counts
@@ -334,7 +335,7 @@ def address(hops: int, *forwarded: str) -> str:
     """What a server with so many proxies takes for the address of a request of 10.0.0.9."""
     config = Config(trusted_proxies=hops, auth="open")
     limits = Limits(config, lambda: 0, Counts())
-    guard = Guard(config, limits, Connections(config, limits))
+    guard = Guard(config, limits, Connections(config, limits, Budget(config, lambda: 0, Counts())))
 
     headers = CIMultiDict([("X-Forwarded-For", text) for text in forwarded])
     return guard.address(headers, "10.0.0.9")

@@ -69,20 +69,23 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> by
         head += struct.pack("!BH", 0x80 | 126, size)
     else:
         head += struct.pack("!BQ", 0x80 | 127, size)
-    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+    return head + mask + (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
 
 
 @asynccontextmanager
 async def wire(
-    app: App, auth: str | None = '{"rooms":[]}', *, buffer: int = 0
+    app: App, auth: str | None = '{"rooms":[]}', *, buffer: int = 0, address: str = "127.0.0.1"
 ) -> AsyncIterator[Wire]:
     """A raw connection that has said hello and was let in; not yet where `auth` is None.
 
-    `buffer` is how many bytes the kernel keeps for it unread, 0 as many as it likes.
+    `buffer` is how many bytes the kernel keeps for it unread, 0 as many as it likes; `address` is
+    where it comes from, of all those of this machine.
     """
     door = socket.socket()
     if buffer:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    door.bind((address, 0))
     door.connect(("127.0.0.1", int(app.url.rsplit(":", 1)[1])))
     reader, writer = await asyncio.open_connection(sock=door)
     writer.write(REQUEST)

@@ -1,0 +1,325 @@
+"""What the server holds for others stays within its budget, whoever fills it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType
+
+from server.app import App
+from server.budget import Budget, Holding
+from server.config import Config
+from server.counts import Counts
+from tests.conftest import Connect, Serve
+from tests.support.clients import PythonClient
+from tests.support.servers import Clock, command, eventually
+from tests.support.wire import REQUEST, Wire, masked, wire
+
+MIB = 2**20
+BUDGET = 8 * MIB
+SHARE = BUDGET // 2
+NEIGHBOUR = "127.0.0.2"
+"""Another address than that of all others in here."""
+POLL = "/socket.io/?EIO=4&transport=polling"
+JOBS = 65
+LARGE = {"max_note": 60_000, "rate_limit": 0, "memory_budget": BUDGET}
+"""Few jobs make a large snapshot."""
+
+
+class Held:
+    """Connections of a test, of which each says how much is held for it."""
+
+    def __init__(self, share: int) -> None:
+        self.clock = Clock(100.0)
+        self.sizes: dict[str, int] = {}
+        self.since: dict[str, float] = {}
+        self.cut: list[str] = []
+        config = Config(memory_budget=max(MIB, 2 * share), hold_timeout=2)
+        self.counts = Counts()
+        self.budget = Budget(config, self.clock, self.counts)
+        self.budget.share = share
+        self.budget.watch(self._holdings)
+
+    def hold(self, name: str, size: int, *, tell: bool = True) -> None:
+        """Hold so much for a connection; what comes before a colon is its address."""
+        self.sizes[name] = size
+        self.since.setdefault(name, self.clock.now)
+        if tell:
+            self.budget.grew(size)
+
+    def _holdings(self) -> Iterator[Holding]:
+        for name, size in list(self.sizes.items()):
+            address = name.partition(":")[0]
+            yield Holding(address, self.since[name], lambda name=name: self._cut(name), size)
+
+    def _cut(self, name: str) -> None:
+        self.cut.append(name)
+        del self.sizes[name]
+
+
+def test_of_the_address_that_holds_most_the_longest_is_cut() -> None:
+    held = Held(1600)
+    held.budget._most = 1600
+    held.hold("one:a", 500)
+    held.clock.now += 1
+    held.hold("many:a", 300)
+    held.clock.now += 1
+    held.hold("many:b", 300)
+    held.hold("many:c", 300)
+    assert not held.cut
+    held.clock.now += 1
+    held.hold("other:a", 250)
+    assert held.cut == ["many:a"]
+    assert held.counts.cuts == {"unsent": 1}
+
+
+def test_what_is_no_longer_held_counts_for_nobody() -> None:
+    held = Held(1000)
+    for number in range(100):
+        held.hold(f"a:{number}", 100)
+        del held.sizes[f"a:{number}"]
+    assert not held.cut
+    assert held.budget.kinds() == {"unsent": 0, "unfinished": 0, "waiting": 0}
+
+
+def test_there_is_room_for_one_when_those_who_stall_are_cut() -> None:
+    held = Held(1000)
+    held.hold("a:1", 400)
+    held.hold("a:2", 400)
+    assert held.budget.has_room(200)
+    assert not held.budget.has_room(300)
+    held.clock.now += 1
+    assert not held.budget.has_room(300)
+    assert not held.cut
+    held.clock.now += 1
+    assert held.budget.has_room(300)
+    assert held.cut == ["a:2"]
+
+
+def test_one_alone_may_be_sent_more_than_the_share() -> None:
+    held = Held(1000)
+    assert held.budget.has_room(5000)
+    held.hold("a:1", 5000)
+    held.clock.now += 1
+    held.hold("a:1", 5100)
+    assert not held.cut
+    assert not held.budget.has_room(10)
+    held.clock.now += 1
+    assert held.budget.has_room(10)
+    assert held.cut == ["a:1"]
+
+
+async def fill(app: App) -> None:
+    """Have jobs running in `main` that make a snapshot as large as some clients take at most."""
+    for index in range(JOBS):
+        answer = await command(app, "request", connid=f"job {index}", time=600, note="x" * 60_000)
+        assert answer["ok"], answer
+
+
+@asynccontextmanager
+async def stalled(app: App, number: int) -> AsyncIterator[list[Wire]]:
+    """Clients in `main` that read nothing from then on that they are let in."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(number):
+            client = await stack.enter_async_context(wire(app, "{}", buffer=4096))
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            clients.append(client)
+            assert sum(app.budget.kinds().values()) <= SHARE
+        yield clients
+
+
+async def test_stalled_readers_of_a_large_snapshot_are_held_within_the_budget(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(**LARGE, hold_timeout=0.2, slow_timeout=60)
+    await fill(app)
+    async with stalled(app, 20):
+        await eventually(lambda: app.rooms.clients < 20)
+        assert app.counts.cuts["unsent"] > 0
+        reader = await connect(app.url)
+        assert len((await reader.event("snapshot"))["running"]) == JOBS
+        assert app.budget.kinds()["unsent"] <= SHARE
+
+
+async def test_a_room_that_begins_anew_is_sent_to_no_more_than_there_is_memory_for(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(**LARGE, hold_timeout=0.2, slow_timeout=60)
+    await fill(app)
+    readers = [await connect(app.url, name=f"{number}") for number in range(6)]
+    for reader in readers:
+        await reader.event("snapshot")
+    app.rooms.reset("main")
+    assert sum(app.budget.kinds().values()) <= SHARE + 4 * MIB
+    for reader in readers:
+        await reader.event("snapshot")
+    await command(app, "kill", connid="job 0")
+    for reader in readers:
+        await reader.event("killed", connid="job 0")
+
+
+async def test_who_was_cut_comes_back_and_has_missed_nothing(serve: Serve) -> None:
+    app = await serve(**LARGE, hold_timeout=0.1, slow_timeout=60, max_backlog=MIB * 64)
+    client = PythonClient()
+    client.sio.reconnection = True
+    await client.connect(app.url)
+    await client.event("snapshot")
+    transport = client.sio.eio.ws._response.connection.transport
+    transport.pause_reading()
+    async with wire(app, None) as other:
+        other.send(WSMsgType.TEXT, b"x" * 5000, fin=False)
+        for number in range(2000):
+            await command(app, "request", connid=f"{number % 50}", time=600, note="x" * 20_000,
+                          if_running="replace")  # fmt: skip
+            await asyncio.sleep(0)
+            if app.counts.cuts:
+                break
+        assert app.counts.cuts == {"unsent": 1}
+        await command(app, "request", connid="last", time=600)
+        transport.resume_reading()
+        await client.until(
+            lambda events: any(
+                name == "snapshot" and any(job["connid"] == "last" for job in body["running"])
+                for name, body in events
+            )
+        )
+        other.send(WSMsgType.PING, b"still there")
+        assert await other.receive() == (WSMsgType.PONG, b"still there")
+    await client.close()
+
+
+async def test_unfinished_messages_are_held_within_the_budget(serve: Serve) -> None:
+    app = await serve(memory_budget=2 * MIB, max_frame=MIB // 4, hold_timeout=60)
+    async with AsyncExitStack() as stack:
+        neighbour = await stack.enter_async_context(wire(app, None, address=NEIGHBOUR))
+        neighbour.send(WSMsgType.TEXT, b"x" * 60_000, fin=False)
+        for _ in range(30):
+            client = await stack.enter_async_context(wire(app, None))
+            client.writer.write(masked(WSMsgType.TEXT, b"x" * 200_000)[:-1])
+        await eventually(lambda: app.counts.cuts["unfinished"] >= 25)
+        assert MIB / 2 < app.budget.kinds()["unfinished"] <= MIB
+        # Of those who share an address, and of no other.
+        neighbour.send(WSMsgType.PING, b"still there")
+        assert await neighbour.receive() == (WSMsgType.PONG, b"still there")
+
+
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+async def test_what_came_whole_is_not_held(serve: Serve, cut: int) -> None:
+    app = await serve(rate_limit=0)
+    async with wire(app) as client:
+        parts = b"".join(
+            (
+                masked(WSMsgType.TEXT, b'421["request",{"connid":"a",', fin=False),
+                masked(WSMsgType.PING, b"amid"),
+                masked(WSMsgType.CONTINUATION, b'"time":60,"note":"' + b"x" * 300 + b'"}]'),
+                masked(WSMsgType.TEXT, '422["kill",{"connid":"a","reason":"☃🐢"}]'.encode()),
+            )
+        )
+        for start in range(0, len(parts), cut):
+            client.writer.write(parts[start : start + cut])
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        answers = [await client.receive() for _ in range(3)]
+        assert [text[:3] for _, text in answers] == [b"ami", b"431", b"432"]
+        (connection,) = app.sockets.driver.connections
+        assert connection.holding("", 0).unfinished < 50
+        client.writer.write(masked(WSMsgType.TEXT, b"x" * 60_000)[:-1])
+        await eventually(lambda: connection.holding("", 0).unfinished > 59_000)
+
+
+async def test_what_is_posted_slowly_is_held_within_the_budget(serve: Serve) -> None:
+    app = await serve(memory_budget=2 * MIB, max_frame=MIB // 4, hold_timeout=60)
+    async with AsyncExitStack() as stack:
+        for number in range(30):
+            async with aiohttp.ClientSession(app.url) as session, session.get(POLL) as response:
+                sid = json.loads((await response.text())[1:])["sid"]
+            path = f"{POLL}&sid={sid}" if number % 2 else "/api/jobs"
+            size = 200_000 if number % 2 else 60_000
+            _, writer = await asyncio.open_connection("127.0.0.1", app.port)
+            stack.callback(writer.close)
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+                + b"x" * (size - 1)
+            )
+        await eventually(lambda: app.counts.cuts["unfinished"] >= 20)
+        assert app.budget.kinds()["unfinished"] <= MIB
+    await eventually(lambda: app.budget.kinds()["unfinished"] == 0)
+
+
+async def test_unfinished_messages_of_the_plain_door_are_held_within_the_budget(
+    serve: Serve,
+) -> None:
+    app = await serve(memory_budget=2 * MIB, max_frame=MIB // 4, hold_timeout=60)
+    async with AsyncExitStack() as stack:
+        readers, writers = [], []
+        for _ in range(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+            stack.callback(writer.close)
+            writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", b"/ws?rooms="))
+            await reader.readuntil(b"\r\n\r\n")
+            message = masked(WSMsgType.TEXT, b"x" * 200_000)
+            writer.write(message[:-1])
+            readers.append(reader)
+            writers.append(writer)
+        await eventually(lambda: app.counts.cuts["unfinished"] >= 20)
+        assert app.budget.kinds()["unfinished"] <= MIB
+        # The one that came last is the one that has held least for long.
+        writers[-1].write(message[-1:] + masked(WSMsgType.TEXT, b'{"route":"rooms"}'))
+        answers = [await readers[-1].readuntil(b"}") for _ in range(2)]
+        assert b"may have at most" in answers[0]
+
+
+async def test_answers_that_are_not_read_are_held_within_the_budget(serve: Serve) -> None:
+    app = await serve(**LARGE, hold_timeout=60, slow_timeout=60)
+    await fill(app)
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            door = socket.socket()
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            door.connect(("127.0.0.1", app.port))
+            _, writer = await asyncio.open_connection(sock=door)
+            stack.callback(writer.close)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET /api/jobs HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
+            await asyncio.sleep(0.02)
+            assert sum(app.budget.kinds().values()) <= SHARE
+        await eventually(lambda: app.counts.refusals["too_many"] + app.counts.cuts["unsent"] > 10)
+
+
+async def test_a_look_for_whose_answer_there_is_no_memory_is_refused(serve: Serve) -> None:
+    app = await serve(**LARGE, hold_timeout=60, slow_timeout=60)
+    await fill(app)
+    async with stalled(app, 10):
+        await eventually(lambda: app.rooms._short)
+        app.budget._held = SHARE  # As it is between two clients that are let in.
+        refused = await command(app, "status")
+        assert refused["error"]["code"] == "too_many"
+        assert refused["error"]["retry_after"] > 0
+        assert (await command(app, "status", connid="job 1"))["ok"]
+        assert (await command(app, "kill", connid="job 1"))["ok"]
+
+
+async def test_large_packets_that_wait_have_their_client_not_read(serve: Serve) -> None:
+    app = await serve(control_rate=0.001, max_frame=MIB // 4)
+    async with wire(app, None) as client:
+        (connection,) = app.sockets.driver.connections
+        for _ in range(40):
+            client.send(WSMsgType.TEXT, b"43" + b"x" * 100_000)
+        await eventually(lambda: connection.held_for("waiting"))
+        assert 0 < connection.holding("", 0).waiting < 250_000
+
+
+async def test_metrics_tell_what_is_held(serve: Serve) -> None:
+    app = await serve(**LARGE, hold_timeout=60, slow_timeout=60)
+    await fill(app)
+    async with stalled(app, 2), aiohttp.ClientSession(app.url) as session:
+        async with session.get("/metrics") as response:
+            text = await response.text()
+        lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        assert float(lines['hourglass_memory_held_bytes{kind="unsent"}']) > MIB / 4
+        assert float(lines["hourglass_memory_connections_limit_bytes"]) == SHARE
