@@ -147,7 +147,7 @@ class Config:
         "", "format", "`json` or `text`; empty for text on a terminal and JSON elsewhere"
     )
     log_buffer: int = setting(
-        1_048_576,
+        4_194_304,
         "bytes",
         "of the log that may wait to be written; more is counted and dropped",
         least=1024,

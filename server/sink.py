@@ -27,7 +27,8 @@ class Sink(io.TextIOBase):
     encoding = "utf-8"
 
     def __init__(self, fd: int, most: int) -> None:
-        """`most` is how many bytes may wait to be written."""
+        """`most` is how many bytes may wait to be written, beside what is written first: what one
+        turn of the loop has to say is never too much by itself."""
         self._fd = fd
         self._most = most
         self.notice: Callable[[int], str] = "{} lines were dropped\n".format
@@ -52,7 +53,7 @@ class Sink(io.TextIOBase):
         """Have a text written soon, unless there is no room for it."""
         data = text.encode(errors="backslashreplace")
         with self._lock:
-            if self._gap or self._size + len(data) > self._most:
+            if self._gap or (self._size and self._size + len(data) > self._most):
                 self._drop(data)
             else:
                 self._waiting.append(data)

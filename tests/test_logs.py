@@ -180,9 +180,21 @@ async def test_a_server_without_a_log_writes_it_to_no_other_file(
         assert await server.terminate(PATIENCE) == 0
 
 
-async def test_a_log_whose_reader_is_gone_holds_up_nobody(tmp_path: Path, connect: Connect) -> None:
+def without_reader() -> int:
     reading, writing = small_pipe()
     os.close(reading)
+    return writing
+
+
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("make", [without_reader, full_disk])
+async def test_a_log_that_cannot_be_written_holds_up_nobody(
+    tmp_path: Path, connect: Connect, make: Callable[[], int]
+) -> None:
+    writing = make()
     async with Logging(tmp_path / "jobs.db", writing) as server:
         os.close(writing)
         await start_jobs(server.url, connect, 50)
@@ -203,6 +215,17 @@ async def test_a_log_that_others_made_non_blocking_is_waited_for(
                 text += await loop.run_in_executor(None, os.read, reading, 2**16)
             assert b"dropped" not in text
             assert await server.terminate(PATIENCE) == 0
+
+
+def test_what_one_turn_says_is_never_too_much() -> None:
+    with closing(small_pipe) as (reading, writing):
+        sink = Sink(writing, SMALL)
+        text, told = "x" * 99 + "\n", b""
+        sink.write(text * 1000)
+        while len(told) < 100_000:
+            told += os.read(reading, 2**16)
+        sink.drain(PATIENCE)
+        assert (told.decode(), sink.dropped) == (text * 1000, 0)
 
 
 def test_a_sink_writes_in_order_and_tells_of_each_gap() -> None:
