@@ -281,13 +281,19 @@ class Commands:
     async def admit(self, caller: Caller, hello: Hello) -> None:
         """Let a client that has been welcomed, and can hear events by now, into its rooms.
 
-        Raises `Unavailable`.
+        Raises `CommandError`, and nothing else: it has to be told why it sees nothing.
         """
         assert caller.client is not None, "an HTTP request is in no room"
-        for name in hello.rooms:
-            since = hello.since.get(name)
-            room = await self._rooms.prepare(name, since)
-            self._rooms.admit(caller.client, room, since)
+        try:
+            for name in hello.rooms:
+                since = hello.since.get(name)
+                room = await self._rooms.prepare(name, since)
+                self._rooms.admit(caller.client, room, since)
+        except CommandError:
+            raise
+        except Exception:
+            log.exception("a client could not be let into its rooms")
+            raise broken() from None
 
     def _request(self, caller: Caller, command: Request) -> Work:
         if command.if_running == "keep":

@@ -6,6 +6,7 @@ the protocol it is a client that was away for a moment.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,6 +32,8 @@ from server.protocol import (
     encode,
 )
 from server.store import Entry, Listener, Store
+
+log = logging.getLogger(__name__)
 
 Logged = tuple[int, str, Frame]
 """An entry of the log to be sent again: its seq, its connid and its frame."""
@@ -162,7 +165,11 @@ class Rooms(Listener):
 
     async def _catch_up_all(self) -> None:
         for client in [client for client in self._clients if client.behind]:
-            await self._catch_up(client)
+            try:
+                await self._catch_up(client)
+            except Exception:
+                log.exception("a client could not be sent what it missed")
+                client.drop()  # It comes back, and is sent a snapshot.
 
     async def prepare(self, room: str, since: Since | None) -> Room:
         """Make a room ready for `admit`, with what was missed since then at hand if it is kept."""
@@ -358,6 +365,7 @@ class Rooms(Listener):
     async def _reach_back(self, room: Room, seq: int) -> None:
         """Lengthen a room's tail from the store until it holds all after `seq`, if that is kept."""
         while seq < room.board.seq and not room.reaches(seq):
+            stood = room.board.seq
             entries = await self._store.read(room.board.room, seq)
             if entries is None:
                 return
@@ -367,6 +375,8 @@ class Rooms(Listener):
                 for entry in reversed(older):
                     frame = Frame(entry.event.name, entry.body)
                     room.tail.appendleft((entry.event.seq, entry.event.connid, frame))
+            elif room.board.seq == stood:
+                return  # What is between is not there, and will not come.
 
     async def _catch_up(self, client: Client) -> None:
         """Bring a client that was too slow up to date, once all that it was sent is on its way."""

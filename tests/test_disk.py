@@ -22,10 +22,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from server.app import App
 from server.store import StoreError
 from server.store.backup import back_up as copy_file
 from tests.conftest import Connect
-from tests.support.clients import CLIENTS, PATIENCE, HttpClient, TestClient
+from tests.support.clients import CLIENTS, PATIENCE, HttpClient, Slow, TestClient
 from tests.support.load import (
     LINES,
     ROOMS,
@@ -40,7 +41,7 @@ from tests.support.load import (
     read_log,
     work,
 )
-from tests.support.servers import ROOT, Process
+from tests.support.servers import ROOT, Process, eventually, serving
 
 FULL = "the store cannot be written"
 
@@ -476,7 +477,7 @@ async def test_a_file_that_is_taken_away_is_noticed(
         assert answer["error"]["code"] == "unavailable"
         assert why in answer["error"]["message"]
         assert len((await client.command("status"))["jobs"]) >= 20
-        assert why in server.log
+        await poll(lambda: why in server.log)
         names = {job["connid"] for job in (await client.command("status"))["jobs"]}
         await client.close()
         await server.kill()
@@ -686,6 +687,139 @@ async def test_a_file_that_is_no_database_is_told_and_left_alone(
     assert await server.fail() == 1
     told_clearly(server, str(file))
     assert file.read_bytes() == content
+
+
+def damage_rows(database: Path, statement: str) -> None:
+    with sqlite3.connect(database) as file:
+        assert file.execute(statement).rowcount > 0
+    file.close()
+
+
+UNREADABLE_LOGS = [
+    "update log set entries = x'c1' where room = 'main'",
+    "update log set entries = 'text' where room = 'main' and last = 2",
+    "update log set entries = (select max(entries) from log) where room = 'main' and last = 3",
+    "update log set first = first - 2 where room = 'main' and last = 3",
+    "delete from log where room = 'main' and last = 3",
+]
+
+
+@pytest.mark.parametrize("damage", UNREADABLE_LOGS)
+async def test_an_unreadable_log_is_stepped_over_by_a_snapshot(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    database = tmp_path / "jobs.db"
+    async with serving(database=str(database), presence_interval=0.05, replay=1) as app:
+        client = await connect(app.url, "websocket", rooms=["main", "ops"])
+        epoch = (await client.command("status"))["epoch"]
+        for number in range(5):
+            for room in ("main", "ops"):
+                await start(client, f"{number}", room=room)
+        await client.close()
+        await eventually(lambda: app.rooms.open_rooms == 0)
+        damage_rows(database, damage)
+        since = {room: {"epoch": epoch, "seq": 1} for room in ("main", "ops")}
+        for kind in ("websocket", "python"):
+            back = await connect(app.url, kind, rooms=["main", "ops"], since=since)
+            assert len((await back.event("snapshot", room="main"))["running"]) == 5
+            assert (await back.event("started", room="ops"))["seq"] == 2
+            assert (await back.command("status", {"since": since["main"]}))["jobs"]
+            joined = await back.command("join", {"room": "main", "connid": "2"})
+            assert joined["job"]["connid"] == "2"
+            again = await back.command("join", {"room": "main", "since": since["main"]})
+            assert again["ok"]
+            await back.close()
+        assert caplog.text.count("the log of main cannot be read after 1") == 1
+        slow = Slow()
+        await connect_slow(app, slow, "2")
+        await eventually(lambda: slow.dropped)
+        after = await connect(app.url)
+        await start(after, "goes on")
+        await after.close()
+
+
+async def connect_slow(app: App, slow: Slow, connid: str) -> None:
+    """Have a client watch a job that was too slow since the beginning of the room's log."""
+    app.rooms.watch(slow, await app.rooms.prepare("main", None), connid, 1)
+    assert slow.behind == {"main": 1}
+
+
+async def test_unreadable_rows_do_not_keep_a_server_from_starting(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = tmp_path / "jobs.db"
+    async with serving(database=str(database)) as app:
+        client = await connect(app.url)
+        killed = {}
+        for connid in "abcd":
+            await start(client, connid)
+            killed[connid] = (await client.command("kill", {"connid": connid}))["job"]
+            await start(client, f"runs {connid}")
+        await client.close()
+    for damage in (
+        "update ended set job = x'7b' where connid = 'b'",
+        "update ended set job = cast('null' as blob) where connid = 'c'",
+        "update running set job = x'00' where cast(job as text) like '%runs b%'",
+        "update log set entries = x'00' where last = 5",
+    ):
+        damage_rows(database, damage)
+    async with serving(database=str(database)) as app:
+        client = await connect(app.url, "websocket")
+        snapshot = await client.event("snapshot")
+        assert [job["connid"] for job in snapshot["running"]] == ["runs a", "runs c", "runs d"]
+        assert [job["connid"] for job in snapshot["ended"]] == ["a", "d"]
+        pages = [await client.command("history", {"limit": 1})]
+        while pages[-1]["before"] is not None:
+            page = {"limit": 1, "before": pages[-1]["before"]}
+            pages.append(await client.command("history", page))
+        listed = [job["connid"] for page in pages for job in page["jobs"]]
+        assert listed == ["d", "a"]
+        for connid in "abcd":
+            stopped = {"connid": connid, "run": killed[connid]["run"], "exit": 0}
+            assert (await client.command("stopped", stopped))["ok"] is (connid in "ad")
+        assert len((await client.command("history", {"connid": "a"}))["jobs"]) == 1
+        assert (await client.command("history", {"connid": "b"}))["jobs"] == []
+        await start(client, "runs b")
+        await client.close()
+    for said in ("running job", "row 2 of the ended jobs", "row 3 of the ended jobs"):
+        assert said in caplog.text
+
+
+def spoil_pages(database: Path, words: bytes) -> None:
+    """Overwrite the pages of the file that these words are in."""
+    content = bytearray(database.read_bytes())
+    assert words in content
+    while (place := content.find(words)) >= 0:
+        page = place // 4096 * 4096
+        content[page : page + 4096] = b"\xff" * 4096
+    database.write_bytes(content)
+
+
+async def test_a_page_that_is_damaged_is_stepped_over(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = tmp_path / "jobs.db"
+    async with serving(database=str(database), presence_interval=0.05) as app:
+        client = await connect(app.url)
+        epoch = (await client.command("status"))["epoch"]
+        for number in range(40):
+            await start(client, f"job {number}", note="long " * 60)
+            await client.command("kill", {"connid": f"job {number}", "reason": f"why {number}."})
+        await start(client, "runs", room="ops")
+        await client.close()
+    spoil_pages(database, b'"reason":"why 10."')
+    spoil_pages(database, b'"reason":"why 30."')
+    async with serving(database=str(database), presence_interval=0.05) as app:
+        since = {room: {"epoch": epoch, "seq": 0} for room in ("main", "ops")}
+        client = await connect(app.url, "websocket", rooms=["main", "ops"], since=since)
+        await client.event("snapshot", room="main")
+        assert (await client.event("started", room="ops"))["seq"] == 1
+        listed = (await client.command("history", {"limit": 500}))["jobs"]
+        assert 20 < len(listed) < 40
+        await start(client, "goes on", room="ops")
+        await start(client, "goes on")
+        await client.close()
+    assert "cannot be read" in caplog.text
 
 
 async def back_up(database: Path, target: Path) -> tuple[int, str]:

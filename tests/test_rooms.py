@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.clients import Client
 from tests.conftest import Connect, Serve
-from tests.support.clients import PythonClient, TestClient
+from tests.support.clients import PythonClient, Slow, TestClient
 from tests.support.servers import command, eventually
 
 pytestmark = pytest.mark.each_store
@@ -352,24 +351,6 @@ async def test_to_watch_a_second_job_tells_nothing_of_the_first_again(
         await owner.command("kill", {"connid": connid})
         await watcher.event("killed", connid=connid)
     assert names(watcher) == ["killed", "killed"]
-
-
-class Slow(Client):
-    """A client that takes nothing until it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__("slow")
-        self.queued: list[tuple[str, bytes]] = []
-        self.dropped = False
-
-    def send(self, frame: Any) -> None:
-        self.queued.append((frame.name, frame.body))
-
-    def backlog(self) -> int:
-        return sum(len(body) for _, body in self.queued)
-
-    def drop(self) -> None:
-        self.dropped = True
 
 
 async def test_a_slow_client_is_skipped_and_then_sent_a_snapshot(

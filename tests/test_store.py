@@ -87,8 +87,12 @@ def a_job(room: str, connid: str, at: float) -> Job:
     )
 
 
-READ_WHOLE = {statements.RUNNING, statements.UNANSWERED}
-"""What the server reads at its start, to the end; the second by an index of just these rows."""
+READ_WHOLE = {statements.RUNNING, statements.UNANSWERED, statements.ALL_ENDED_IDS}
+"""What the server reads at its start, to the end; but for the first by an index of these rows."""
+OF_INDEXES = {text for name, text in vars(statements).items() if name.endswith("_IDS")}
+OF_INDEXES.add(statements.ROOMS_ALONE)
+"""What reads no row of a table, so that it is answered when none can be read."""
+AROUND_DAMAGE = OF_INDEXES | {statements.JOB, statements.FIRST}
 
 
 def plan_of(connection: sqlite3.Connection, statement: str) -> list[str]:
@@ -124,6 +128,10 @@ def test_every_question_is_answered_by_an_index(database: Database) -> None:
     assert scans(plan_of(database._db, statements.RUNNING)) == ["SCAN running"]
     (unanswered,) = scans(plan_of(database._db, statements.UNANSWERED))
     assert "USING INDEX ended_unanswered" in unanswered
+    for statement in OF_INDEXES:
+        for step in plan_of(database._db, statement):
+            if re.search(r" (log|ended)\b", step):
+                assert "USING COVERING INDEX" in step, statement
 
 
 async def test_the_store_makes_no_other_statements(
@@ -145,7 +153,7 @@ async def test_the_store_makes_no_other_statements(
     rest = {each for each in made if not each.startswith("pragma ")} - plain
     assert rest <= set(all_statements())
     assert len(rest) > 15
-    asked = {text for text in all_statements() if text.count("?") < 8}
+    asked = {text for text in all_statements() if text.count("?") < 8} - AROUND_DAMAGE
     assert {each.split("(?")[0] for each in asked} <= {each.split("(?")[0] for each in rest}
 
 

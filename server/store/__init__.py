@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET, Raw, Struct
 
@@ -268,7 +268,8 @@ class Store(ABC):
 
     @abstractmethod
     async def read(self, room: str, after: int) -> list[Entry] | None:
-        """The entries of a room with a seq above `after`; None where not all are kept."""
+        """The entries of a room with a seq above `after`; None where not all are kept, or can be
+        read."""
 
     @abstractmethod
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
@@ -304,6 +305,18 @@ def ending(job: Job, seq: int, at: float, how: Kill | Finish) -> Killed | Finish
         return Killed(job.room, seq, at, job.connid, job.run, how.by, how.via, how.reason)
     late = True if how.late else UNSET
     return Finished(job.room, seq, at, job.connid, job.run, how.outcome, how.result, late)
+
+
+def check_whole(entries: Sequence[Entry], after: int, seq: int) -> None:
+    """Raises `ValueError` where entries of a log are not all those after `after`, up to `seq` at
+    least."""
+    expected = after + 1
+    for entry in entries:
+        if entry.event.seq != expected:
+            raise ValueError(f"entry {expected} is missing")
+        expected += 1
+    if expected <= seq:
+        raise ValueError(f"entry {expected} is missing")
 
 
 def too_many(config: Config, cap: str) -> TooMany:

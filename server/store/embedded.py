@@ -52,6 +52,7 @@ from server.store import (
     Store,
     StoreError,
     Submitted,
+    check_whole,
     ending,
     too_many,
 )
@@ -121,6 +122,8 @@ class EmbeddedStore(Store):
         }
         # Why nothing may be written, and why nothing could be; empty when all is well.
         self._lost = self._unwritable = ""
+        # The rooms whose logs were said to be unreadable.
+        self._unreadable: set[str] = set()
         # When something was last written, by the loop's clock.
         self._written_at = -math.inf
         self._waiting: list[Decided] = []
@@ -356,9 +359,21 @@ class EmbeddedStore(Store):
             return [] if after >= self._empty_board(room).seq else None
         if after < max(ledger.oldest - 1, ledger.board.seq - self._config.history):
             return None
-        entries = await self._ask(self._backend.read, room, after)
-        # Meanwhile the log may have been cut, or let go of.
-        return entries if after >= ledger.oldest - 1 else None
+        seq = ledger.board.seq
+        try:
+            entries = await self._ask(self._backend.read, room, after)
+            if after < ledger.oldest - 1:  # Meanwhile the log was cut, or let go of.
+                return None
+            check_whole(entries, after, seq)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Whoever asks can do with the board, which is not read from there.
+            if room not in self._unreadable:
+                self._unreadable.add(room)
+                log.error("the log of %s cannot be read after %d: %s", room, after, error)
+            return None
+        return entries
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         return await self._ask(self._backend.read_run, room, connid, run)
@@ -562,6 +577,7 @@ class EmbeddedStore(Store):
         self._floor = max(self._floor, *rooms.values())
         for room, seq in rooms.items():
             ledger = self._rooms[room]
+            self._unreadable.discard(room)
             ledger.empty(seq)
             if ledger.seq == seq:
                 del self._rooms[room]

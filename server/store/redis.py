@@ -37,6 +37,7 @@ from server.store import (
     Store,
     StoreError,
     Submitted,
+    check_whole,
     scripts,
 )
 from server.store.due import NextDue
@@ -313,7 +314,15 @@ class RedisStore(Store):
 
     async def read(self, room: str, after: int) -> list[Entry] | None:
         reply = await self._call("log", room, after, self._config.history)
-        return None if reply[0] == b"gone" else scripts.logged(reply[1])
+        if reply[0] == b"gone":
+            return None
+        try:
+            entries = scripts.logged(reply[1])
+            check_whole(entries, after, 0)
+        except Exception as error:
+            log.error("the log of %s cannot be read after %d: %s", room, after, error)
+            return None
+        return entries
 
     async def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         entries = scripts.entries((await self._call("run", room, connid, run))[1])

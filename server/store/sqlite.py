@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SEGMENT_SIZE = 256
 """Entries of the log that one row holds at most, so that to read one is not to read many."""
 
+MOST_TOLD = 1000
+"""Rows that the log says of that they cannot be read."""
 NEWEST = 2**63 - 1
 """Above every seq."""
 
@@ -52,6 +54,8 @@ class Database(Backend):
         self._connection: sqlite3.Connection | None = None
         # Noticed here and not only by who has asked, so that no batch is written in between.
         self._lost = ""
+        # What was said to be unreadable.
+        self._told: set[str] = set()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -147,19 +151,50 @@ class Database(Backend):
 
     def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         seqs = self._db.execute(sql.SEQS, (run, run, room, connid)).fetchone() or ()
-        return [found for seq in seqs if seq and (found := self._find(room, seq, run))]
+        found = []
+        for seq in filter(None, seqs):
+            try:
+                found.append(self._find(room, seq, run))
+            except Exception as error:
+                self._step_over(f"entry {seq} of the log of {room}", error)
+        return [each for each in found if each is not None]
 
     def history(
         self, room: str, connid: str | None, run: str | None, before: int | None, limit: int
     ) -> list[EndedJob]:
         before = NEWEST if before is None else before
         if run is not None:
-            rows = self._db.execute(sql.ENDED, (run, room, connid))
-        elif connid is not None:
-            rows = self._db.execute(sql.HISTORY_OF_CONNID, (room, connid, before, limit))
-        else:
-            rows = self._db.execute(sql.HISTORY, (room, before, limit))
-        return [decode_ended(job) for (job,) in rows]
+            return self._jobs(sql.ENDED, (run, room, connid), sql.ENDED_IDS, (run,), 1)
+        asked = (room, before) if connid is None else (room, connid, before)
+        whole = sql.HISTORY if connid is None else sql.HISTORY_OF_CONNID
+        ids = sql.HISTORY_IDS if connid is None else sql.HISTORY_OF_CONNID_IDS
+        return self._jobs(whole, (*asked, limit), ids, (*asked, -1), limit)
+
+    def _jobs(
+        self, whole: str, asked: Sequence[Any], ids: str, all_asked: Sequence[Any], limit: int
+    ) -> list[EndedJob]:
+        """The ended jobs that a statement finds. Where not all of them can be read, those that can
+        be, one by one, of all that the other statement finds, up to `limit`."""
+        try:
+            return [decode_ended(job) for (job,) in self._db.execute(whole, asked)]
+        except Exception as error:
+            log.debug("looking at ended jobs one by one: %s", error)
+        found: list[EndedJob] = []
+        for (row,) in self._db.execute(ids, all_asked).fetchall():
+            try:
+                ((job,),) = self._db.execute(sql.JOB, (row,))
+                found.append(decode_ended(job))
+            except Exception as error:
+                self._step_over(f"row {row} of the ended jobs", error)
+            if len(found) == limit:
+                break
+        return found
+
+    def _step_over(self, what: str, error: Exception) -> None:
+        """Say once that something cannot be read, and is left out."""
+        if what not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(what)
+            log.error("%s: %s cannot be read, and is left out: %s", self._path, what, error)
 
     def _find(self, room: str, seq: int, run: str) -> Entry | None:
         """The entry of a run at a seq, where it is still kept."""
@@ -171,11 +206,12 @@ class Database(Backend):
 
     def _last_at(self) -> float:
         """When the last event was that was written; 0 where there is none that can be read."""
-        row = self._db.execute(sql.LATEST).fetchone()
-        with suppress(msgspec.MsgspecError):
-            if row is not None:
-                _, name, body = decode_segment(row[0])[-1]
+        try:
+            for (entries,) in self._db.execute(sql.LATEST):
+                _, name, body = decode_segment(entries)[-1]
                 return entry(name, body).event.at
+        except Exception as error:
+            self._step_over("the last entry", error)
         return 0.0
 
     def _starts(self, batch: Batch, ended: list[str]) -> dict[str, int]:
@@ -319,20 +355,43 @@ class Database(Backend):
             db.execute(sql.INTO_META_ONCE, ("epoch", secrets.token_hex(8)))
         (epoch,) = db.execute(sql.META, ("epoch",)).fetchone()
         rooms: dict[str, Loaded] = {}
-        for room, first, last in db.execute(sql.ROOMS).fetchall():
+        for room, first, last in self._bounds():
             board = Board(room)
             board.seq = last
             board.ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
             rooms[room] = Loaded(board, first)
-        for (encoded,) in db.execute(sql.RUNNING):
-            job = decode_job(encoded)
-            board = rooms[job.room].board
+        for run, encoded in db.execute(sql.RUNNING):
+            try:
+                job = decode_job(encoded)
+                board = rooms[job.room].board
+            except Exception as error:
+                self._step_over(f"the running job {run}", error)
+                continue
             # The same text for all, not a copy for each.
             job.room, job.by = board.room, sys.intern(job.by)
             board.running[job.connid] = job
-        for room, run, seq, connid, owner in db.execute(sql.UNANSWERED):
-            rooms[room].unanswered[run] = Unanswered(seq, connid, sys.intern(owner))
+        for ended in self._jobs(sql.UNANSWERED, (), sql.ALL_ENDED_IDS, (), -1):
+            if ended.room in rooms and ended.state == "killed" and ended.stopped_at is None:
+                owner = sys.intern(ended.started_by)
+                killed = Unanswered(ended.seq, ended.connid, owner)
+                rooms[ended.room].unanswered[ended.run] = killed
         return epoch, rooms
+
+    def _bounds(self) -> list[tuple[str, int, int]]:
+        """Each room with the first and the last seq of its log; without what cannot be read."""
+        try:
+            return self._db.execute(sql.ROOMS).fetchall()
+        except sqlite3.DatabaseError as error:
+            log.debug("looking at logs one by one: %s", error)
+        bounds = []
+        for room, last in self._db.execute(sql.ROOMS_ALONE).fetchall():
+            first = last + 1
+            try:
+                ((first,),) = self._db.execute(sql.FIRST, (room,))
+            except sqlite3.DatabaseError as error:
+                self._step_over(f"the beginning of the log of {room}", error)
+            bounds.append((room, first, last))
+        return bounds
 
     def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for chunk in sql.chunks(rows):

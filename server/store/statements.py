@@ -13,12 +13,11 @@ CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 # What is read at the start, once and whole.
 
-RUNNING = "select job from running"
+RUNNING = "select run, job from running"
 
-UNANSWERED = """
-select room, run, seq, connid, json_extract(cast(job as text), '$.started_by')
-from ended where unanswered
-"""
+UNANSWERED = "select job from ended where unanswered"
+
+ALL_ENDED_IDS = "select id from ended indexed by ended_by_room"
 
 ROOMS = """
 with recursive rooms (room) as (
@@ -35,6 +34,19 @@ from rooms where room is not null
 
 LATEST = "select entries from log where id = (select max(id) from log)"
 """The segment that was written last."""
+
+ROOMS_ALONE = """
+with recursive rooms (room) as (
+  select min(room) from log
+  union all
+  select (select min(room) from log where room > rooms.room) from rooms where room is not null
+)
+select room, (select max(last) from log where log.room = rooms.room)
+from rooms where room is not null
+"""
+"""Each room with its last seq, from an index alone."""
+
+FIRST = "select first from log where room = ? order by last limit 1"
 
 # What is asked.
 
@@ -55,16 +67,28 @@ select start, seq, stop from (
 """
 """The seqs of all that has befallen a run; 0 or null where it has not, or is not known."""
 
-HISTORY = "select job from ended where room = ? and seq < ? order by seq desc limit ?"
-
-HISTORY_OF_CONNID = """
-select job from ended where room = ? and connid = ? and seq < ? order by seq desc limit ?
+_in_room = "from ended where room = ? and seq < ? order by seq desc limit ?"
+_of_connid = """
+from ended where room = ? and connid = ? and seq < ? order by seq desc limit ?
 """
+
+HISTORY = f"select job {_in_room}"
+
+HISTORY_IDS = f"select id {_in_room}"
+"""The rows, from an index alone: it is read where a row of the table cannot be."""
+
+HISTORY_OF_CONNID = f"select job {_of_connid}"
+
+HISTORY_OF_CONNID_IDS = f"select id {_of_connid}"
 
 ENDED = """
 select job from ended indexed by ended_by_run
 where run = ? and room = ? and connid = ? order by seq desc limit 1
 """
+
+ENDED_IDS = "select id from ended indexed by ended_by_run where run = ?"
+
+JOB = "select job from ended where id = ?"
 
 STARTS = "select run, start from running where run in ({})"
 
@@ -89,10 +113,12 @@ insert or rollback into ended (room, seq, connid, run, start, unanswered, job) v
 """
 
 STOPPED = """
-update ended set unanswered = 0, stop = ?, job = cast(json_set(
-  cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)
+update ended set unanswered = 0, stop = ?, job = case when json_valid(cast(job as text))
+  then cast(json_set(cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)
+  else job end
 where room = ? and seq = ?
 """
+"""A job that cannot be read stays so: it must not keep others from being written with it."""
 
 END = "delete from running where run in ({})"
 

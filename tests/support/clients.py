@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import socketio
 
+from server.clients import Client
 from tests.support.servers import ROOT
 
 Answer = dict[str, Any]
@@ -317,3 +318,21 @@ def tagged(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: tagged(item) for key, item in value.items()}
     return [tagged(item) for item in value] if isinstance(value, list) else value
+
+
+class Slow(Client):
+    """What a server has of a client that takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.queued: list[tuple[str, bytes]] = []
+        self.dropped = False
+
+    def send(self, frame: Any) -> None:
+        self.queued.append((frame.name, frame.body))
+
+    def backlog(self) -> int:
+        return sum(len(body) for _, body in self.queued)
+
+    def drop(self) -> None:
+        self.dropped = True
