@@ -194,6 +194,11 @@ class Pipeline:
             # That the client is gone is not told.
             await asyncio.wait([self._room], timeout=LOOK_AGAIN)
 
+    async def when_answered(self) -> None:
+        """Wait until all that was fed is answered, or the client is gone."""
+        while (self._begun or self._waiting) and not self._client.gone:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_AGAIN)
+
     def _refused(self, reply: Reply) -> Reply:
         """Read no more for a while from a client that gives many more commands than it may.
 

@@ -28,7 +28,13 @@ import socketio
 from aiohttp import StreamReader, WSCloseCode, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser, RawRequestMessage, WebSocketError, WebSocketReader
+from aiohttp.http import (
+    HttpRequestParser,
+    RawRequestMessage,
+    WebSocketError,
+    WebSocketReader,
+    WebSocketWriter,
+)
 from aiohttp.http_exceptions import HttpProcessingError
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
@@ -1155,6 +1161,56 @@ class Driver:
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
+
+
+class PlainSocket(web.WebSocketResponse):
+    """A WebSocket that stays with aiohttp, and is read as those of the driver are."""
+
+    def __init__(self, *, max_message: int, control_rate: float, **options: Any) -> None:
+        """`max_message` is in bytes, `control_rate` that of `install`; the rest is aiohttp's."""
+        # Its bound is the least that is too much.
+        super().__init__(max_msg_size=max_message + 1, compress=False, autoping=False, **options)
+        self._frames = Frames()
+        self._controls = control_bucket(control_rate)
+
+    def count(self, number: int = 1) -> float:
+        """Count what is no command; for how many seconds nothing should be read."""
+        return self._controls.count(number, asyncio.get_running_loop().time())
+
+    async def answer_close(self) -> None:
+        """Answer the client's close frame with its code, and close the connection."""
+        await self.send_frame(answer_to_close(self.close_code or 0), WSMsgType.CLOSE)
+        if self._http.transport is not None:
+            self._http.transport.close()
+
+    def _post_start(
+        self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
+    ) -> None:
+        http = request.protocol
+        early, http._message_tail = http._message_tail, b""
+        super()._post_start(request, protocol, writer)
+        self._http = http
+        # Kept until the end of the connection, while aiohttp lets go of it before that.
+        self._feed = http._payload_parser.feed_data
+        self.feed_eof = http._payload_parser.feed_eof
+        http._payload_parser, http._upgraded = self, True
+        if early:
+            self.feed_data(early)
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take what was read, in the place of aiohttp's parser; whether that was the last."""
+        try:
+            fragments = self._frames.count(data)
+        except BadFrame as bad:
+            self._feed(data[: bad.at])
+            assert self._reader is not None
+            self._reader.set_exception(WebSocketError(WSCloseCode.PROTOCOL_ERROR, str(bad)))
+            return True, b""
+        ended: tuple[bool, bytes] = self._feed(data)
+        if fragments and (seconds := self.count(fragments)):
+            self._http._pause_reading_for_buffer()
+            asyncio.get_running_loop().call_later(seconds, self._http._resume_reading_for_buffer)
+        return ended
 
 
 def install(

@@ -39,12 +39,12 @@ from server.config import Config
 from server.connections import nothing, speaks_http
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.guard import ADDRESS, PAGE_POLICY, bearer
-from server.limits import Limits, control_bucket, weight
+from server.limits import Limits, weight
 from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Rooms
-from server.transport import has_more
+from server.transport import PlainSocket, has_more
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class PlainClient(Client):
     """A plain WebSocket that hears events."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, name: str, close_timeout: float, budget: Budget
+        self, socket: PlainSocket, name: str, close_timeout: float, budget: Budget
     ) -> None:
         """`close_timeout` is how many seconds it has to take a last message."""
         super().__init__(name)
@@ -103,6 +103,14 @@ class PlainClient(Client):
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
         await self.close(code)
 
+    async def answer_close(self, pipeline: Pipeline) -> None:
+        """Close the connection as the client does, after the answers to what it had sent."""
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(self._close_timeout):
+                await pipeline.when_answered()
+                await self._queue.join()
+                await self._socket.answer_close()
+
     def answer(self, answers: list[tuple[Any, bytes]]) -> None:
         """Answer commands, each of which was sent with its id."""
         for id, answer in answers:
@@ -118,6 +126,7 @@ class PlainClient(Client):
                 text = await self._queue.get()
                 await self._socket.send_frame(text, WSMsgType.TEXT)
                 self._size -= len(text)
+                self._queue.task_done()
         finally:
             self.gone = True
 
@@ -220,12 +229,12 @@ class Web:
         hello = self._checker.hello(credentials(http_request) | positions(http_request.query))
         address = http_request[ADDRESS]
         caller = self._commands.welcome(hello, "websocket", address)
-        socket = web.WebSocketResponse(
-            compress=False,
+        socket = PlainSocket(
+            max_message=self._config.max_frame,
+            control_rate=self._config.control_rate,
             heartbeat=self._config.ping_interval,
-            autoping=False,
-            max_msg_size=self._config.max_frame,
             timeout=self._config.close_timeout,
+            autoclose=False,
         )
         await socket.prepare(http_request)
         client = PlainClient(socket, caller.identity.name, self._config.close_timeout, self._budget)
@@ -236,7 +245,6 @@ class Web:
         pipeline = Pipeline(
             self._commands, caller, client, self._config, client.answer, client.hold
         )
-        controls = control_bucket(self._config.control_rate)
         connection = speaks_http(http_request)
         if connection is not None:
             connection.holds = lambda: (client.backlog(), pipeline.waiting())
@@ -249,12 +257,13 @@ class Web:
             taken = 0
             async for message in socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    caller.bucket.charge(weight(len(message.data)))
                     self._feed(pipeline, message.data)
                     await pipeline.when_room()
                 else:
                     if message.type is WSMsgType.PING:
                         await socket.pong(message.data)
-                    seconds = controls.count(1, asyncio.get_running_loop().time())
+                    seconds = socket.count()
                     if http_request.transport is not None:  # Else there is nobody to be slow with.
                         await asyncio.sleep(seconds)
                 if connection is not None and not has_more(socket):
@@ -263,6 +272,8 @@ class Web:
                 if taken % TURN == 0:
                     # What has been read already is there at once, and others wait.
                     await asyncio.sleep(0)
+            if not socket.closed:
+                await client.answer_close(pipeline)
         finally:
             if connection is not None:
                 connection.holds = nothing

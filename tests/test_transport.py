@@ -14,6 +14,7 @@ import engineio
 import pytest
 import socketio
 from aiohttp import WSMsgType, web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_socket import AsyncSocket
 
@@ -49,6 +50,12 @@ LEANED_ON = {
     AsyncSocket._send_ping: "(self)",
     AsyncSocket._websocket_handler: "(self, ws)",
     RequestHandler.connection_lost: "(self, exc: BaseException | None) -> None",
+    RequestHandler._pause_reading_for_buffer: "(self) -> None",
+    RequestHandler._resume_reading_for_buffer: "(self) -> None",
+    web.WebSocketResponse._post_start: (
+        "(self, request: aiohttp.web_request.BaseRequest, protocol: str | None,"
+        " writer: aiohttp._websocket.writer.WebSocketWriter) -> None"
+    ),
     asyncio.Queue._put: "(self, item)",
     asyncio.Queue._get: "(self)",
 }
@@ -67,7 +74,8 @@ async def test_the_driver_takes_the_places_that_it_needs() -> None:
     assert server.async_handlers is False
     assert server.eio._async["websocket"] != socketio.AsyncServer().eio._async["websocket"]
     assert server.eio.handle_request.__self__ is server.driver
-    assert "_message_tail" in RequestHandler.__slots__
+    assert {"_message_tail", "_payload_parser"} <= set(RequestHandler.__slots__)
+    assert "_upgraded" in BaseProtocol.__slots__
     assert {"last_ping", "upgrading", "upgraded", "connected", "closed"} <= set(vars(socket))
 
 

@@ -101,3 +101,16 @@ async def wire(
         yield connection
     finally:
         writer.close()
+
+
+@asynccontextmanager
+async def plain(app: App, path: str = "/ws?rooms=", *, early: bytes = b"") -> AsyncIterator[Wire]:
+    """A raw connection to the plain door; `early` comes together with its handshake."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+    handshake = REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path.encode())
+    writer.write(handshake + early)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
