@@ -10,12 +10,13 @@ from functools import lru_cache, partial
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from server.connections import Connections, HttpConnection, peer
-from server.guard import Guard, Headers
+from server.guard import Guard
 from server.listener import Listener
 from server.sockets import SocketServer
-from server.transport import READ_AT_ONCE, handshake, upgrade_in
+from server.transport import READ_AT_ONCE, asks_for_websocket, handshake, upgrade_in
 
 BEGINNING = b"GET /socket.io/?"
 END = b"\r\n\r\n"
@@ -59,7 +60,7 @@ class Entrance:
         if not self._answers or not data.startswith(BEGINNING) or END not in data:
             return False
         found = upgrade_in(data)
-        if found is None or not is_for_session(found[0].path, found[0].headers):
+        if found is None or not is_for_session(found[0]):
             return False
         headers, early = found[0].headers, found[1]
         accept = handshake(headers)
@@ -107,10 +108,10 @@ class Newcomer(asyncio.BufferedProtocol):
         self._entrance.connections.leave(self._transport)
 
 
-def is_for_session(path: str, headers: Headers) -> bool:
+def is_for_session(head: RawRequestMessage) -> bool:
     """Whether a request with an upgrade wants a new session of Engine.IO on a WebSocket."""
-    upgrade = ",".join(headers.getall("Upgrade", [])).lower()
-    return upgrade == "websocket" and "Expect" not in headers and begins_session(path)
+    asks = asks_for_websocket(head.headers, head.version)
+    return asks and "Expect" not in head.headers and begins_session(head.path)
 
 
 @lru_cache(64)

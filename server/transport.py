@@ -30,6 +30,8 @@ from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import (
     HttpRequestParser,
+    HttpVersion,
+    HttpVersion11,
     RawRequestMessage,
     WebSocketError,
     WebSocketReader,
@@ -40,6 +42,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
+from multidict import CIMultiDict, CIMultiDictProxy
 from socketio.packet import CONNECT_ERROR
 
 from server.budget import LITTLE, Holding
@@ -88,6 +91,7 @@ FRAMING = 6
 """Bytes of a frame from a client beside its payload, at least."""
 
 OnText = Callable[[str], bool]
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 pack_medium = struct.Struct("!BBH").pack
 pack_long = struct.Struct("!BBQ").pack
@@ -772,6 +776,7 @@ class Driver:
     async def _request(self, request: web.Request) -> Any:
         if request.method == "OPTIONS":
             return await self._handle_request(request)
+        request = with_plain_upgrade(request)
         if request.query.get("transport") not in self.eio.transports:
             return self._answer(request, "Invalid transport", 400)
         if request.method == "POST":
@@ -1276,6 +1281,34 @@ def handshake(headers: Mapping[str, str]) -> bytes | None:
     if len(nonce) != 16 or headers.get("Sec-WebSocket-Version") != VERSION:
         return None
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
+
+
+def asks_for_websocket(headers: Headers, version: HttpVersion) -> bool:
+    """Whether a request offers to go on as a WebSocket, alone or among others.
+
+    One of HTTP/1.0 may not be heard: RFC 9110, section 7.8.
+    """
+    offered = ",".join(headers.getall("Upgrade", [])).lower().split(",")
+    return version >= HttpVersion11 and "websocket" in map(str.strip, offered)
+
+
+def with_plain_upgrade(request: web.Request) -> web.Request:
+    """A request as it is, but with an `Upgrade` to a WebSocket alone, or to nothing.
+
+    Raises `web.HTTPUpgradeRequired` for a version of WebSockets that is not known here: RFC 6455,
+    section 4.4.
+    """
+    if "Upgrade" not in request.headers:
+        return request
+    headers = CIMultiDict(request.headers)
+    if not asks_for_websocket(headers, request.version):
+        del headers["Upgrade"]
+    elif headers.get("Sec-WebSocket-Version", VERSION) != VERSION:
+        known = {"Sec-WebSocket-Version": VERSION, "Upgrade": "websocket", "Connection": "upgrade"}
+        raise web.HTTPUpgradeRequired(headers=known)
+    else:
+        headers["Upgrade"] = "websocket"
+    return request if headers == request.headers else request.clone(headers=headers)
 
 
 def take_over(request: web.BaseRequest, protocol: asyncio.BufferedProtocol) -> bytes:

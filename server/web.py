@@ -44,7 +44,7 @@ from server.openapi import ROUTES, STATUS, TOO_LARGE
 from server.pipeline import Pipeline
 from server.protocol import Frame, Refusal, encode
 from server.rooms import Rooms
-from server.transport import PlainSocket, has_more
+from server.transport import PlainSocket, has_more, with_plain_upgrade
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +226,7 @@ class Web:
         return payload
 
     async def _websocket(self, http_request: web.Request) -> web.StreamResponse:
+        http_request = with_plain_upgrade(http_request)
         hello = self._checker.hello(credentials(http_request) | positions(http_request.query))
         address = http_request[ADDRESS]
         caller = self._commands.welcome(hello, "websocket", address)
