@@ -103,7 +103,8 @@ class Guard:
         One that came through a proxy is from where that says; where it does not, it may be from
         anywhere.
         """
-        if not self.known(request.headers.get("Host", "").lower()):
+        host = request.headers.get("Host", "").lower()
+        if not host or not self.known(host):
             return False
         if self._config.trusted_proxies:
             return is_loopback(self._forwarded(request.headers) or "")

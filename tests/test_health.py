@@ -187,6 +187,7 @@ async def test_refusals_are_counted_by_reason(serve: Serve, connect: Connect) ->
         ({"trusted_proxies": 1, "auth": "open"}, {"X-Forwarded-For": "1.1.1.1"}, 403),
         ({"trusted_proxies": 1, "auth": "open"}, {"X-Forwarded-For": "127.0.0.1"}, 200),
         ({}, {"Host": "evil.example"}, 403),
+        ({}, {"Host": ""}, 403),
         ({"auth_secret": SECRET}, {"Host": "evil.example"}, 403),
         ({"metrics_token": METRICS_TOKEN}, {}, 403),
         ({"metrics_token": METRICS_TOKEN}, {"Authorization": "Bearer wrong"}, 403),
