@@ -1177,6 +1177,9 @@ class PlainSocket(web.WebSocketResponse):
         super().__init__(max_msg_size=max_message + 1, compress=False, autoping=False, **options)
         self._frames = Frames()
         self._controls = control_bucket(control_rate)
+        # What was read and is not taken yet, and whether that has to wait.
+        self._late = b""
+        self._waits = False
 
     def count(self, number: int = 1) -> float:
         """Count what is no command; for how many seconds nothing should be read."""
@@ -1204,6 +1207,14 @@ class PlainSocket(web.WebSocketResponse):
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take what was read, in the place of aiohttp's parser; whether that was the last."""
+        if self._waits:
+            self._late += data
+            return False, b""
+        return self._take(data)
+
+    def _take(self, data: bytes) -> tuple[bool, bytes]:
+        """Take as much as is read from a connection of the driver at once, the rest in its turn."""
+        data, self._late = data[:READ_AT_ONCE], data[READ_AT_ONCE:]
         try:
             fragments = self._frames.count(data)
         except BadFrame as bad:
@@ -1212,10 +1223,19 @@ class PlainSocket(web.WebSocketResponse):
             self._reader.set_exception(WebSocketError(WSCloseCode.PROTOCOL_ERROR, str(bad)))
             return True, b""
         ended: tuple[bool, bytes] = self._feed(data)
-        if fragments and (seconds := self.count(fragments)):
+        seconds = self.count(fragments) if fragments else 0
+        if seconds or self._late:
+            self._waits = True
             self._http._pause_reading_for_buffer()
-            asyncio.get_running_loop().call_later(seconds, self._http._resume_reading_for_buffer)
+            asyncio.get_running_loop().call_later(seconds, self._go_on)
         return ended
+
+    def _go_on(self) -> None:
+        self._waits = False
+        if self._late and self._take(self._late)[0]:
+            self._http.close()
+        elif not self._waits:
+            self._http._resume_reading_for_buffer()
 
 
 def install(

@@ -118,6 +118,16 @@ async def test_fragments_are_read_slowly(serve: Serve) -> None:
             assert json.loads(await other.text())["error"]["code"] == "not_running"
 
 
+async def test_what_is_read_at_once_is_taken_in_its_order(app: App) -> None:
+    frames = b"".join(
+        masked(WSMsgType.TEXT, b'{"route":"status","connid":"a","id":%d}' % number)
+        for number in range(5000)
+    )
+    async with plain(app, early=frames) as client:
+        for number in range(5000):
+            assert json.loads(await client.text())["id"] == number
+
+
 async def test_a_message_in_large_fragments_counts_once(serve: Serve) -> None:
     app = await serve(control_rate=SLOWLY, max_message=2**17)
     text = b'{"route":"output","connid":"a","run":"r","text":"%b"}' % (b"x" * 100_000)
