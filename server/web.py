@@ -369,29 +369,39 @@ def with_id(answer: bytes, id: Any) -> bytes:
     return b'%b,"id":%b}' % (answer[:-1], json.dumps(id).encode())
 
 
+class File(web.FileResponse):
+    """One of our own files, which is there: where it cannot be opened the system has no room."""
+
+    def set_status(self, status: int, reason: str | None = None) -> None:
+        if status == 404:
+            status = 503
+            self.headers["Retry-After"] = "1"
+        super().set_status(status, reason)
+
+
 async def asset(http_request: web.Request) -> web.StreamResponse:
     """A file of the dashboard; no path comes from the address."""
     found = ASSETS.get(http_request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound
-    return web.FileResponse(found)
+    return File(found)
 
 
 async def contract_page(http_request: web.Request) -> web.StreamResponse:
     """What the two documents of the contract say, to read."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
-    return web.FileResponse(CLIENT / "docs.html", headers=headers)
+    return File(CLIENT / "docs.html", headers=headers)
 
 
 async def page(http_request: web.Request) -> web.StreamResponse:
     """The dashboard."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
-    return web.FileResponse(CLIENT / "index.html", headers=headers)
+    return File(CLIENT / "index.html", headers=headers)
 
 
 async def command_line(http_request: web.Request) -> web.StreamResponse:
     """The program that runs a command as a job, for `curl -O` on any machine."""
-    return web.FileResponse(CLIENT / "hourglass.py")
+    return File(CLIENT / "hourglass.py")
 
 
 @web.middleware

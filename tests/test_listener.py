@@ -3,17 +3,17 @@
 import asyncio
 import inspect
 import logging
-import os
-import resource
 import socket
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from server import listener
 from server.listener import Listener
+from tests.conftest import Serve
+from tests.support.files import no_more_files
 from tests.support.servers import eventually
 
 
@@ -34,18 +34,6 @@ async def listening(host: str = "127.0.0.1") -> AsyncIterator[Listener]:
         yield found
     finally:
         found.close()
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_the_listener_leans_on_is_there() -> None:
@@ -100,3 +88,19 @@ async def test_it_can_be_closed_while_there_is_no_room(caplog: pytest.LogCapture
                 found.close()
             with pytest.raises(ConnectionResetError):
                 await loop.sock_recv(client, 100)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/hourglass.py", "/client/app.js"])
+async def test_a_file_for_which_there_is_no_room_is_there_later(serve: Serve, path: str) -> None:
+    app = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    with no_more_files():
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"HTTP/1.1 ")
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    assert head.startswith(b"503 ") and b"\r\nretry-after: 1\r\n" in head
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"HTTP/1.1 200 ")
+    writer.close()
