@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Processes that run the tests of Python, of which some always wait.
 PROCESSES := 3
-TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev
+TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev ps:procps \
+	curl:curl openssl:openssl
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: run run-cluster test check test-python test-other-python test-web suites bench soak picture clean

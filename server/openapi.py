@@ -170,8 +170,8 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         "note": text,
         "reason": text,
         "text": {"type": "string"},
-        "if_running": {"enum": ["reject", "keep", "replace"], "default": "reject"},
-        "outcome": {"enum": ["done", "failed"], "default": "done"},
+        "if_running": {**nullable(["reject", "keep", "replace"]), "default": "reject"},
+        "outcome": {**nullable(["done", "failed"]), "default": "done"},
         "run": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": LINE},
         "done": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
         "exit": {"type": ["integer", "null"], "minimum": -(2**31), "maximum": 2**32 - 1},
@@ -189,6 +189,11 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         "name": {"type": "string", "maxLength": config.max_name, "pattern": LINE},
     }
     return {name: exact(schema) for name, schema in known.items()}
+
+
+def nullable(values: list[str]) -> dict[str, Any]:
+    """The schema of one of these texts, or null, which generators do not take in an enum."""
+    return {"anyOf": [{"enum": values}, {"type": "null"}]}
 
 
 WIDE = {"integer": "int64", "number": "double"}

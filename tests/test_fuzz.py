@@ -174,7 +174,7 @@ async def test_requests_made_from_the_openapi_document(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 1800 if SOAK else 120)
+        output, _ = await asyncio.wait_for(process.communicate(), 1800 if SOAK else 280)
         assert process.returncode == 0, output.decode()[-6000:]
         await server.terminate()
     assert server.log == ""
