@@ -129,7 +129,11 @@ class Metrics(Collector):
             ("http_connections", "Connections that speak HTTP.", self._connections.total),
             ("slow_clients", "Clients too slow to be sent everything.", self._rooms.slow),
             ("rooms_open", "Rooms that somebody is in.", self._rooms.open_rooms),
-            ("store_ready", "Whether the log is heard: 1 or 0.", int(self._store.ready)),
+            (
+                "store_ready",
+                "Whether changes can be written and are heard: 1 or 0.",
+                int(self._store.ready),
+            ),
         ):
             yield GaugeMetricFamily(f"hourglass_{name}", help, value=value)
 
