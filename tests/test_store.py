@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import re
 import sqlite3
+import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,7 @@ from server.store import (
     statements,
 )
 from server.store.batch import Batch
+from server.store.memory import Memory
 from server.store.schema import FORMAT
 from server.store.sqlite import Database
 from server.store.statements import CHUNKS
@@ -155,6 +157,54 @@ async def test_the_store_makes_no_other_statements(
     assert len(rest) > 15
     asked = {text for text in all_statements() if text.count("?") < 8} - AROUND_DAMAGE
     assert {each.split("(?")[0] for each in asked} <= {each.split("(?")[0] for each in rest}
+
+
+def steps(work: Callable[[], Any]) -> int:
+    """How many lines of Python some work takes."""
+    taken = 0
+
+    def trace(*_: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return taken
+
+
+def steps_in_memory(size: int) -> list[int]:
+    """How much work each question is where a connid has run so often."""
+    memory = Memory()
+    for at in range(size):
+        job, seq = a_job("main", "a", at), 2 * at + 1
+        killed = Killed("main", seq + 1, at, "a", job.run, by="ana", via="http")
+        started = ("main", seq, job.run, "started", encode(Started("main", seq, at, job)))
+        log = [started, ("main", killed.seq, job.run, "killed", encode(killed))]
+        ended = ("main", killed.seq, "a", job.run, 1, encode(end(job, killed)))
+        memory.write(Batch(log=log, ended=[ended]))
+    run, last = a_job("main", "a", size // 2).run, 2 * size
+    questions: list[Callable[[], Any]] = [
+        lambda: memory.history("main", "a", "another", None, 1),
+        lambda: memory.history("main", "a", run, None, 1),
+        lambda: memory.history("main", "a", None, size, 1),
+        lambda: memory.history("main", None, None, size, 1),
+        lambda: memory.read_run("main", "a", "another"),
+        lambda: memory.read_run("main", "a", run),
+        lambda: memory.read("main", last - 1),
+        lambda: memory.write(Batch(stopped=[(0, 0, "1.5", "main", size)])),
+    ]
+    return [steps(question) for question in questions]
+
+
+def test_a_run_is_looked_up_in_memory_too() -> None:
+    few, many = steps_in_memory(100), steps_in_memory(5000)
+    assert few == many
+    assert min(few) > 0
 
 
 async def use_all(store: Store) -> None:
