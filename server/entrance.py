@@ -16,7 +16,13 @@ from server.connections import Connections, HttpConnection, peer
 from server.guard import Guard
 from server.listener import Listener
 from server.sockets import SocketServer
-from server.transport import READ_AT_ONCE, asks_for_websocket, handshake, upgrade_in
+from server.transport import (
+    READ_AT_ONCE,
+    asks_for_websocket,
+    handshake,
+    ignores_closes,
+    upgrade_in,
+)
 
 BEGINNING = b"GET /socket.io/?"
 END = b"\r\n\r\n"
@@ -70,7 +76,8 @@ class Entrance:
         if not self._guard.lets_in(headers, address):
             return False
         self.connections.leave(transport)
-        self._sockets.open(transport, address, accept, early)
+        cuts = ignores_closes(headers)
+        self._sockets.open(transport, address, accept, early, cuts=cuts)
         return True
 
 

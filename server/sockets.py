@@ -267,12 +267,21 @@ class SocketServer(socketio.AsyncServer):
             socket.queue.post(self.prepared(Frame(Closing.name, encode(Closing(code, why)))))
         await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
 
-    def open(self, transport: asyncio.Transport, address: str, accept: bytes, early: bytes) -> None:
+    def open(
+        self,
+        transport: asyncio.Transport,
+        address: str,
+        accept: bytes,
+        early: bytes,
+        *,
+        cuts: bool,
+    ) -> None:
         """Begin a session on a connection that is to be a WebSocket, as `Driver.open` does."""
         session = self.eio.generate_id()
         self.on_open(session, Origin(address))
         self.environ[session] = {}
-        self.driver.open(session, transport, accept, partial(self._hello_received, session), early)
+        on_text = partial(self._hello_received, session)
+        self.driver.open(session, transport, accept, on_text, early, cuts=cuts)
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         self.on_open(eio_sid, self.origin_of(environ["aiohttp.request"]))

@@ -294,6 +294,7 @@ class Connection(asyncio.BufferedProtocol):
         "_waiting_size",
         "_whole",
         "clogged",
+        "cuts",
         "groups",
         "on_text",
         "out",
@@ -325,6 +326,8 @@ class Connection(asyncio.BufferedProtocol):
         self._size = 0
         # The groups that it hears; never those of a connection that is clogged or closing.
         self.groups: tuple[Multicast, ...] = ()
+        # Whether its client notices no close frame, but that the connection is cut.
+        self.cuts = False
         # Whether something that was written is not on its way yet, and since when.
         self.clogged = False
         self._clogged_at = 0.0
@@ -532,6 +535,18 @@ class Connection(asyncio.BufferedProtocol):
         self._leave_groups()
         self.flush()
         self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
+
+    def end(self) -> None:
+        """Close the connection in the way after which the clients of all languages come back."""
+        if not self.cuts:
+            self.close(WSCloseCode.SERVICE_RESTART)
+        elif self._closing is None and self._transport is not None:
+            for group in self.groups:
+                group.hand_over(self)
+            self._leave_groups()
+            self.flush()
+            self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
+            self._transport.close()
 
     def abort(self) -> None:
         """Cut the connection; what is not on its way is lost."""
@@ -922,6 +937,7 @@ class Driver:
                 await socket.close(wait=False, abort=True)
             return web.Response(status=400, text="This is not a WebSocket of version 13.")
         connection = Connection(self, socket)
+        connection.cuts = ignores_closes(request.headers)
         self.connections.add(connection)
         early = take_over(request, connection)
         connection.write(SWITCHING % accept)
@@ -940,14 +956,23 @@ class Driver:
         return web.Response()  # Nobody sees it: aiohttp has lost its connection.
 
     def open(
-        self, sid: str, transport: asyncio.Transport, accept: bytes, on_text: OnText, early: bytes
+        self,
+        sid: str,
+        transport: asyncio.Transport,
+        accept: bytes,
+        on_text: OnText,
+        early: bytes,
+        *,
+        cuts: bool,
     ) -> None:
         """Begin a session on a connection whose handshake has been read and is to be answered.
 
-        It is told to nobody, as whoever calls this knows. `early` is what came after the handshake.
+        It is told to nobody, as whoever calls this knows. `early` is what came after the handshake,
+        `cuts` what `ignores_closes` says of it.
         """
         socket = self.eio.sockets[sid] = Session(self.eio, sid)
         connection = Connection(self, socket)
+        connection.cuts = cuts
         self.connections.add(connection)
         connection.on_text = socket.on_text = on_text
         socket.queue = Outbox(connection)
@@ -1037,7 +1062,7 @@ class Driver:
         await socket.close(wait=False, abort=True, reason=reason)
         connection = self.connection_of(socket)
         if connection is not None:
-            connection.close(WSCloseCode.SERVICE_RESTART)
+            connection.end()
         else:
             socket.queue.put_nowait(None)  # For the poll that is under way.
 
@@ -1329,6 +1354,11 @@ def with_plain_upgrade(request: web.Request) -> web.Request:
     else:
         headers["Upgrade"] = "websocket"
     return request if headers == request.headers else request.clone(headers=headers)
+
+
+def ignores_closes(headers: Mapping[str, str]) -> bool:
+    """Whether a client notices no close frame: that of Java, on most versions of OkHttp."""
+    return headers.get("User-Agent", "").startswith("okhttp/")
 
 
 def take_over(request: web.BaseRequest, protocol: asyncio.BufferedProtocol) -> bytes:

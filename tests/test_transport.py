@@ -628,6 +628,20 @@ async def test_the_stop_ends_a_websocket_so_that_its_client_comes_back(serve: Se
         assert (await socket.receive()).data == 1012
 
 
+async def test_a_client_that_notices_no_close_frame_is_cut(serve: Serve) -> None:
+    app = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+    writer.write(REQUEST.replace(b"Host: x", b"Host: x\r\nUser-Agent: okhttp/4.12.0"))
+    await reader.readuntil(b"\r\n\r\n")
+    client = Wire(reader, writer)
+    assert (await client.text()).startswith("0{")
+    client.send(WSMsgType.TEXT, b'40{"rooms":[]}')
+    assert (await client.text()).startswith("40{")
+    await app.stop()
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    writer.close()
+
+
 async def test_the_stop_ends_a_poll_so_that_its_client_comes_back(serve: Serve) -> None:
     app = await serve()
     async with aiohttp.ClientSession(app.url) as session:
