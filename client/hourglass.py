@@ -44,6 +44,7 @@ import os
 import queue
 import random
 import re
+import secrets
 import select
 import signal
 import socket
@@ -990,8 +991,10 @@ class Owner:
         self._limit_at: float | None = None
         self._run: str | None = None
         self._last_end: Json | None = None
-        # The server's time before a request whose answer was lost: it may have started our job.
-        self._asked_at: float | None = None
+        # By this the server knows the request again whose answer was lost.
+        self._key = secrets.token_hex(16)
+        # Whether there may be one: it may have started our job.
+        self._asked = False
         self._ask_again_at = 0.0
         self._over = False
         self._progress = Progress()
@@ -1015,7 +1018,7 @@ class Owner:
         await asyncio.wait({self._keeping}, timeout=min(within, LAST_TRY))
         if self._keeping.done():
             return
-        if self._run is not None or self._asked_at is not None:
+        if self._run is not None or self._asked:
             await asyncio.wait({self._keeping}, timeout=within)
         if not self._keeping.done():
             self._say("the server could not be told how the command ended")
@@ -1048,19 +1051,14 @@ class Owner:
             await self._pause((Backoff() if self._result else backoff).seconds())
 
     async def _serve(self, line: Line) -> None:
-        joined = await self._call(line, "join")
-        now, job = joined["now"], joined.get("job")
+        await self._call(line, "join")
         if self._run is not None:
             await self._renew(line)
-        elif job is not None and self._is_ours(job):
-            self._begin_run(job["run"])
-            if job["state"] != "running":
-                self._end(job)
         if self._run is not None:
             self._complain("")
         while True:
             if self._run is None and clock() >= self._ask_again_at:
-                await self._request(line, now)
+                await self._request(line)
             self._admit()
             await self._tell(line)
             if self._result is not None:
@@ -1079,7 +1077,7 @@ class Owner:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _request(self, line: Line, now: float) -> None:
+    async def _request(self, line: Line) -> None:
         """Start the job, with the time that is left to the command.
 
         One that has ended without the server is started all the same, to be seen in the history.
@@ -1089,11 +1087,12 @@ class Owner:
             left = max(left, 1.0)
         if left <= 0 or self._over:
             return
-        self._asked_at = now
+        self._asked = True
         try:
             answer = await self._call(
                 line,
                 "request",
+                key=self._key,
                 time=left,
                 lease=self._plan.lease,
                 note=self._plan.note,
@@ -1101,40 +1100,36 @@ class Owner:
             )
         except Refused as refused:
             if not refused.unknown:
-                self._asked_at = None
+                self._asked = False
             if refused.code != "conflict":
                 raise
             answer = refused.answer
         job = answer["job"]
         if answer.get("result") == "started":
             self._begin_run(job["run"])
+            if job["state"] != "running":
+                self._end(job)
             return
         taken = f"{self._plan.connid} is running already, started by {job['by']}"
         if not self.admitted.done():
             raise Refused.here("conflict", taken, job)
         # Too late not to run: the command goes on within its time, and waits for the name.
         self._complain(taken)
-        self._asked_at = None
+        self._asked = False
         self._ask_again_at = clock() + ASK_AGAIN
-
-    def _is_ours(self, job: Json) -> bool:
-        """Whether a job is the one that we asked for without hearing back."""
-        if self._asked_at is None or job["started_at"] < self._asked_at:
-            return False
-        if (
-            not self._settings.read_token()
-            and job.get("started_by", job["by"]) != self._settings.by
-        ):
-            return False
-        return (job["note"], job["lease"]) == (self._plan.note, self._plan.lease)
 
     def _begin_run(self, run: str) -> None:
         self._run = run
-        self._asked_at = None
+        self._asked = False
         self._told = Progress(), clock()
         self._complain("")
         if self._last_end is not None and self._last_end["run"] == run:
             self._end(self._last_end)
+
+    def _forget_run(self) -> None:
+        """Have the job start anew."""
+        self._run = None
+        self._key = secrets.token_hex(16)
 
     async def _tell(self, line: Line) -> None:
         """Tell what there is to tell of output and progress, and renew the lease."""
@@ -1169,7 +1164,7 @@ class Owner:
             if job is not None and job["run"] == self._run:
                 self._end(job)
             else:
-                self._run = None  # The server has lost its jobs, or forgotten ours: start anew.
+                self._forget_run()  # The server has lost its jobs, or forgotten ours: start anew.
         self._told = progress, clock()
 
     def _heard(self, name: str, event: Json) -> None:
@@ -1185,7 +1180,7 @@ class Owner:
         if job["state"] == "killed" or job["outcome"] == "elapsed":
             self.ended.set_result(job)
         elif job["outcome"] == "lost" and self._result is None:
-            self._run = None  # We were away for longer than the lease: start anew.
+            self._forget_run()  # We were away for longer than the lease: start anew.
         else:
             self._over = True  # Lost as it ended, or somebody has said for it that it is done.
 
@@ -1472,6 +1467,7 @@ async def start(options: argparse.Namespace, settings: Settings) -> Json:
         lease=options.lease or None,
         note=options.note,
         if_running=options.if_running,
+        key=options.key,
     )
 
 
@@ -2092,6 +2088,9 @@ def parser() -> Parser:
 
     starts = add("start", "Start a job without a command.", "NAME")
     add_job_options(starts, lease=None, time=None)
+    starts.add_argument(
+        "--key", help="start it once, however often this is tried with the same key"
+    )
     kills = add("kill", "Kill a running job.", "NAME")
     kills.add_argument("--run", help="only this run of it")
     kills.add_argument("--reason", help="for everyone to see")

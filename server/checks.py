@@ -26,6 +26,7 @@ Plan = tuple[str, Any, Callable[[Any], Any]]
 MOST_HISTORY = 500
 MOST_CONNID = 128
 MOST_RUN = 64
+MOST_KEY = 64
 MOST_SEQ = 2**53
 """The largest whole number that every JSON client can hold."""
 
@@ -71,6 +72,7 @@ class Checker:
             "if_running": ('"reject", "keep" or "replace"', one_of("reject", "keep", "replace")),
             "outcome": ('"done" or "failed"', one_of("done", "failed")),
             "run": ("the run's id, 1 to 64 characters", run),
+            "key": (f"1 to {MOST_KEY} characters without {UNSEEN}", key),
             "done": ("a number from 0 to 1", within(0, 1)),
             "exit": ("a whole number from -2147483648 to 4294967295", whole(-(2**31), 2**32 - 1)),
             "result": (
@@ -280,6 +282,12 @@ def room(value: str) -> str:
 
 def run(value: str) -> str:
     if not is_name(value, MOST_RUN):
+        raise ValueError
+    return value
+
+
+def key(value: str) -> str:
+    if not is_name(value, MOST_KEY):
         raise ValueError
     return value
 

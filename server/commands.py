@@ -55,7 +55,7 @@ from server.protocol import (
     encode,
 )
 from server.rooms import Rooms
-from server.store import Entry, Store, Submitted
+from server.store import Entry, Repeated, Store, Submitted
 
 JOB = 256
 """Bytes of a running job in an answer, about."""
@@ -296,17 +296,37 @@ class Commands:
             raise broken() from None
 
     def _request(self, caller: Caller, command: Request) -> Work:
+        if command.key is not None:
+            return self._kept(command, self._once(caller, command, command.key))
         if command.if_running == "keep":
-            return self._keep(caller, command)
+            return self._kept(command, self.changed(caller, self._start(caller, command)))
         return self._start(caller, command)
 
-    async def _keep(self, caller: Caller, command: Request) -> Done:
+    async def _kept(self, command: Request, start: Coroutine[Any, Any, Done]) -> Done:
+        """What has come of a start, where the job that is running may be kept."""
         try:
-            return await self.changed(caller, self._start(caller, command))
+            return await start
         except Conflict as conflict:
-            if conflict.job is None:
+            if command.if_running != "keep" or conflict.job is None:
                 raise
             return await self._answer_now("exists", command.room, conflict.job)
+
+    async def _once(self, caller: Caller, command: Request, key: str) -> Done:
+        try:
+            return await self._jobs.start_once(
+                command.room,
+                command.connid,
+                command.time,
+                caller.actor,
+                key=key,
+                note=command.note,
+                lease=command.lease,
+                replace=command.if_running == "replace",
+            )
+        except Repeated as repeated:
+            answer = await self._answer_now("started", command.room, repeated.job)
+            answer.repeated = True
+            return answer
 
     def _start(self, caller: Caller, command: Request) -> Submitted:
         return self._jobs.start(

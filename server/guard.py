@@ -70,7 +70,7 @@ vars(web_response)["SERVER_SOFTWARE"] = HEADERS["Server"]
 
 CORS = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key",
     "Access-Control-Max-Age": "600",
 }
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from random import getrandbits
 
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from server.changes import SERVER, Actor, Changes
 from server.clock import Watch
@@ -78,8 +78,47 @@ class Jobs:
         """Start a job. A conflict with the one that is running under the connid already, unless
         that is to be replaced.
         """
+        job = self._job(room, connid, time, actor, note, lease)
+        return self._store.submit(StartJob(job, replacing(actor) if replace else None))
+
+    async def start_once(
+        self,
+        room: str,
+        connid: str,
+        time: float,
+        actor: Actor,
+        *,
+        key: str,
+        note: str | None = None,
+        lease: float | None = None,
+        replace: bool = False,
+    ) -> Entry:
+        """`start` a job unless it has been started with this key before, by the same owner.
+
+        Raises `Repeated` where it has, and what `outcome` does.
+        """
+        job = self._job(room, connid, time, actor, note, lease, key)
+        change = StartJob(job, replacing(actor) if replace else None, actor.owner)
+        try:
+            entries = await self._store.start_once(change)
+        except Stale as stale:
+            raise await self._refused(change, stale) from None
+        self.made(entries, actor)
+        return entries[-1]
+
+    def _job(
+        self,
+        room: str,
+        connid: str,
+        time: float,
+        actor: Actor,
+        note: str | None,
+        lease: float | None,
+        key: str | UnsetType = UNSET,
+    ) -> Job:
+        """The job that is to be started now."""
         now = self._now()
-        job = Job(
+        return Job(
             connid=connid,
             run=new_run(now),
             room=room,
@@ -89,9 +128,8 @@ class Jobs:
             by=actor.name,
             note=note,
             lease=lease,
+            key=key,
         )
-        replaces = Kill(None, actor.name, actor.via, "replaced") if replace else None
-        return self._store.submit(StartJob(job, replaces))
 
     def kill(
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
@@ -268,6 +306,11 @@ def ending(due: Due, now: float) -> EndJob:
     outcome: Outcome = "elapsed" if due.at >= job.deadline else "lost"
     late = now - due.at > LATE_AFTER or due.missed
     return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
+
+
+def replacing(actor: Actor) -> Kill:
+    """How the job ends that another one takes the place of."""
+    return Kill(None, actor.name, actor.via, "replaced")
 
 
 def forbidden(connid: str, owner: str) -> Forbidden:

@@ -26,7 +26,8 @@ from server.store import Submitted
 from server.store.ticket import Ticket
 
 CHANGING = frozenset([Request, Kill, Finish, Report, Print])
-"""What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet."""
+"""What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet. Nor
+a `Request` that has a key: it looks for what that has started before."""
 MAY_FOLLOW = CHANGING | {Reply}
 """What may begin while others are under way, if those are changing too."""
 MANY_REFUSED = 100
@@ -256,7 +257,9 @@ class Pipeline:
             self._begun.append(Slot(tag, command))
             self._advance()
             return
-        self._reading = type(command) not in CHANGING
+        self._reading = type(command) not in CHANGING or (
+            type(command) is Request and command.key is not None
+        )
         began = self._commands.began()
         try:
             work: Any = self._commands.begin(self._caller, command)

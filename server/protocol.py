@@ -41,6 +41,8 @@ class Job(Struct, kw_only=True, gc=False):
     note: str | None = None
     progress: Reported | None = None
     lease: float | None = None
+    key: str | UnsetType = UNSET
+    """What tells its request from another one; that of who started it."""
 
 
 class EndedJob(Struct, kw_only=True, frozen=True):
@@ -70,6 +72,7 @@ class EndedJob(Struct, kw_only=True, frozen=True):
     late: bool = False
     exit: int | None = None
     stopped_at: float | None = None
+    key: str | UnsetType = UNSET
 
 
 class _Started(Struct):
@@ -282,6 +285,7 @@ class Request(Struct, kw_only=True):
     note: str | None = None
     lease: Seconds | None = None
     if_running: Default = "reject"
+    key: str | None = None
     route: str | None = None
 
 
@@ -391,6 +395,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     room: str
     epoch: str
     seq: int
+    repeated: bool = False
     now: float | None = None
     job: Job | EndedJob | Raw | None = None
     jobs: list[Any] | None = None

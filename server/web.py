@@ -209,6 +209,8 @@ class Web:
     async def _payload(self, http_request: web.Request) -> dict[str, Any]:
         """The command that the address and the body of a request make up."""
         payload: dict[str, Any] = {}
+        if key := http_request.headers.get("Idempotency-Key"):
+            payload["key"] = key.strip('"')
         if http_request.body_exists:
             try:
                 body = await http_request.read()

@@ -31,6 +31,7 @@ process.stdin.on("end", () => process.exit()).resume();
 function serve(connection) {
   const input = createInterface({ input: connection });
   let socket = null;
+  let retries = false; // then an acknowledgement comes behind an error, or null
 
   input.on("line", (line) => {
     if (line.trim() === "") return;
@@ -50,10 +51,11 @@ function serve(connection) {
     if (close) input.close();
     else if (url) connect(url, options);
     else if (noack) socket.emit(emit, ...args);
-    else socket.emit(emit, ...args, (...ack) => print({ id, ack }));
+    else socket.emit(emit, ...args, (...ack) => print({ id, ack: retries ? ack.slice(1) : ack }));
   }
 
   function connect(url, options) {
+    retries = options.retries > 0;
     // Each a connection of its own, as those of different browsers are.
     socket = io(url, { ...options, autoConnect: false, forceNew: true });
     socket.on("connect", () => print({ connected: true, id: socket.id }));

@@ -17,7 +17,14 @@ pytestmark = pytest.mark.each_store
 
 RUN = "01a20c768339ceed9fbfb00c"
 VALID: dict[str, dict[str, Any]] = {
-    "request": {"connid": "a", "time": 60, "note": "n", "lease": 5, "if_running": "keep"},
+    "request": {
+        "connid": "a",
+        "time": 60,
+        "note": "n",
+        "lease": 5,
+        "if_running": "keep",
+        "key": "k",
+    },
     "kill": {"connid": "a", "run": RUN, "reason": "r"},
     "status": {"connid": "a", "since": {"epoch": "e", "seq": 1}},
     "finish": {"connid": "a", "run": RUN, "outcome": "done", "result": 1},

@@ -154,6 +154,10 @@ async def live(client: Socket) -> None:
     await client.command("request", connid="a", time=60, if_running="keep")
     await client.command("request", connid=12, time=0.05)
     await client.command("request", connid="b", time=-1)
+    for _ in range(2):
+        await client.command("request", connid="keyed", time=60, key="k")
+    await client.command("kill", connid="keyed")
+    await client.command("request", connid="keyed", time=60, key="k")
     report = {"connid": "a", "run": one["run"]}
     await client.command("progress", **report, done=0.5, note="half")
     await client.command("join", room="main", connid="a")
@@ -226,6 +230,8 @@ BOUNDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("request", {"connid": "a", "time": 2592000}, {"connid": "a", "time": 2592001}),
     ("request", {"connid": "b", "time": 1e-3}, {"connid": "b", "time": 0}),
     ("request", {**JOB, "note": "ä" * 500}, {**JOB, "note": "ä" * 501}),
+    ("request", {**JOB, "key": "x" * 64}, {**JOB, "key": "x" * 65}),
+    ("request", {**JOB, "connid": "k", "key": None}, {**JOB, "key": ""}),
     ("status", {"room": "A-z.0_9"}, {"room": "a b"}),
     ("status", {"room": None}, {"room": ""}),
     ("status", {"since": {"epoch": "e", "seq": 0}}, {"since": {"epoch": "e", "seq": -1}}),

@@ -28,6 +28,7 @@ CONNIDS = st.sampled_from(["a", "b", "c"])
 ROOMS = st.sampled_from(["main", "ops"])
 RUNS = st.sampled_from(["right", "last", "wrong"])
 TIMES = st.integers(1, 50)
+KEYS = st.sampled_from([None, None, "x", "y"])
 KEEP = 600
 
 
@@ -66,10 +67,21 @@ class Model(RuleBasedStateMachine):
         time=TIMES,
         lease=st.none() | TIMES,
         how=st.sampled_from(["reject", "keep", "replace"]),
+        key=KEYS,
     )
-    def request(self, room: str, connid: str, time: int, lease: int | None, how: str) -> None:
+    def request(
+        self, room: str, connid: str, time: int, lease: int | None, how: str, key: str | None
+    ) -> None:
         before = self.running.get((room, connid))
-        answer = self._do("request", room, connid, time=time, lease=lease, if_running=how)
+        same = self._started_with(room, connid, key) if key else None
+        given = {"time": time, "lease": lease, "if_running": how, "key": key}
+        answer = self._do("request", room, connid, **given)
+        if same:
+            assert (answer["result"], answer["repeated"]) == ("started", True)
+            assert answer["seq"] == self.seqs[room]
+            assert answer["job"] == without(same, "renewed")
+            return
+        assert "repeated" not in answer
         if before and how == "reject":
             assert self._code(answer) == "conflict"
             assert answer["job"]["run"] == before["run"]
@@ -246,6 +258,12 @@ class Model(RuleBasedStateMachine):
         if which == "last" and past:
             return past[-1]["run"]
         return "wrong"
+
+    def _started_with(self, room: str, connid: str, key: str) -> dict[str, Any] | None:
+        """The job that was started under a connid with a key."""
+        known = [self.running.get((room, connid)), *reversed(self.ended[room])]
+        same = (connid, key)
+        return next((job for job in known if job and (job["connid"], job.get("key")) == same), None)
 
     def _end(self, room: str, connid: str, state: str, **how: Any) -> None:
         job = without(self.running.pop((room, connid)), "renewed")

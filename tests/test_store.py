@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from server.store import (
     Foreign,
     Kill,
     Listener,
+    Repeated,
     ReportProgress,
     Stale,
     StartJob,
@@ -185,7 +186,7 @@ def steps_in_memory(size: int) -> list[int]:
         killed = Killed("main", seq + 1, at, "a", job.run, by="ana", via="http")
         started = ("main", seq, job.run, "started", encode(Started("main", seq, at, job)))
         log = [started, ("main", killed.seq, job.run, "killed", encode(killed))]
-        ended = ("main", killed.seq, "a", job.run, 1, encode(end(job, killed)))
+        ended = ("main", killed.seq, "a", job.run, 1, None, encode(end(job, killed)))
         memory.write(Batch(log=log, ended=[ended]))
     run, last = a_job("main", "a", size // 2).run, 2 * size
     questions: list[Callable[[], Any]] = [
@@ -221,6 +222,10 @@ async def use_all(store: Store) -> None:
         await store.ended("main", "a", "another")
         await store.ended("main", "b")
         await store.history("main", None, None, 1)
+    keyed = structs.replace(job, connid="b", run="keyed", key="k")
+    with suppress(Repeated):
+        await store.start_once(StartJob(keyed))
+        await store.submit(EndJob("main", "b", 40, Kill("keyed", "ana", "http")))
     await store.ping()
     await store.sweep()
 
@@ -603,7 +608,8 @@ async def test_a_file_without_an_index_of_runs_is_given_one(tmp_path: Path) -> N
         await store.submit(EndJob("main", "a", 2, Kill(job.run, "ana", "http")))
         ended = await store.ended("main", "a", job.run)
     file = sqlite3.connect(config.database)
-    file.executescript("drop index ended_by_run; pragma user_version = 4")
+    file.executescript("drop index ended_by_run; drop index ended_by_key")
+    file.executescript("alter table ended drop column key; pragma user_version = 4")
     file.close()
     async with opened(config) as store:
         assert await store.history("main", None, None, 10) == [ended]

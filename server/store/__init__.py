@@ -57,10 +57,14 @@ class Finish(Struct, frozen=True):
 
 class StartJob(Struct, frozen=True):
     """Start `job`. Allowed when its connid is not running, or when a kill comes along that
-    `replaces` what is running."""
+    `replaces` what is running.
+
+    Where the job has a key, `owner` is whose key it is, None where that is anybody's.
+    """
 
     job: Job
     replaces: Kill | None = None
+    owner: str | None = None
 
 
 class EndJob(Struct, frozen=True):
@@ -128,6 +132,14 @@ class Foreign(Exception):
     def __init__(self, owner: str) -> None:
         super().__init__("the job belongs to another owner than the one that the change names")
         self.owner = owner
+
+
+class Repeated(Exception):
+    """The start was made before, with the same key: of `job`, running or ended."""
+
+    def __init__(self, job: Job | EndedJob) -> None:
+        super().__init__("the job that the change would start has been started before")
+        self.job = job
 
 
 class StoreError(Exception):
@@ -215,6 +227,14 @@ class Store(ABC):
     def keep_drift(self, drift: float) -> None:
         """Keep how far the machine's date is ahead of the clock, so that running jobs are counted
         on after a restart."""
+
+    @abstractmethod
+    async def start_once(self, change: StartJob) -> list[Entry]:
+        """Start a job that has a key, unless one with the same key has been started under its
+        connid. Raises `Repeated` where that one is running or still kept.
+
+        It may be decided later than what is submitted meanwhile.
+        """
 
     @abstractmethod
     async def take_due(self, limit: int) -> list[Due]:

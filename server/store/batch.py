@@ -17,8 +17,8 @@ _decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_E
 LogRow = tuple[str, int, str, str, bytes]
 """An entry of the log: room, seq, run, name, body."""
 
-EndedRow = tuple[str, int, str, str, int, bytes]
-"""room, seq, connid, run, whether its owner may still say that it stopped, job"""
+EndedRow = tuple[str, int, str, str, int, str | None, bytes]
+"""room, seq, connid, run, whether its owner may still say that it stopped, key, job"""
 
 
 @dataclass(slots=True)
@@ -122,6 +122,11 @@ class Backend(ABC):
     ) -> list[EndedJob]:
         """Up to `limit` ended jobs, newest first, of one connid where it is given; those whose end
         has a seq below `before`. With a run of that connid only that one."""
+
+    @abstractmethod
+    def started_with(self, room: str, connid: str, key: str) -> list[EndedJob]:
+        """The ended jobs of a connid that were requested with a key, newest first: one for each
+        owner who has used it."""
 
 
 def entry(name: str, body: bytes) -> Entry:

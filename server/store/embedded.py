@@ -18,7 +18,8 @@ from copy import copy
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from msgspec import Raw
+from msgspec import Raw, UnsetType
+from msgspec.structs import replace
 
 from server.board import Board, end
 from server.clock import STEP, Clock
@@ -45,6 +46,7 @@ from server.store import (
     Foreign,
     Kill,
     Listener,
+    Repeated,
     ReportProgress,
     Stale,
     StartJob,
@@ -108,6 +110,8 @@ class EmbeddedStore(Store):
         self._sweeping: Ticket[None] | None = None
         # How many jobs run, as decided.
         self._total = 0
+        # The starts that have a key and are under way, by room, connid and key.
+        self._keyed: dict[tuple[str, str, str | UnsetType], Ticket[None]] = {}
         self._schedule = Schedule(config.retry_interval, self._runs)
         # How far the machine's date is ahead of the clock, and what of that is durable.
         self._drift = self._drift_kept = 0.0
@@ -275,6 +279,36 @@ class EmbeddedStore(Store):
         if not self._closed:
             self._begin_commit()
 
+    async def start_once(self, change: StartJob) -> list[Entry]:
+        job = change.job
+        what = (job.room, job.connid, job.key)
+        # One by one: no start with this key is under way while another one looks for it.
+        while what in self._keyed:
+            await self._keyed[what]
+        turn = self._keyed[what] = Ticket()
+        try:
+            if before := await self._started_with(change):
+                raise Repeated(before)
+            now = self.now()
+            at_last = replace(job, started_at=now, deadline=now + job.time)
+            return await self.submit(replace(change, job=at_last))
+        finally:
+            del self._keyed[what]
+            turn.settle(None)
+
+    async def _started_with(self, change: StartJob) -> Job | EndedJob | None:
+        """The job that was started before with the key of this one."""
+        job, owner = change.job, change.owner
+        assert isinstance(job.key, str), "only such a start is made once"
+        # What has ended is durable by now, where it is not running.
+        running = await self.running(job.room, job.connid)
+        if running is not None and running.key == job.key and owner in (None, running.by):
+            return running
+        for ended in await self._ask(self._backend.started_with, job.room, job.connid, job.key):
+            if owner in (None, ended.started_by):
+                return ended
+        return None
+
     async def take_due(self, limit: int) -> list[Due]:
         # Owners who wait for what is being written report no more until it is.
         return self._schedule.take(self.now(), limit, leases=not self._stalls())
@@ -420,7 +454,7 @@ class EmbeddedStore(Store):
         ended = encode(end(job, event))
         self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.run)
         unanswered = int(isinstance(event, Killed))
-        row = (job.room, event.seq, job.connid, job.run, unanswered, ended)
+        row = (job.room, event.seq, job.connid, job.run, unanswered, job.key or None, ended)
         self._batch.running[job.run] = None
         self._batch.ended.append(row)
 

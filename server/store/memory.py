@@ -5,12 +5,16 @@ Rows stay as they are, which takes less memory than what they say; whoever reads
 
 import secrets
 from bisect import bisect_left, bisect_right
+from collections.abc import Hashable
 from operator import itemgetter
+from typing import TypeVar
 
 from server.board import stop
 from server.protocol import EndedJob, encode
 from server.store import Entry
 from server.store.batch import Backend, Batch, EndedRow, Loaded, LogRow, decode_ended, entry
+
+Name = TypeVar("Name", bound=Hashable)
 
 seq_of = itemgetter(1)
 """The seq of a row."""
@@ -29,6 +33,8 @@ class Rows:
         """The seqs of the entries of each run."""
         self._connids: dict[str, list[int]] = {}
         """The seqs of the ends of each connid."""
+        self._keys: dict[tuple[str, str], list[int]] = {}
+        """The seqs of the ends of each connid that was requested with a key."""
 
     def add(self, row: LogRow) -> None:
         """Add an entry of the log."""
@@ -40,6 +46,8 @@ class Rows:
         """Add an ended job."""
         self.ended.append(row)
         self._connids.setdefault(row[2], []).append(row[1])
+        if row[5] is not None:
+            self._keys.setdefault((row[2], row[5]), []).append(row[1])
 
     def after(self, seq: int) -> list[LogRow]:
         """The entries with a seq above this one."""
@@ -72,6 +80,11 @@ class Rows:
         positions = map(self.find_ended, seqs[max(0, end - limit) : end][::-1])
         return [self.ended[position] for position in positions if position is not None]
 
+    def started_with(self, connid: str, key: str) -> list[EndedRow]:
+        """The ended jobs of a connid that were requested with a key, newest first."""
+        positions = map(self.find_ended, reversed(self._keys.get((connid, key), ())))
+        return [self.ended[position] for position in positions if position is not None]
+
     def trim(self, last: int) -> None:
         """Keep nothing up to this seq."""
         old = bisect_right(self.log, last, key=seq_of)
@@ -80,12 +93,19 @@ class Rows:
                 self._runs[run] = seqs
         del self.log[:old]
         old = bisect_right(self.ended, last, key=seq_of)
-        for connid in {row[2] for row in self.ended[:old]}:
-            seqs_of_connid = self._connids[connid]
-            del seqs_of_connid[: bisect_right(seqs_of_connid, last)]
-            if not seqs_of_connid:
-                del self._connids[connid]
+        forget(self._connids, {row[2] for row in self.ended[:old]}, last)
+        keys = {(row[2], row[5]) for row in self.ended[:old] if row[5] is not None}
+        forget(self._keys, keys, last)
         del self.ended[:old]
+
+
+def forget(seqs: dict[Name, list[int]], names: set[Name], last: int) -> None:
+    """Keep nothing up to a seq, of these names."""
+    for name in names:
+        of_name = seqs[name]
+        del of_name[: bisect_right(of_name, last)]
+        if not of_name:
+            del seqs[name]
 
 
 class Memory(Backend):
@@ -149,10 +169,14 @@ class Memory(Backend):
             found = rows.ended_before(connid, before, limit)
         return [decode_ended(row[-1]) for row in found]
 
+    def started_with(self, room: str, connid: str, key: str) -> list[EndedJob]:
+        rows = self._rooms.get(room)
+        return [decode_ended(row[-1]) for row in rows.started_with(connid, key)] if rows else []
+
     def _stop(self, room: str, end: int, exit: int | None, at: float) -> None:
         rows = self._rooms[room]
         position = rows.find_ended(end)
         if position is not None:
-            _, _, connid, run, _, job = rows.ended[position]
+            _, _, connid, run, _, key, job = rows.ended[position]
             ended = encode(stop(decode_ended(job), exit, at))
-            rows.ended[position] = (room, end, connid, run, 0, ended)
+            rows.ended[position] = (room, end, connid, run, 0, key, ended)

@@ -31,6 +31,7 @@ from server.store import (
     Entry,
     Foreign,
     Listener,
+    Repeated,
     ReportProgress,
     Stale,
     StartJob,
@@ -217,7 +218,7 @@ class RedisStore(Store):
             try:
                 self._check(reply)
                 entries = scripts.changed(reply, self._config)
-            except (Stale, Foreign, CommandError) as refusal:
+            except (Stale, Foreign, Repeated, CommandError) as refusal:
                 ticket.refuse(refusal)
                 return
             self.commits.observe(loop.time() - began)
@@ -240,6 +241,9 @@ class RedisStore(Store):
 
     def keep_drift(self, drift: float) -> None:
         """It is not needed: the time is kept with each event."""
+
+    async def start_once(self, change: StartJob) -> list[Entry]:
+        return await self.submit(change)
 
     async def take_due(self, limit: int) -> list[Due]:
         if not self._due.come():

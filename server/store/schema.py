@@ -1,6 +1,6 @@
 """The tables of the embedded store's file, and what makes a file of an older format one of this."""
 
-FORMAT = 5
+FORMAT = 6
 """What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
@@ -17,13 +17,14 @@ create table if not exists running (
 create table if not exists ended (
   id integer primary key, room text not null, seq integer not null, connid text not null,
   run text not null, start integer not null, stop integer, unanswered integer not null,
-  job blob not null
+  job blob not null, key text
 );
 create unique index if not exists log_by_room on log (room, last);
 create unique index if not exists ended_by_room on ended (room, seq);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
 create index if not exists ended_by_run on ended (run);
+create index if not exists ended_by_key on ended (room, connid, key, seq) where key is not null;
 """
 """A row of the log is a segment: the entries of one commit in one room, with the first and the last
 of their seqs, each as its run, its name and its body, in MessagePack. `start` and `stop` are the
@@ -87,7 +88,19 @@ drop table was_ended;
 
 RUNS = "create index ended_by_run on ended (run);"
 
-TAKE_OVER = {1: (2, BY_RUN), 2: (4, SEGMENTS), 3: (4, SEGMENTS), 4: (5, RUNS)}
+KEYS = """
+alter table ended add column key text;
+create index ended_by_key on ended (room, connid, key, seq) where key is not null;
+"""
+
+TAKE_OVER = {
+    1: (2, BY_RUN),
+    2: (4, SEGMENTS),
+    3: (4, SEGMENTS),
+    4: (5, RUNS),
+    5: (6, KEYS),
+}
 """What makes a newer format of a file of each older one, and which: the first kept running jobs by
-room and connid, the second the log by room, the third each entry in a row of its own, and the
-fourth looked through all ended jobs of a connid for a run. What a step makes never changes."""
+room and connid, the second the log by room, the third each entry in a row of its own, the
+fourth looked through all ended jobs of a connid for a run, and the fifth knew no keys. What a step
+makes never changes."""

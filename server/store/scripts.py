@@ -38,6 +38,7 @@ from server.store import (
     Finish,
     Foreign,
     Kill,
+    Repeated,
     Stale,
     StartJob,
     StopJob,
@@ -111,7 +112,10 @@ def _start(change: StartJob, config: Config) -> list[Arg]:
     if kill is not None:
         killing = _cut(ending(_named(job.room, job.connid, ""), 0, 0.0, kill))
     caps = (config.max_running, config.max_running_room, config.max_rooms)
-    what = (job.run, repr(job.time), lease, before, after, *killing, *caps)
+    key: list[Arg] = []
+    if job.key:
+        key = [job.key, job.by, *(["owned"] if change.owner else [])]
+    what = (job.run, repr(job.time), lease, before, after, *killing, *caps, *key)
     return ["start", job.room, job.connid, *what]
 
 
@@ -140,8 +144,10 @@ def looked(reply: list[Any]) -> Job | None:
 
 
 def changed(reply: list[Any], config: Config) -> list[Entry]:
-    """The entries that a change has made. Raises `Stale`, `Foreign`, `TooMany`."""
+    """The entries that a change has made. Raises `Stale`, `Foreign`, `Repeated`, `TooMany`."""
     check(reply)
+    if reply[0] == b"again":
+        raise Repeated(running(*reply[1:]) if len(reply) == 3 else _ended(*reply[1:]))
     if reply[0] == b"full":
         raise too_many(config, reply[1].decode())
     entries = []

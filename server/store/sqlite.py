@@ -196,6 +196,14 @@ class Database(Backend):
             self._told.add(what)
             log.error("%s: %s cannot be read, and is left out: %s", self._path, what, error)
 
+    def started_with(self, room: str, connid: str, key: str) -> list[EndedJob]:
+        rows = self._db.execute(sql.ENDED_WITH_KEY, (room, connid, key))
+        try:
+            return [decode_ended(job) for (job,) in rows]
+        except msgspec.MsgspecError as error:
+            # Not stepped over: it may be the one that must not be started again.
+            raise sqlite3.DatabaseError(f"{connid} cannot be read: {error}") from error
+
     def _find(self, room: str, seq: int, run: str) -> Entry | None:
         """The entry of a run at a seq, where it is still kept."""
         row = self._db.execute(sql.SEGMENT, (room, seq)).fetchone()

@@ -90,6 +90,10 @@ ENDED_IDS = "select id from ended indexed by ended_by_run where run = ?"
 
 JOB = "select job from ended where id = ?"
 
+ENDED_WITH_KEY = """
+select job from ended where room = ? and connid = ? and key = ? order by seq desc
+"""
+
 STARTS = "select run, start from running where run in ({})"
 
 # What is changed.
@@ -109,7 +113,8 @@ on conflict (run) do update set job = excluded.job
 """
 
 INTO_ENDED = """
-insert or rollback into ended (room, seq, connid, run, start, unanswered, job) values {}
+insert or rollback into ended (room, seq, connid, run, start, unanswered, key, job)
+values {}
 """
 
 STOPPED = """

@@ -58,7 +58,7 @@ def ended(job: dict[str, Any], name: str, body: dict[str, Any]) -> dict[str, Any
     """The ended job that the event of its end makes of a running one."""
     killed = name == "killed"
     return {
-        **{field: job[field] for field in FIELDS},
+        **{field: job[field] for field in (*FIELDS, "key") if field in job},
         "state": name,
         "seq": body["seq"],
         "ended_at": body["at"],

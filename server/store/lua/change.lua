@@ -8,6 +8,7 @@ local node, id, turn = ARGV[4], ARGV[5], ARGV[6]
 local history = tonumber(ARGV[8])
 local what, room, connid = ARGV[9], ARGV[10], ARGV[11]
 local running, reports = P .. 'running:' .. room, P .. 'progress:' .. room
+local keys = P .. 'keys:' .. room
 local member = room .. ':' .. connid
 local SLACK = 100
 
@@ -42,6 +43,25 @@ local function foreign(owner, job)
   return by and answer({'foreign', by})
 end
 
+-- The fields of keys:ROOM that lead to a run: for who used the key, and for anybody.
+local function fields_of(of, key, by)
+  local any = of .. '\0' .. key
+  return any .. '\0' .. by, any
+end
+
+-- Forget which key has started a run, whose job this is.
+local function forget_key(run, of, job)
+  -- In no text is a quote without a backslash, so this is the job's own.
+  if string.find(job, '"key":"', 1, true) then
+    local whose = cjson.decode(job)
+    for _, field in ipairs({fields_of(of, whose.key, whose.by)}) do
+      if call('HGET', keys, field) == run then
+        call('HDEL', keys, field)
+      end
+    end
+  end
+end
+
 -- Cut a log back to what is kept, and with it what is known of the jobs that ended there; little by
 -- little where HISTORY was much more before.
 local function trim(log, length, seq)
@@ -52,6 +72,7 @@ local function trim(log, length, seq)
       local at = string.match(item[1], '^%d+')
       call('ZREM', P .. 'ended:' .. room, of .. '\0' .. string.format('%016d', at))
       call('HDEL', P .. 'runs:' .. room, run)
+      forget_key(run, of, item[2][4])
     end
   end
   local last = seq - length + surplus
@@ -131,9 +152,31 @@ if what ~= 'start' then
   regardless_of_memory()
 end
 
+-- That a run has been started before: running, or ended and still kept.
+local function again(run)
+  if current and select(2, parts(current)) == run then
+    return answer({'again', current, call('HGET', reports, connid) or ''})
+  end
+  local state = call('HGET', P .. 'runs:' .. room, run)
+  if state then
+    local kind, _, _, body, job, report = entry(room, string.match(state, '^%d+'))
+    return kind and answer({'again', kind, body, job, report, state})
+  end
+end
+
 if what == 'start' then
   local run, time, lease, before, after = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+  local key, by, owned = ARGV[22], ARGV[23], ARGV[24]
   local events = {}
+  local of_owner, of_any
+  if key then
+    of_owner, of_any = fields_of(connid, key, by)
+    local known = call('HGET', keys, owned and of_owner or of_any)
+    local repeated = known and again(known)
+    if repeated then
+      return repeated
+    end
+  end
   if current and ARGV[17] == '' then
     return stale(current)
   elseif current then
@@ -151,6 +194,9 @@ if what == 'start' then
   local head = seq .. ' ' .. run .. ' ' .. instant(deadline) .. ' ' .. lease
   call('HSET', running, connid, head .. ' ' .. job)
   schedule(deadline, lease)
+  if key then
+    call('HSET', keys, of_owner, run, of_any, run)
+  end
   events[#events + 1] = event
   return tell_all(events)
 end

@@ -30,6 +30,8 @@
 --   printed:ROOM:RUN  what a job has printed, by place: how many characters came before, the text;
 --                   end: characters in all; size: bytes that are kept; first and last of the places;
 --                   said:NODE: the last number of a node
+--   keys:ROOM       by connid and key, with a zero byte between: the run that this has started last; by
+--                   these and who used the key: that which this one has started
 --   runs:ROOM       by run: seq and kind of its end, seq of its start; seq, exit and time of stopped
 local P = KEYS[1]
 local call = redis.call
