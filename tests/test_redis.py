@@ -393,7 +393,7 @@ async def test_an_outcome_that_nobody_knows_is_told_as_unknown(own_redis: RedisS
 async def test_a_node_that_has_missed_some_of_the_feed_reads_the_log(
     own_redis: RedisServer, connect: Connect
 ) -> None:
-    settings = {**PATIENT, "redis_feed": 100}
+    settings = {**PATIENT, "redis_feed": 100, "max_backlog": 2**20}
     async with one_through_a_proxy(own_redis, settings) as (proxy, one, two):
         client = await connect(two.url, "websocket")
         job = (await command(one, "request", connid="a", time=60))["job"]
