@@ -6,6 +6,8 @@ is empty again, at a seq above all of it.
 """
 
 from collections import deque
+from collections.abc import Iterable
+from sys import getsizeof
 
 import msgspec
 
@@ -25,10 +27,14 @@ ENDED_SHOWN = 50
 """How many of the last ended jobs a board remembers, and a snapshot shows."""
 
 
+ENDED = 768
+"""Bytes that an ended job takes beside its texts and its result, about."""
+
+
 class Board:
     """The running jobs of a room by connid, its last ended jobs, and the seq that they stand at."""
 
-    __slots__ = ("__weakref__", "ended", "room", "running", "seq")
+    __slots__ = ("__weakref__", "ended", "room", "running", "seq", "weight", "whole")
 
     def __init__(self, room: str, seq: int = 0) -> None:
         """`seq` is where the room stands without a log."""
@@ -36,6 +42,10 @@ class Board:
         self.seq = seq
         self.running: dict[str, Job] = {}
         self.ended: deque[EndedJob] = deque(maxlen=ENDED_SHOWN)
+        self.weight = 0
+        """Bytes that its ended jobs take, about."""
+        self.whole = True
+        """Whether all of its last ended jobs are here: the store may have been left the older."""
 
     def apply(self, event: LogEvent) -> None:
         """Take the next event of the log.
@@ -48,7 +58,7 @@ class Board:
         if isinstance(event, Started):
             self.running[event.job.connid] = event.job
         elif isinstance(event, Killed | Finished):
-            self.ended.append(end(self.running.pop(event.connid), event))
+            self._add(end(self.running.pop(event.connid), event))
         else:
             self._stopped(event.run, event.exit, event.at)
 
@@ -57,6 +67,22 @@ class Board:
         self.seq = seq
         self.running.clear()
         self.ended.clear()
+        self.weight, self.whole = 0, True
+
+    def leave_ended(self) -> None:
+        """Hold no ended jobs: the store has them."""
+        self.ended.clear()
+        self.weight, self.whole = 0, False
+
+    def recall(self, jobs: Iterable[EndedJob]) -> None:
+        """Hold all of the last ended jobs again: these, which the store has read, the oldest first,
+        and those that have ended since it was asked for them."""
+        newer = {job.seq: job for job in self.ended}
+        older = [job for job in jobs if job.seq <= self.seq and job.seq not in newer]
+        self.leave_ended()
+        self.whole = True
+        for job in (*older, *newer.values()):
+            self._add(job)
 
     def report(self, progress: Progress) -> None:
         """Take the latest progress of a job; that of a run that is not running is ignored."""
@@ -70,6 +96,12 @@ class Board:
             if job.connid == connid and run in (None, job.run):
                 return job
         return None
+
+    def _add(self, job: EndedJob) -> None:
+        if len(self.ended) == ENDED_SHOWN:
+            self.weight -= weigh(self.ended[0])
+        self.ended.append(job)
+        self.weight += weigh(job)
 
     def _stopped(self, run: str, exit: int | None, at: float) -> None:
         for position, job in enumerate(self.ended):
@@ -108,3 +140,12 @@ def end(job: Job, event: Killed | Finished) -> EndedJob:
 def stop(job: EndedJob, exit: int | None, at: float) -> EndedJob:
     """The killed job once its owner has said that the work has really stopped."""
     return msgspec.structs.replace(job, exit=exit, stopped_at=at)
+
+
+def weigh(job: EndedJob) -> int:
+    """The bytes that an ended job takes, about."""
+    size = ENDED + memoryview(job.result).nbytes
+    for text in (job.note, job.reason, job.progress and job.progress.note):
+        if text:
+            size += getsizeof(text)
+    return size

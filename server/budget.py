@@ -38,6 +38,8 @@ class Shares:
 
     def __init__(self, config: Config) -> None:
         self.connections = config.memory_budget // 2
+        self.ended = config.memory_budget // 4
+        self.replay = config.memory_budget // 8
         self.output = config.memory_budget // 8
 
 

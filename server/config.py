@@ -220,7 +220,8 @@ class Config:
         134_217_728,
         "bytes",
         "held in memory for others: half of it for what clients have not read, or have not finished"
-        " to send, an eighth for what jobs have printed (with Redis its memory is the bound)",
+        " to send, a quarter for ended jobs, an eighth for events for those who reconnect, an"
+        " eighth for what jobs have printed (with Redis its memory is the bound)",
         least=1_048_576,
     )
     hold_timeout: float = setting(

@@ -79,9 +79,10 @@ class Metrics(Collector):
         )
         yield self._memory()
         yield GaugeMetricFamily(
-            "hourglass_memory_connections_limit_bytes",
-            "The share of MEMORY_BUDGET that unsent, unfinished and waiting have together.",
-            value=self._budget.share,
+            "hourglass_memory_budget_bytes",
+            "MEMORY_BUDGET: half of it is for unsent, unfinished and waiting together, a quarter"
+            " for ended, an eighth each for output and replay.",
+            value=2 * self._budget.share,
         )
         yield timed(
             "command", f"From a command to its answer, of one in {TIMED}.", counts.command_time
@@ -141,7 +142,8 @@ class Metrics(Collector):
         family = GaugeMetricFamily(
             "hourglass_memory_held_bytes", "Memory held for others, by kind.", labels=("kind",)
         )
-        for kind, size in self._budget.kinds().items():
+        held = {**self._budget.kinds(), **self._store.held, "replay": self._rooms.held}
+        for kind, size in held.items():
             family.add_metric((kind,), size)
         return family
 

@@ -10,10 +10,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from heapq import heapify, heapreplace
 from itertools import chain, islice
 
 from server.board import Board
-from server.budget import AGAIN, LITTLE, Budget
+from server.budget import AGAIN, LITTLE, Budget, Shares
 from server.clients import Client, NewGroup
 from server.config import Config
 from server.errors import TooMany, Unavailable
@@ -35,6 +36,10 @@ from server.store import Entry, Listener, Store
 
 log = logging.getLogger(__name__)
 
+COPIES = 3
+"""How often an event of a tail is in memory: as it was logged, and framed for either door."""
+EVENT = 512
+"""Bytes that it takes beside that, about."""
 Logged = tuple[int, str, Frame]
 """An entry of the log to be sent again: its seq, its connid and its frame."""
 
@@ -102,6 +107,18 @@ class Room:
         watchers = self.watchers.get(connid)
         return watchers - self.members if watchers else ()
 
+    @property
+    def held(self) -> int:
+        """Bytes that its tail and its snapshot take, about."""
+        tail = sum(EVENT + COPIES * len(frame.body) for _, _, frame in self.tail)
+        return tail + len(self.snapshot or b"")
+
+    def shed(self) -> None:
+        """Hold half as much, or less."""
+        self.snapshot = None
+        for _ in range((len(self.tail) + 1) // 2):
+            self.tail.popleft()
+
 
 class Rooms(Listener):
     """The rooms that somebody is in, and all that is sent to them."""
@@ -113,6 +130,9 @@ class Rooms(Listener):
         self._now = store.now
         self._new_group = new_group
         self._budget = budget
+        # Bytes that all rooms hold, at most, and may hold.
+        self._held = 0
+        self._most_held = Shares(config).replay
         # Whether somebody waits for memory to be sent what it needs.
         self._short = False
         self._rooms: dict[str, Room] = {}
@@ -177,6 +197,8 @@ class Rooms(Listener):
         if found is None:
             board = await self._store.board(room)
             found = self._rooms.setdefault(room, Room(board, self._new_group))
+        elif not found.board.whole:
+            await self._store.board(room)
         found.idle = False
         if since is not None and since.epoch == self._store.epoch:
             async with found.reading:
@@ -184,12 +206,13 @@ class Rooms(Listener):
                     if since.seq > found.board.seq:
                         await self._store.board(room)  # It was on a node that is ahead of this.
                     await self._reach_back(found, since.seq)
+            self._grew(0)
         return found
 
     def at_hand(self, room: str, since: Since | None) -> Room | None:
         """What `prepare` would give, where nothing has to be waited for."""
         found = self._rooms.get(room)
-        if found is None:
+        if found is None or not found.board.whole:
             return None
         found.idle = False
         if since is None or since.epoch != self._store.epoch or found.reaches(since.seq):
@@ -294,6 +317,7 @@ class Rooms(Listener):
                 self._send_report(room, last, event.seq - 1)
         frame = Frame(event.name, entry.body)
         room.tail.append((event.seq, event.connid, frame))
+        self._grew(EVENT + COPIES * len(entry.body))
         self._send_all(room, frame, event.seq - 1, room.strangers(event.connid))
 
     def report(self, progress: Progress) -> None:
@@ -375,6 +399,8 @@ class Rooms(Listener):
                 for entry in reversed(older):
                     frame = Frame(entry.event.name, entry.body)
                     room.tail.appendleft((entry.event.seq, entry.event.connid, frame))
+                    # Not yet shed: somebody waits for it.
+                    self._held += EVENT + COPIES * len(entry.body)
             elif room.board.seq == stood:
                 return  # What is between is not there, and will not come.
 
@@ -391,9 +417,12 @@ class Rooms(Listener):
         client.slow_since = None
         for name, before in list(client.behind.items()):
             room = self._rooms.get(name)
-            if room is not None and name not in client.rooms:
+            if room is not None:
                 try:
-                    await self._reach_back(room, before)
+                    if name not in client.rooms:
+                        await self._reach_back(room, before)
+                    elif not room.board.whole:
+                        await self._store.board(name)
                 except Unavailable:
                     continue
             # Meanwhile it may have asked for more, or have left.
@@ -461,10 +490,14 @@ class Rooms(Listener):
         board = room.board
         if not self._has_room(room.snapshot_size):
             return False
+        if room.snapshot is None and not board.whole:
+            self._short = True  # Read from the store before it is tried again.
+            return False
         if room.snapshot is None:
             running = encode(list(board.running.values()))
             room.snapshot = b'"running":%b,"ended":%b}' % (running, encode(list(board.ended)))
             room.snapshot_size = len(room.snapshot)
+            self._held += room.snapshot_size
             self.snapshots_encoded += 1
             if not self._has_room(room.snapshot_size):
                 return False
@@ -517,7 +550,29 @@ class Rooms(Listener):
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
                 client.grant(Frame("progress", encode(progress)))
 
+    @property
+    def held(self) -> int:
+        """Bytes of events and snapshots that are held for those who come, about."""
+        return sum(room.held for room in self._rooms.values())
+
+    def _grew(self, size: int) -> None:
+        """So many more bytes are held; where that may be too many, the largest rooms shed some."""
+        self._held += size
+        if self._held <= self._most_held:
+            return
+        sizes = [(-room.held, name) for name, room in self._rooms.items()]
+        self._held = -sum(size for size, _ in sizes)
+        heapify(sizes)
+        while self._held > self._most_held * 7 // 8:
+            before, name = sizes[0]
+            room = self._rooms[name]
+            room.shed()
+            after = -room.held
+            self._held += before - after
+            heapreplace(sizes, (after, name))
+
     def _tend_rooms(self) -> None:
+        self._grew(0)
         for room in self._rooms.values():
             self._send_presence(room)
             while len(room.tail) > self._config.replay:

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,8 +16,9 @@ from server.budget import Budget, Holding
 from server.config import Config
 from server.counts import Counts
 from tests.conftest import Connect, Serve
+from tests.support import redis
 from tests.support.clients import PythonClient
-from tests.support.servers import Clock, command, eventually
+from tests.support.servers import Clock, command, eventually, serving
 from tests.support.wire import REQUEST, Wire, masked, wire
 
 MIB = 2**20
@@ -314,6 +316,84 @@ async def test_large_packets_that_wait_have_their_client_not_read(serve: Serve) 
         assert 0 < connection.holding("", 0).waiting < 250_000
 
 
+ROOMS = [f"room-{number}" for number in range(24)]
+RESULT = {"text": "x" * 4000}
+
+
+async def end_jobs(app: App, room: str, number: int = 20) -> list[str]:
+    """Let jobs with large results end in a room; their runs."""
+    runs = []
+    for _ in range(number):
+        run = (await command(app, "request", room=room, connid="a", time=60))["job"]["run"]
+        job = {"room": room, "connid": "a", "run": run}
+        assert (await command(app, "finish", **job, result=RESULT))["ok"]
+        runs.append(run)
+    return runs
+
+
+async def shown(connect: Connect, app: App, room: str) -> list[str]:
+    """The runs of the ended jobs in the snapshot of a room."""
+    reader = await connect(app.url, rooms=[room])
+    ended = (await reader.event("snapshot"))["ended"]
+    assert all(job["result"] == RESULT for job in ended)
+    return [job["run"] for job in ended]
+
+
+@pytest.mark.parametrize("kind", ["file", "redis"])
+async def test_ended_jobs_of_many_rooms_are_held_within_the_budget(
+    kind: str, tmp_path: Path, connect: Connect
+) -> None:
+    kept = redis.settings() if kind == "redis" else {"database": str(tmp_path / "jobs.db")}
+    settings = {**kept, "memory_budget": MIB, "rate_limit": 0}
+    async with serving(**settings) as app:
+        ended = {room: await end_jobs(app, room) for room in ROOMS}
+        for room in ROOMS:
+            assert await shown(connect, app, room) == ended[room]
+            assert app.store.held["ended"] <= MIB / 4 + 100_000
+        # One that is open, and is no longer held.
+        reader = await connect(app.url, rooms=[ROOMS[0]])
+        await reader.event("snapshot")
+        for room in ROOMS[1:]:
+            await app.store.board(room)
+        assert not app.rooms._rooms[ROOMS[0]].board.whole
+        ended[ROOMS[0]] += await end_jobs(app, ROOMS[0], 1)
+        await reader.event("finished")
+        assert await shown(connect, app, ROOMS[0]) == ended[ROOMS[0]]
+    async with serving(**settings) as app:
+        assert app.store.held["ended"] <= MIB / 4
+        for room in ROOMS:
+            assert await shown(connect, app, room) == ended[room]
+
+
+async def test_a_job_that_has_ended_prints_though_it_is_no_longer_held(serve: Serve) -> None:
+    app = await serve(memory_budget=MIB, rate_limit=0)
+    (run,) = await end_jobs(app, "main", 1)
+    board = await app.store.board("main")
+    board.leave_ended()
+    for room, code in (("main", None), ("other", "not_running")):
+        job = {"room": room, "connid": "a", "run": run}
+        answer = await command(app, "output", **job, text="late")
+        assert answer["ok"] or answer["error"]["code"] == code
+
+
+async def test_events_for_those_who_reconnect_are_held_within_the_budget(
+    serve: Serve, connect: Connect
+) -> None:
+    app = await serve(memory_budget=MIB, rate_limit=0, max_note=20_000)
+    readers = [await connect(app.url, rooms=[room]) for room in ROOMS[:5]]
+    seqs = [(await reader.event("snapshot"))["seq"] for reader in readers]
+    for _ in range(20):
+        for room in ROOMS[:5]:
+            await command(app, "request", room=room, connid="a", time=60, note="x" * 2000,
+                          if_running="replace")  # fmt: skip
+            assert app.rooms.held <= MIB / 8
+    epoch = app.store.epoch
+    for room, seq in zip(ROOMS[:5], seqs, strict=True):
+        late = await connect(app.url, rooms=[room], since={room: {"epoch": epoch, "seq": seq}})
+        board = await app.store.board(room)
+        await late.until(lambda events, last=board.seq: events and events[-1][1].get("seq") == last)
+
+
 async def test_metrics_tell_what_is_held(serve: Serve) -> None:
     app = await serve(**LARGE, hold_timeout=60, slow_timeout=60)
     await fill(app)
@@ -322,4 +402,6 @@ async def test_metrics_tell_what_is_held(serve: Serve) -> None:
             text = await response.text()
         lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         assert float(lines['hourglass_memory_held_bytes{kind="unsent"}']) > MIB / 4
-        assert float(lines["hourglass_memory_connections_limit_bytes"]) == SHARE
+        assert float(lines["hourglass_memory_budget_bytes"]) == BUDGET
+        for kind in ("unfinished", "waiting", "ended", "output", "replay"):
+            assert float(lines[f'hourglass_memory_held_bytes{{kind="{kind}"}}']) >= 0

@@ -196,6 +196,11 @@ class Store(ABC):
     rooms_let_go: int = 0
     """Logs that were let go of through this server."""
 
+    @property
+    @abstractmethod
+    def held(self) -> Mapping[str, int]:
+        """The bytes of `ended` jobs and of `output` that are held in memory, about."""
+
     @abstractmethod
     async def open(self, listener: Listener) -> None:
         """Read what is there; from then on tell each entry, in order, once it is durable.

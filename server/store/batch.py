@@ -56,6 +56,8 @@ class Loaded:
     board: Board
     oldest: int
     """The first seq that is still kept."""
+    last_at: float = 0.0
+    """When its last job has ended, or has stopped."""
     unanswered: dict[str, Unanswered] = field(default_factory=dict)
     """By run."""
 

@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
+from operator import attrgetter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
-from server.board import Board, end
+from server.board import ENDED_SHOWN, Board, end
+from server.budget import Shares
 from server.clock import STEP, Clock
 from server.config import Config
 from server.counts import Histogram
@@ -91,9 +93,12 @@ class EmbeddedStore(Store):
         self.now = self.clock.now
         self.commits = Histogram()
         self._config = config
+        # Bytes of ended jobs that the boards hold, about, and may hold.
+        self._held = 0
+        self._most_held = Shares(config).ended
         in_memory = config.database == ":memory:"
         self._backend: Backend = (
-            Memory() if in_memory else Database(config.database, config.max_wal)
+            Memory() if in_memory else Database(config.database, config.max_wal, self._most_held)
         )
         # The only thread that touches a backend that blocks.
         self._worker: Worker | None = None
@@ -156,7 +161,8 @@ class EmbeddedStore(Store):
         if self._backend.unwritable:
             self._note_failure(self._backend.unwritable)
         for name, room in loaded.items():
-            self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered)
+            self._rooms[name] = Ledger(room.board, room.oldest, room.unanswered, room.last_at)
+            self._held += room.board.weight
             self._total += len(room.board.running)
             last_at = max(last_at, self._rooms[name].last_at)
         self._begin_clock(drift, last_at)
@@ -346,11 +352,42 @@ class EmbeddedStore(Store):
 
     async def board(self, room: str) -> Board:
         if ledger := self._rooms.get(room):
+            if not ledger.board.whole:
+                await self._recall(ledger)
             return ledger.board
         return self._empty_board(room)
 
+    async def _recall(self, ledger: Ledger) -> None:
+        """Have a board hold its last ended jobs again."""
+        board = ledger.board
+        jobs = await self._ask(self._backend.history, board.room, None, None, None, ENDED_SHOWN)
+        if not board.whole:
+            before = board.weight
+            board.recall(reversed(jobs))
+            self._held += board.weight - before
+            if self._held > self._most_held:
+                self._leave_ended(ledger)
+
+    def _leave_ended(self, but: Ledger) -> None:
+        """Have the boards of the rooms in which nothing has happened for longest hold no ended jobs
+        any more, those of `but` excepted, until there is room for some time."""
+        ledgers = [ledger for ledger in self._rooms.values() if ledger.board.weight]
+        self._held = sum(ledger.board.weight for ledger in ledgers)
+        for ledger in sorted(ledgers, key=attrgetter("last_at")):
+            if self._held <= self._most_held * 7 // 8:
+                break
+            if ledger is not but:
+                self._held -= ledger.board.weight
+                ledger.board.leave_ended()
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        ended = sum(ledger.board.weight for ledger in self._rooms.values())
+        return {"ended": ended, "output": self._outputs.size}
+
     async def seq(self, room: str) -> int:
-        return (await self.board(room)).seq
+        ledger = self._rooms.get(room)
+        return (ledger.board if ledger else self._empty_board(room)).seq
 
     async def sweep(self) -> None:
         before = self.now() - self._config.room_keep
@@ -375,6 +412,9 @@ class EmbeddedStore(Store):
     ) -> None:
         ledger = self._known(room)
         whose = self._outputs.owner(room, connid, run) or ledger.owner(connid, run)
+        if whose is None and not ledger.board.whole:
+            job = await self.ended(room, connid, run)
+            whose = job.started_by if job else None
         if whose is None:
             raise Stale(ledger.board.running.get(connid))
         check_owner(owner, whose)
@@ -646,6 +686,7 @@ class EmbeddedStore(Store):
         """Let a durable change be seen: first the board, then who listens."""
         ledger = ticket.ledger
         if ledger is not None:
+            before = ledger.board.weight
             for entry in ticket.entries:
                 ledger.settle(entry.event)
                 self._schedule.follow(entry.event)
@@ -656,6 +697,9 @@ class EmbeddedStore(Store):
             pending = ledger.pending.get(ticket.connid)
             if pending is not None and pending[1] is ticket:
                 del ledger.pending[ticket.connid]
+            self._held += ledger.board.weight - before
+            if self._held > self._most_held:
+                self._leave_ended(ledger)
         ticket.bring(ticket.entries, ticket.refusal)
 
     def _stop_worker(self) -> None:

@@ -28,15 +28,20 @@ class Ledger:
 
     __slots__ = ("board", "last_at", "oldest", "pending", "running", "seq", "stops", "unanswered")
 
-    def __init__(self, board: Board, oldest: int, unanswered: dict[str, Unanswered]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        oldest: int,
+        unanswered: dict[str, Unanswered],
+        last_at: float = 0.0,
+    ) -> None:
         """`oldest` is the first seq that is kept; `unanswered` are the killed runs whose owner has
-        not said that the work has stopped."""
+        not said that the work has stopped; `last_at` is when a job has last ended, or stopped."""
         self.board = board
         self.oldest = oldest
         self.unanswered = unanswered
-        ended = (job.stopped_at or job.ended_at for job in board.ended)
         started = (job.started_at for job in board.running.values())
-        self.last_at = max(chain(ended, started), default=0.0)
+        self.last_at = max(chain([last_at], started))
         """When the last event was; when opened, as far as it can be seen."""
         self.forget()
 

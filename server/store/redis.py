@@ -280,6 +280,10 @@ class RedisStore(Store):
     async def board(self, room: str) -> Board:
         return await self._boards.get(room)
 
+    @property
+    def held(self) -> Mapping[str, int]:
+        return {"ended": self._boards.held, "output": 0}
+
     async def seq(self, room: str) -> int:
         board = self._boards.find(room)
         if board is not None:

@@ -228,8 +228,8 @@ def fill(board: Board, reply: list[Any]) -> None:
     board.running = {
         job.connid: _reported(job, reports.get(job.connid.encode(), b"")) for job in jobs
     }
-    board.ended.clear()
-    board.ended.extend(reversed(ended(reply[5])))
+    board.leave_ended()
+    board.recall(reversed(ended(reply[5])))
 
 
 @lru_cache(1)

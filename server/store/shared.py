@@ -10,10 +10,11 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from server.board import Board
+from server.board import ENDED_SHOWN, Board
+from server.budget import Shares
 from server.config import Config
 from server.errors import Unavailable
-from server.protocol import LogEvent, Presence, Progress
+from server.protocol import EndedJob, LogEvent, Presence, Progress
 from server.store import Entry, Listener, scripts
 from server.store.feed import Item, Missed
 
@@ -34,6 +35,11 @@ class Source(Protocol):
 
     async def last_seq(self, room: str) -> int:
         """The seq at which a room stands."""
+
+    async def history(
+        self, room: str, connid: str | None, before: int | None, limit: int
+    ) -> list[EndedJob]:
+        """As in `Store`."""
 
 
 class SharedBoard(Board):
@@ -59,6 +65,7 @@ class SharedBoard(Board):
     def take(self, other: "SharedBoard") -> None:
         """Become what another board of the same room is."""
         self.seq, self.running, self.ended = other.seq, other.running, other.ended
+        self.weight, self.whole = other.weight, other.whole
         self.number, self.parts, self.logged = other.number, other.parts, other.logged
 
 
@@ -82,6 +89,9 @@ class SharedBoards:
         self._held: WeakValueDictionary[str, SharedBoard] = WeakValueDictionary()
         # Keeps the boards that were asked for of late, and when they were.
         self._asked: dict[str, tuple[SharedBoard, float]] = {}
+        # Bytes of ended jobs that the boards may hold, and how many have come of late, at most.
+        self._most_held = Shares(config).ended
+        self._grown = 0
         self._loading: dict[str, Loading] = {}
         # Who waits until a board has come to a seq.
         self._awaited: list[tuple[Board, int, Future[None]]] = []
@@ -97,8 +107,32 @@ class SharedBoards:
             board = await self._load(room)
         else:
             await self.reach(board, await self._source.last_seq(room))
+        self._asked.pop(room, None)
         self._asked[room] = board, asyncio.get_running_loop().time()
+        if not board.whole:
+            board.recall(reversed(await self._source.history(room, None, None, ENDED_SHOWN)))
+        self._grown += board.weight
+        if self._grown > self._most_held // 4:
+            self._leave_ended(board)
         return board
+
+    @property
+    def held(self) -> int:
+        """Bytes of ended jobs that the boards hold, about."""
+        return sum(board.weight for board in self._held.values())
+
+    def _leave_ended(self, but: SharedBoard | None = None) -> None:
+        """Have the boards that were not asked for for longest hold no ended jobs any more, where
+        all hold more than they may."""
+        self._grown = 0
+        held = self.held
+        asked = [board for board, _ in self._asked.values()]
+        for board in (*(set(self._held.values()) - set(asked)), *asked):
+            if held <= self._most_held * 3 // 4:
+                break
+            if board is not but:
+                held -= board.weight
+                board.leave_ended()
 
     async def reach(self, board: Board, seq: int) -> None:
         """Wait until a board has come to a seq. Raises `Unavailable`."""
@@ -131,6 +165,7 @@ class SharedBoards:
         for room, (_, at) in list(self._asked.items()):
             if at < oldest:
                 del self._asked[room]
+        self._leave_ended()
 
     def hear(self, item: Item) -> None:
         """Take in what the feed says of a room, or of all. Raises `Missed`."""

@@ -46,8 +46,10 @@ class Database(Backend):
 
     blocks = True
 
-    def __init__(self, path: str, wal_limit: int = 2**24) -> None:
-        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back."""
+    def __init__(self, path: str, wal_limit: int = 2**24, most_held: int = 2**25) -> None:
+        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back; so is
+        `most_held`, of the ended jobs that the boards hold in memory when it is opened."""
+        self._most_held = most_held
         self._path = path
         self._wal_limit = wal_limit
         self._files = Files(path)
@@ -363,11 +365,18 @@ class Database(Backend):
             db.execute(sql.INTO_META_ONCE, ("epoch", secrets.token_hex(8)))
         (epoch,) = db.execute(sql.META, ("epoch",)).fetchone()
         rooms: dict[str, Loaded] = {}
+        held = 0
         for room, first, last in self._bounds():
             board = Board(room)
             board.seq = last
-            board.ended.extend(reversed(self.history(room, None, None, None, ENDED_SHOWN)))
-            rooms[room] = Loaded(board, first)
+            kept = self.history(room, None, None, None, ENDED_SHOWN)
+            last_at = max((job.stopped_at or job.ended_at for job in kept), default=0.0)
+            board.recall(reversed(kept))
+            held += board.weight
+            if held > self._most_held:
+                held -= board.weight
+                board.leave_ended()
+            rooms[room] = Loaded(board, first, last_at)
         for run, encoded in db.execute(sql.RUNNING):
             try:
                 job = decode_job(encoded)
