@@ -701,3 +701,14 @@ async def test_what_was_received_before_the_end_is_carried_out(app: App) -> None
             await client.writer.drain()
     board = await app.store.board("main")
     await eventually(lambda: len(board.running) == 20)
+
+
+async def test_a_namespace_in_the_address_is_refused_with_a_reason(
+    app: App, connect: Connect
+) -> None:
+    with pytest.raises(socketio.exceptions.ConnectionError) as refused:
+        await connect(f"{app.url}/admin", "node")
+    told = refused.value.args[0]
+    assert "namespace" in told["connect_error"]
+    assert (told["data"]["code"], told["data"]["field"]) == ("invalid", "namespace")
+    assert told["data"]["message"] == told["connect_error"]
