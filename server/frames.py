@@ -5,6 +5,8 @@ import struct
 
 LARGE_FRAGMENT = 1024
 """Bytes from which on a fragment is not counted: what it costs is to read what it brings."""
+SHORT = [0] * 128 + [6 + size for size in range(126)] + [0, 0]
+"""By the second byte of a frame: how many it has in all, where it is masked and that byte tells."""
 NOT_SENT = frozenset((1004, 1005, 1006, 1015))
 """Close codes that no frame may have: RFC 6455, section 7.4.1."""
 MOST_CODE = 4999
@@ -41,28 +43,35 @@ class Frames:
         if known:
             data, self._head = self._head + data, b""
         end, start, number = len(data), self._left, 0
-        while start + 1 < end:
-            second = data[start + 1]
-            if 0x80 <= second < 0xFE:  # Masked, with up to 125 bytes: nearly all are.
-                if data[start] < 0x80:
-                    number += 1
-                start += second - 0x7A
+        last = end - 1
+        while start < last:
+            short = SHORT[data[start + 1]]
+            if short and data[start] > 0x7F:  # A whole message of up to 125 bytes: nearly all are.
+                start += short
                 continue
-            head = 4 if second == 0xFE else 10
-            if second < 0x80:
-                raise BadFrame(max(0, start - known))
-            if start + head > end:
+            size = self._long(data, start, known) if not short else short - 6
+            if size < 0:
                 break
-            size = int.from_bytes(data[start + 2 : start + head], "big")
-            if size < (126 if head == 4 else 2**16):
-                raise BadFrame(max(0, start - known))
             number += data[start] < 0x80 and size < LARGE_FRAGMENT
-            start += head + 4 + size
+            start += short or size + (8 if data[start + 1] == 0xFE else 14)
         if start >= end:
             self._left = start - end
         else:
             self._left, self._head = 0, data[start:]
         return number
+
+    def _long(self, data: bytes, start: int, known: int) -> int:
+        """The length of a frame that has more than 125 bytes; -1 where it has not come whole."""
+        second = data[start + 1]
+        head = 4 if second == 0xFE else 10
+        if second < 0x80:
+            raise BadFrame(max(0, start - known))
+        if start + head > len(data):
+            return -1
+        size = int.from_bytes(data[start + 2 : start + head], "big")
+        if size < (126 if head == 4 else 2**16):
+            raise BadFrame(max(0, start - known))
+        return size
 
 
 def answer_to_close(code: int) -> bytes:
