@@ -538,6 +538,23 @@ async def test_a_wal_index_that_is_cut_short_is_made_anew(tmp_path: Path, connec
         assert await everything(await connect(server.url)) == before
 
 
+async def test_a_wal_index_that_cannot_be_made_anew_does_not_end_the_server(
+    tmp_path: Path, connect: Connect
+) -> None:
+    async with Process(tmp_path / "jobs.db", DATABASE_CHECK="0.01") as server:
+        client = await connect(server.url)
+        await start(client, "before")
+        fill_disk(server)
+        os.truncate(f"{server.database}-shm", 0)
+        await poll(lambda: "cannot be looked at" in server.log)
+        assert "cannot be looked at" in (await readiness(server))[1]
+        assert not (await client.command("request", {"connid": "a", "time": 60}))["ok"]
+        free_disk(server)
+        await ready_again(server)
+        await start(client, "after")
+        await client.close()
+
+
 async def test_a_full_disk_is_not_ready_until_there_is_room(server: Process) -> None:
     assert await readiness(server) == (200, "")
     fill_disk(server)

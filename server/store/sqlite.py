@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -99,6 +100,9 @@ class Database(Backend):
             if lost.whole:
                 self._gather()
             raise
+        except (OSError, struct.error) as error:
+            self._lost = f"the database cannot be looked at: {error}"
+            raise Lost(self._lost, whole=False) from error
         self._lost = ""
 
     def probe(self, size: int) -> None:
@@ -257,10 +261,10 @@ class Database(Backend):
         self._disconnect()
         try:
             self._open_to_write()
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreError) as error:
             self._disconnect()
             self._open_to_read()
-            raise
+            raise sqlite3.OperationalError(str(error)) from error
         self.unwritable = ""
         log.warning("%s can be written again", self._path)
 
