@@ -21,7 +21,7 @@ from aiohttp import WSMsgType
 
 from tests.conftest import Connect, Serve, Tell
 from tests.support.clients import PATIENCE, TestClient
-from tests.support.servers import Process, eventually
+from tests.support.servers import ROOT, Process, eventually
 from tests.support.soak import SEED, SOAK, rounds
 from tests.support.tokens import SECRET, token
 from tests.support.wire import REQUEST, masked
@@ -163,6 +163,7 @@ async def test_requests_made_from_the_openapi_document(tmp_path: Path) -> None:
     """All checks there are, among them that nothing is answered without the token."""
     how = ["--max-examples", "1000"] if SOAK else ["--max-examples", "10"]
     how += [] if SOAK else ["--generation-deterministic"]
+    generated = "tests.support.generated_requests"
     environ = {"AUTH_SECRET": SECRET, "FAILURE_LIMIT": "0", "LOG_LEVEL": "ERROR"}
     async with Process(tmp_path / "jobs.db", **environ) as server:
         process = await asyncio.create_subprocess_exec(
@@ -171,6 +172,7 @@ async def test_requests_made_from_the_openapi_document(tmp_path: Path) -> None:
             # 1.0 is a whole number to JSON Schema, and none to this server.
             *("--exclude-checks", "positive_data_acceptance", *how),
             cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": generated},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
