@@ -15,6 +15,7 @@ from bench import (
     contest,
     dashboard,
     flood,
+    holding,
     lateness,
     memory,
     servers,
@@ -71,6 +72,7 @@ def sections(old: str, tables: list[Table]) -> list[str]:
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table | list[Table]]]] = {
     "memory": lambda flags, filled, scratch: memory.measure(flags.jobs, filled, scratch),
+    "holding": lambda _, __, scratch: holding.measure(scratch),
     "startup": lambda flags, filled, scratch: startup.measure(
         flags.jobs, flags.rounds, filled, scratch
     ),

@@ -1,0 +1,182 @@
+"""What a server holds in memory for those who make it hold as much as they can."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
+from pathlib import Path
+
+from aiohttp import WSMsgType
+from msgspec import Raw
+from msgspec.structs import replace
+
+from bench.report import Table
+from bench.servers import DAY, Server, job, uncapped
+from server.protocol import Job, encode
+from server.store import EndJob, Finish, Listener, StartJob
+from server.store.embedded import EmbeddedStore
+from tests.support.wire import REQUEST, masked
+
+CLIENTS = 1000
+ROOMS = 10_000
+RUNS = 20_000
+NOTE = "🐢" * 500
+RESULT = encode({"text": "x" * 4000})
+ENDED = 50
+ROUND = 2000
+
+ABOUT = """Resident memory of a server with the default settings but for the limits of rates and
+connections, before and after: {clients:,} clients that read nothing of a snapshot of 8 MB; as many
+without a token that begin a message of 200 kB and do not end it; as many that do not finish a POST;
+{rooms:,} rooms with {ended} ended jobs each, of 4 kB; {runs:,} jobs that print 64 kB
+of emoji, or nothing at all. The bound is that of the share of `MEMORY_BUDGET` which
+each may take; what is beyond it is what Python and the connections take besides."""
+
+
+async def measure(scratch: Path, scale: float = 1.0) -> Table:
+    """A row for each way; `scale` makes all of them smaller, to try them."""
+    clients, rooms, runs = (int(scale * number) for number in (CLIENTS, ROOMS, RUNS))
+    about = ABOUT.format(clients=clients, rooms=rooms, ended=ENDED, runs=runs)
+    head = ("what", "share, MiB", "before, MiB", "after, MiB", "at most, MiB")
+    table = Table("Memory held for others", about, head)
+    now = time.time()
+    jobs = [replace(job(n, "main", now, now + DAY), note=NOTE) for n in range(4000)]
+    many = [job(number, f"room-{number % 50}", now, now + DAY) for number in range(runs)]
+    ways: list[tuple[str, int, list[Job], int, Callable[[Server], Awaitable[int]]]] = [
+        ("stalled readers", 64, jobs, 0, lambda server: stalled(server, clients)),
+        ("unfinished messages", 64, [], 0, lambda server: unfinished(server, clients)),
+        ("unfinished POSTs", 64, [], 0, lambda server: posts(server, clients)),
+        ("ended jobs", 32, [], rooms, lambda server: look(server, rooms)),
+        ("output of emoji", 16, many, 0, lambda server: output(server, many, "🐢" * 16_000)),
+        ("empty output", 16, many, 0, lambda server: output(server, many, "")),
+    ]
+    for number, (name, share, running, ended, fill) in enumerate(ways):
+        database = scratch / f"held-{number}.db"
+        await prepare(database, running, ended)
+        async with Server(database) as server:
+            before = server.memory()
+            figures = (before, await fill(server), server.memory("VmHWM"))
+        table.rows.append((name, f"{share}", *(f"{size / 2**20:.0f}" for size in figures)))
+        database.unlink()
+    return table
+
+
+async def prepare(database: Path, running: list[Job], rooms: int) -> None:
+    """A file in which these jobs are running, and as many rooms have ended jobs."""
+    store = EmbeddedStore(uncapped(database))
+    await store.open(Listener())
+    writing = asyncio.create_task(store.run())
+    changes = (StartJob(each) for each in running)
+    while crowd := list(islice(changes, ROUND)):
+        for ticket in [store.submit(change) for change in crowd]:
+            await ticket
+    for room in range(rooms):
+        tickets = []
+        for number in range(ENDED):
+            each = job(number, f"room-{room}", time.time(), time.time() + DAY)
+            how = Finish(each.run, "done", Raw(RESULT))
+            end = EndJob(each.room, each.connid, each.started_at, how)
+            tickets += [store.submit(StartJob(each)), store.submit(end)]
+        for ticket in tickets:
+            await ticket
+    await store.close()
+    writing.cancel()
+
+
+async def opened(
+    stack: AsyncExitStack, server: Server, rest: bytes = b"", path: bytes = b"/ws?rooms="
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket that has sent this."""
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    door.connect(("127.0.0.1", server.port))
+    reader, writer = await asyncio.open_connection(sock=door, limit=2**24)
+    stack.callback(lambda: (reader, writer.transport.abort()))  # The reader must live as long.
+    writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path) + rest)
+    return reader, writer
+
+
+async def stalled(server: Server, number: int) -> int:
+    """Have clients connect that never read."""
+    async with AsyncExitStack() as stack:
+        for _ in range(number):
+            _, writer = await opened(stack, server, b"", b"/socket.io/?EIO=4&transport=websocket")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(masked(WSMsgType.TEXT, b"40{}"))
+            await asyncio.sleep(0.005)
+        return await settled(server)
+
+
+async def unfinished(server: Server, number: int) -> int:
+    """Have clients begin a message."""
+    message = masked(WSMsgType.TEXT, b"x" * 200_000)[:-1]
+    async with AsyncExitStack() as stack:
+        for count in range(number):
+            path = b"/ws" if count % 2 else b"/socket.io/?EIO=4&transport=websocket"
+            await opened(stack, server, message, path)
+            await asyncio.sleep(0.001)
+        return await settled(server)
+
+
+async def posts(server: Server, number: int) -> int:
+    """Have clients post a command but for its last byte."""
+    head = b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+    async with AsyncExitStack() as stack:
+        for _ in range(number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(lambda both=(reader, writer): both[1].transport.abort())
+            writer.write(head + b" " * 59_999)
+            await asyncio.sleep(0.001)
+        return await settled(server)
+
+
+async def look(server: Server, rooms: int) -> int:
+    """Look at the snapshot of every room."""
+    async with commands(server) as ask:
+        for room in range(rooms):
+            await ask(b'{"route":"join","room":"room-%d"}' % room)
+            await ask(b'{"route":"leave","room":"room-%d"}' % room)
+    return server.memory()
+
+
+async def output(server: Server, jobs: list[Job], text: str) -> int:
+    """Have jobs print."""
+    async with commands(server) as ask:
+        for each in jobs:
+            what = {"route": "output", "room": each.room, "connid": each.connid, "run": each.run}
+            await ask(encode({**what, "text": text}))
+    return server.memory()
+
+
+@asynccontextmanager
+async def commands(server: Server) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    """What gives a command and waits for its answer."""
+    async with AsyncExitStack() as stack:
+        reader, writer = await opened(stack, server)
+        await reader.readuntil(b"\r\n\r\n")
+
+        async def ask(command: bytes) -> None:
+            writer.write(masked(WSMsgType.TEXT, command))
+            while b'"ok":' not in await message(reader):
+                pass
+
+        yield ask
+
+
+async def message(reader: asyncio.StreamReader) -> bytes:
+    """The next message of a server."""
+    size = (await reader.readexactly(2))[1]
+    if size >= 126:
+        size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
+    return await reader.readexactly(size)
+
+
+async def settled(server: Server) -> int:
+    """Wait until a server answers again; the memory that it has then."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return server.memory()
