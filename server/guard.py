@@ -275,9 +275,11 @@ def without_port(text: str) -> str | None:
     """The address in an entry of `X-Forwarded-For`; None where there is none."""
     try:
         host = text if is_address(text) else urlsplit(f"//{text}").hostname or ""
-        return str(ip_address(host.partition("%")[0]))  # A zone may be any text.
+        found = ip_address(host.partition("%")[0])  # A zone may be any text.
     except ValueError:
         return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return str(mapped or found)  # As a text, one that is mapped differs between Pythons.
 
 
 def without_default_port(host: str) -> str:

@@ -358,7 +358,7 @@ def address(hops: int, *forwarded: str) -> str:
         (1, ["["], "10.0.0.9"),
         (1, [""], "10.0.0.9"),
         (1, ["fe80::1%any text"], "fe80::1"),
-        (1, ["::FFFF:1.1.1.1"], "::ffff:101:101"),
+        (1, ["::FFFF:1.1.1.1"], "1.1.1.1"),
     ],
 )
 def test_the_address_is_what_the_outermost_trusted_proxy_saw(
