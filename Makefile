@@ -57,8 +57,8 @@ bench: $(VENV)/dev node_modules/installed
 
 # The long runs: many more rounds of what `make test` does in few.
 soak: $(VENV)/dev node_modules/installed
-	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/test_crash.py tests/test_races.py tests/test_convergence.py \
-		tests/test_chaos.py tests/test_fuzz.py tests/test_power_cut.py
+	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py \
+		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/store/test_power_cut.py
 
 # The pictures of the README, from the real page.
 picture: $(VENV)/dev node_modules/installed

@@ -7,7 +7,7 @@ one turn of the event loop produces for it leaves in one write. Nothing is compr
 frame serves all clients.
 
 Private names of aiohttp and python-engineio are used in this file alone;
-`tests/test_transport.py` fails when a new version of them changes one.
+`tests/transport/test_transport.py` fails when a new version of them changes one.
 """
 
 import asyncio

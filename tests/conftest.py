@@ -50,11 +50,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
     if first and not session.config.option.collectonly:
-        if any(item.module.__name__ == "tests.test_generated" for item in session.items):
+        of: dict[str, list[Any]] = {}
+        for item in session.items:
+            of.setdefault(item.module.__name__.rpartition(".")[2], []).append(item)
+        if "test_generated" in of:
             generated.begin_build()
-        if any(item.module.__name__ == "tests.test_returning" for item in session.items):
+        if "test_returning" in of:
             returning.begin_builds()
-        wanted = [item for item in session.items if item.module.__name__ == "tests.test_examples"]
+        wanted = of.get("test_examples", [])
         parameters = [item.callspec.params for item in wanted if hasattr(item, "callspec")]
         examples.begin_builds({found["name"] for found in parameters if "name" in found})
 

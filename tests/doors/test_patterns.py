@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 UNBOUNDED = 1000
 """So many repeats are as good as any number."""
 LETTERS = [chr(code) for code in range(0x180)] + list("\ud800\udfff\u2028\u2029\ufeff\u0660漢😀")

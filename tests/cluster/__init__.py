@@ -1,0 +1,1 @@
+"""Many servers on one Redis."""

@@ -1,0 +1,1 @@
+"""The documents of the protocol, and clients in other languages."""

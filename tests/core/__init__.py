@@ -1,0 +1,1 @@
+"""Jobs, rooms and what clients hear of them, through real connections."""

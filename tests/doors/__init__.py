@@ -1,0 +1,1 @@
+"""The ways in: what is let in, refused and answered."""

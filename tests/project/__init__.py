@@ -1,0 +1,1 @@
+"""The documents, the deployment and the benchmark of the project itself."""

@@ -1,0 +1,1 @@
+"""What is durable: the embedded store, and its file through crashes and full disks."""

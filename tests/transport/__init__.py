@@ -1,0 +1,1 @@
+"""The driver of WebSockets, beside the stock one and against floods."""
