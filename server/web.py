@@ -49,8 +49,12 @@ from server.transport import PlainSocket, has_more, with_plain_upgrade
 log = logging.getLogger(__name__)
 
 CLIENT = Path(__file__).parent.parent / "client"
-ASSETS = {path.name: path for path in CLIENT.iterdir()}
-"""The files that the page is made of."""
+ASSETS = {
+    path.relative_to(CLIENT).as_posix(): path
+    for path in CLIENT.rglob("*")
+    if path.suffix in {".css", ".html", ".js", ".svg"}
+}
+"""The files that the pages are made of, by their paths below `client/`."""
 CREDENTIALS = ("token", "name", "via")
 """What a request says of who sends it, apart from its command."""
 TURN = 16
@@ -167,7 +171,7 @@ class Web:
         app.router.add_get("/", page)
         app.router.add_get("/docs", contract_page)
         app.router.add_get("/hourglass.py", command_line)
-        app.router.add_get("/client/{name}", asset)
+        app.router.add_get("/client/{path:.+}", asset)
 
     async def cut_all(self) -> None:
         """Close every plain WebSocket with the code for a server that goes away."""
@@ -383,7 +387,7 @@ class File(web.FileResponse):
 
 async def asset(http_request: web.Request) -> web.StreamResponse:
     """A file of the dashboard; no path comes from the address."""
-    found = ASSETS.get(http_request.match_info["name"])
+    found = ASSETS.get(http_request.match_info["path"])
     if found is None:
         raise web.HTTPNotFound
     return File(found)
@@ -392,7 +396,7 @@ async def asset(http_request: web.Request) -> web.StreamResponse:
 async def contract_page(http_request: web.Request) -> web.StreamResponse:
     """What the two documents of the contract say, to read."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
-    return File(CLIENT / "docs.html", headers=headers)
+    return File(CLIENT / "docs" / "docs.html", headers=headers)
 
 
 async def page(http_request: web.Request) -> web.StreamResponse:

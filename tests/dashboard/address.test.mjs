@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { read, USUAL, write } from "../../client/address.js";
+import { read, USUAL, write } from "../../client/models/address.js";
 
 test("an empty address is the usual view, which needs no address", () => {
   assert.deepEqual(read(""), { ...USUAL, wrong: [] });

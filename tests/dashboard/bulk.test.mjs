@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { killAll } from "../../client/bulk.js";
+import { killAll } from "../../client/models/bulk.js";
 
 const jobs = (number) => Array.from({ length: number }, (_, index) => ({ run: `r${index}` }));
 const failing = (code, more = {}) => Object.assign(new Error(code), { code, ...more });

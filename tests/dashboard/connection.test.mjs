@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io } from "socket.io-client";
-import { Clock, Connection } from "../../client/connection.js";
-import { roomsNotice } from "../../client/notices.js";
-import { RoomState } from "../../client/state.js";
+import { Clock, Connection } from "../../client/follow/connection.js";
+import { roomsNotice } from "../../client/models/notices.js";
+import { RoomState } from "../../client/follow/state.js";
 import { eventually, serve, serveRedis } from "./server.mjs";
 
 function follower(t, url, rooms = ["main"], more = {}) {

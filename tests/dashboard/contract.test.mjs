@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answersOf, commandsOf, eventsOf, routesOf, typeOf } from "../../client/contract.js";
+import { answersOf, commandsOf, eventsOf, routesOf, typeOf } from "../../client/docs/contract.js";
 import { serve } from "./server.mjs";
 
 test("a schema is told in a few words", () => {

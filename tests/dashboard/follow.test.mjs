@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { io } from "socket.io-client";
-import { CommandError, follow } from "../../client/follow.js";
+import { CommandError, follow } from "../../client/follow/follow.js";
 import { eventually, serve } from "./server.mjs";
 
 function following(t, url, options = {}) {

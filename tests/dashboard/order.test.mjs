@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Order } from "../../client/order.js";
-import { ORDERS } from "../../client/query.js";
+import { Order } from "../../client/models/order.js";
+import { ORDERS } from "../../client/models/query.js";
 
 const jobOf = (run, deadline) => ({ run, deadline, state: "running" });
 const runs = (order) => order.jobs.map(({ run }) => run).join("");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Output } from "../../client/output.js";
+import { Output } from "../../client/models/output.js";
 
 test("output goes on from where the answer ends, and what comes twice is skipped", () => {
   const output = new Output({ offset: 10, text: "abc" });

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { layOut } from "../../client/lanes.js";
-import { merge, Past } from "../../client/past.js";
-import { RoomState } from "../../client/state.js";
-import { claims, tokenOf } from "../../client/token.js";
-import { series, STEP, STEPS, Trend } from "../../client/trend.js";
+import { layOut } from "../../client/models/lanes.js";
+import { merge, Past } from "../../client/models/past.js";
+import { RoomState } from "../../client/follow/state.js";
+import { claims, tokenOf } from "../../client/models/token.js";
+import { series, STEP, STEPS, Trend } from "../../client/models/trend.js";
 
 const running = (run, from, to) => ({ run, started_at: from, deadline: to, state: "running" });
 const ended = (run, seq, from, to, more = {}) => ({

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { matcher, ORDERS, states } from "../../client/query.js";
+import { matcher, ORDERS, states } from "../../client/models/query.js";
 
 const jobOf = (run, more = {}) => ({
   ...{ run, connid: `job-${run}`, by: "ana", note: null, state: "running" },

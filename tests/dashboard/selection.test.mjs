@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Selection } from "../../client/selection.js";
+import { Selection } from "../../client/models/selection.js";
 
 test("runs are selected one by one, up to one, or all", () => {
   const selection = new Selection();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RoomState } from "../../client/state.js";
+import { RoomState } from "../../client/follow/state.js";
 
 const ROOM = "main";
 

@@ -12,7 +12,7 @@ import {
   typedSeconds,
   typedTime,
   watchers,
-} from "../../client/words.js";
+} from "../../client/models/format.js";
 
 test("a duration reads like a clock, then in hours, then in days", () => {
   const expected = [

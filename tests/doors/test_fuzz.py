@@ -358,7 +358,7 @@ async def test_bytes_of_any_kind_break_nothing(
         f"GET /api/jobs?room=main HTTP/1.1\r\n{host}Authorization: Bearer x\r\n\r\n",
         f'POST /api/jobs HTTP/1.1\r\n{host}Content-Length: 24\r\n\r\n{{"connid":"a","time":60}}',
         f"POST /api/jobs HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n",
-        f"GET /client/app.js HTTP/1.1\r\n{host}Range: bytes=0-10\r\n\r\n",
+        f"GET /client/app/app.js HTTP/1.1\r\n{host}Range: bytes=0-10\r\n\r\n",
         f"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n{host}\r\n",
         f"OPTIONS /api/jobs HTTP/1.1\r\n{host}Origin: http://localhost\r\n\r\n",
         "GET /openapi.json HTTP/1.0\r\n\r\n",

@@ -23,7 +23,7 @@ from tests.support.clients import PATIENCE
 from tests.support.servers import command
 from tests.support.tokens import SECRET, token
 
-DOORS = ("/api/jobs", "/ws", "/socket.io/?EIO=4&transport=polling", "/", "/client/app.js")
+DOORS = ("/api/jobs", "/ws", "/socket.io/?EIO=4&transport=polling", "/", "/client/app/app.js")
 EVIL = "http://evil.example"
 
 

@@ -257,7 +257,7 @@ def in_lua(path: Path) -> Iterator[Pattern]:
 
 SOURCES = {
     in_python: [*ROOT.glob("server/**/*.py"), ROOT / "client/hourglass.py"],
-    in_javascript: [*ROOT.glob("client/*.js")],
+    in_javascript: [*ROOT.glob("client/**/*.js")],
     in_lua: [*ROOT.glob("server/store/lua/*.lua")],
 }
 PATTERNS = [

@@ -90,7 +90,7 @@ async def test_it_can_be_closed_while_there_is_no_room(caplog: pytest.LogCapture
                 await loop.sock_recv(client, 100)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/hourglass.py", "/client/app.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/hourglass.py", "/client/app/app.js"])
 async def test_a_file_for_which_there_is_no_room_is_there_later(serve: Serve, path: str) -> None:
     app = await serve()
     reader, writer = await asyncio.open_connection("127.0.0.1", app.port)

@@ -9,9 +9,9 @@
  * is taken out of the address at once.
  */
 
-import { byId, setText } from "./dom.js";
-import { keep, recall, tab } from "./memory.js";
-import { claims, tokenOf } from "./token.js";
+import { byId, setText } from "../browser/dom.js";
+import { keep, recall, tab } from "../browser/storage.js";
+import { claims, tokenOf } from "../models/token.js";
 
 export class SignIn {
   #signedIn;

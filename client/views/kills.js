@@ -7,10 +7,10 @@
  *   kills.keep((run) => isRunning(run));    // what has ended is forgotten
  */
 
-import { killAll } from "./bulk.js";
-import { byId, make, setText } from "./dom.js";
+import { killAll } from "../models/bulk.js";
+import { byId, make, setText } from "../browser/dom.js";
 import { say } from "./toasts.js";
-import { count, who } from "./words.js";
+import { count, who } from "../models/format.js";
 
 const NAMED = 5;
 const NOTHING = {};

@@ -9,8 +9,8 @@
  *   line.notice("…");                   // a sentence above the lists; "" for none
  */
 
-import { byId, setText } from "./dom.js";
-import { instant, watchers } from "./words.js";
+import { byId, setText } from "../browser/dom.js";
+import { instant, watchers } from "../models/format.js";
 
 const TEXTS = { connecting: "Connecting", "catching-up": "Catching up", live: "Live", refused: "Not let in", missing: "Not connected" };
 

@@ -7,7 +7,7 @@
  */
 
 import { say } from "./toasts.js";
-import { ending } from "./words.js";
+import { ending } from "../models/format.js";
 
 export class Watches {
   #open;

@@ -12,7 +12,7 @@
  * What is `keep`t stays until it is closed. `action` is `{ label, act }`.
  */
 
-import { byId, make, setText } from "./dom.js";
+import { byId, make, setText } from "../browser/dom.js";
 
 const SEEN_MS = 5_000;
 const MOST = 4;

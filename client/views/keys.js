@@ -7,7 +7,7 @@
  * arrows, Enter and Escape always work.
  */
 
-import { byId, isTyping, make } from "./dom.js";
+import { byId, isTyping, make } from "../browser/dom.js";
 
 const KEYS = [
   ["/", "search", "Search"],

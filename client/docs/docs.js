@@ -1,7 +1,7 @@
 /** The page that shows the documents of the contract to people. */
 
 import { answersOf, commandsOf, eventsOf, routesOf } from "./contract.js";
-import { byId, make } from "./dom.js";
+import { byId, make } from "../browser/dom.js";
 
 async function show() {
   const [asyncapi, openapi] = await Promise.all(["/asyncapi.json", "/openapi.json"].map(fetched));

@@ -5,7 +5,7 @@
  * by hand hears of a change by the event `themechange` of the document.
  */
 
-import { keep, recall } from "./memory.js";
+import { keep, recall } from "./storage.js";
 
 const SYSTEM = matchMedia("(prefers-color-scheme: dark)");
 

@@ -7,9 +7,9 @@
  * `show(room)`, `open(room)` and `close(room)` are what the reader asked for.
  */
 
-import { isRoom } from "./address.js";
-import { byId, clone, make, partsOf, setText } from "./dom.js";
-import { count } from "./words.js";
+import { isRoom } from "../models/address.js";
+import { byId, clone, make, partsOf, setText } from "../browser/dom.js";
+import { count } from "../models/format.js";
 
 const ALL = "";
 

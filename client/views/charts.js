@@ -8,10 +8,10 @@
  * uPlot is pinned and checked by `integrity`. Without it everything else works, and the page says so.
  */
 
-import { byId, make, setText } from "./dom.js";
-import { colour } from "./theme.js";
-import { ENDS, STEP } from "./trend.js";
-import { count } from "./words.js";
+import { byId, make, setText } from "../browser/dom.js";
+import { colour } from "../browser/theme.js";
+import { ENDS, STEP } from "../models/trend.js";
+import { count } from "../models/format.js";
 
 const CDN = "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/";
 const SCRIPT = ["uPlot.iife.min.js", "sha384-Gx3t0zdBAuQOuvvmaLZj7HKEiSgWTAs+VdtNY7wt19QDPTDQjFIwAuXDj0zeN00c"];

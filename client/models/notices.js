@@ -2,7 +2,7 @@
  * What the page says above the lists when something is not as it should be, and what can be done. Pure.
  */
 
-import { instant } from "./words.js";
+import { instant } from "./format.js";
 
 export const CLIENT_MISSING =
   "The Socket.IO client could not be loaded from cdn.socket.io. " +

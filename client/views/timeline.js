@@ -8,10 +8,10 @@
  * It is a picture: what it shows can be read and operated in the lists.
  */
 
-import { setText } from "./dom.js";
-import { layOut } from "./lanes.js";
-import { colour } from "./theme.js";
-import { count, duration, ending, timeLeft, who } from "./words.js";
+import { setText } from "../browser/dom.js";
+import { layOut } from "../models/lanes.js";
+import { colour } from "../browser/theme.js";
+import { count, duration, ending, timeLeft, who } from "../models/format.js";
 
 const AXIS = 26;
 const LANE = { most: 26, least: 5, gap: 3 };

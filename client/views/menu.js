@@ -6,9 +6,9 @@
  *   menu.singleKeys                               // whether single keys give commands
  */
 
-import { byId, setText } from "./dom.js";
-import { keep, recall } from "./memory.js";
-import { setTheme, theme } from "./theme.js";
+import { byId, setText } from "../browser/dom.js";
+import { keep, recall } from "../browser/storage.js";
+import { setTheme, theme } from "../browser/theme.js";
 
 export class Menu {
   constructor({ rename, signOut, help }) {

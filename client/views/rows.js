@@ -8,8 +8,8 @@
  * `doing` is what is under way, as a word for the button.
  */
 
-import { clone, cutText, partsOf, setText, textOrHide } from "./dom.js";
-import { duration, ending, instant, resultText, stopped, timeLeft, who } from "./words.js";
+import { clone, cutText, partsOf, setText, textOrHide } from "../browser/dom.js";
+import { duration, ending, instant, resultText, stopped, timeLeft, who } from "../models/format.js";
 
 /** Seconds left at which a bar changes its colour. */
 const LAST_SECONDS = 10;

@@ -6,8 +6,8 @@
  *   toolbar.offer(jobs, view);                // whose jobs there are
  */
 
-import { byId, make, setText } from "./dom.js";
-import { starter, STATES } from "./query.js";
+import { byId, make, setText } from "../browser/dom.js";
+import { starter, STATES } from "../models/query.js";
 
 const FIELDS = ["search", "by", "state", "sort", "span"];
 const MOST_PEOPLE = 200;

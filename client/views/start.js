@@ -7,10 +7,10 @@
  *   start.focus();
  */
 
-import { byId, make, setText } from "./dom.js";
-import { keep, recallJson } from "./memory.js";
+import { byId, make, setText } from "../browser/dom.js";
+import { keep, recallJson } from "../browser/storage.js";
 import { say } from "./toasts.js";
-import { instant, typedSeconds, typedTime, who } from "./words.js";
+import { instant, typedSeconds, typedTime, who } from "../models/format.js";
 
 const REMEMBERED = 20;
 const FIELDS = ["connid", "time", "note", "room"];

@@ -10,11 +10,11 @@
  * `find(room, connid, run)` is the job where the page knows it. Earlier runs come from the history.
  */
 
-import { byId, make, setText, textOrHide } from "./dom.js";
+import { byId, make, setText, textOrHide } from "../browser/dom.js";
 import { earlierLine } from "./ended.js";
-import { Output } from "./output.js";
+import { Output } from "../models/output.js";
 import { showInstant } from "./rows.js";
-import { duration, ending, instant, life, resultText, timeLeft, who } from "./words.js";
+import { duration, ending, instant, life, resultText, timeLeft, who } from "../models/format.js";
 
 const EARLIER = 20;
 

@@ -9,15 +9,15 @@
  * `lookOf(job)` gives what is known besides the job: `{ doing, error }`.
  */
 
-import { Aim } from "./aim.js";
-import { byId, isTyping, setText } from "./dom.js";
-import { Order } from "./order.js";
-import { matcher, ORDERS } from "./query.js";
+import { Aim } from "../browser/pointer-hold.js";
+import { byId, isTyping, setText } from "../browser/dom.js";
+import { Order } from "../models/order.js";
+import { matcher, ORDERS } from "../models/query.js";
 import { JobRow } from "./rows.js";
-import { Selection } from "./selection.js";
+import { Selection } from "../models/selection.js";
 import { announce } from "./toasts.js";
 import { VirtualRows } from "./virtual.js";
-import { count } from "./words.js";
+import { count } from "../models/format.js";
 
 export class Board {
   selection = new Selection();

@@ -5,13 +5,13 @@
  *   ended.draw(states, { view, several, filtered, known, shown });   // shown: the view is open
  */
 
-import { Aim } from "./aim.js";
-import { byId, clone, cutText, make, onPlainClick, partsOf, setText, textOrHide } from "./dom.js";
-import { merge, Past } from "./past.js";
-import { byEnd, matcher } from "./query.js";
+import { Aim } from "../browser/pointer-hold.js";
+import { byId, clone, cutText, make, onPlainClick, partsOf, setText, textOrHide } from "../browser/dom.js";
+import { merge, Past } from "../models/past.js";
+import { byEnd, matcher } from "../models/query.js";
 import { PastRow, showInstant } from "./rows.js";
 import { VirtualRows } from "./virtual.js";
-import { count, ending, resultText, stopped } from "./words.js";
+import { count, ending, resultText, stopped } from "../models/format.js";
 
 const PAGE = 200;
 const LAST = 12;
