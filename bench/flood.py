@@ -17,7 +17,7 @@ import aiohttp
 
 from bench.report import Table
 from bench.servers import Server
-from server.auth import issue
+from server.access.auth import issue
 from tests.support.wire import masked
 
 SECRET = "the secret of the benchmark and its flood"

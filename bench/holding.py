@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from bench.report import Table
 from bench.servers import DAY, Server, job, uncapped
-from server.protocol import Job, encode
-from server.store import EndJob, Finish, Listener, StartJob
-from server.store.embedded import EmbeddedStore
+from server.contract.messages import Job, encode
+from server.store.embedded.store import EmbeddedStore
+from server.store.interface import EndJob, Finish, Listener, StartJob
 from tests.support.wire import REQUEST, masked
 
 CLIENTS = 1000

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.report import Table, medians, spread
 from bench.servers import Server, fill, job
 from bench.wire import SocketIO, connect
-from server.protocol import Job
+from server.contract.messages import Job
 
 ROOM = "main"
 ABOUT = """{rate:,} jobs a second come due for {seconds} s, evenly spread, while {jobs:,} others are

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 from server.config import Config
+from server.contract.messages import Job
 from server.jobs import new_run
-from server.protocol import Job
-from server.store import Listener, StartJob
-from server.store.embedded import EmbeddedStore
+from server.store.embedded.store import EmbeddedStore
+from server.store.interface import Listener, StartJob
 from tests.support.servers import Process
 
 ROOMS = 10

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.report import Table, medians, spread
 from bench.servers import job, uncapped
-from server.store import Listener, StartJob
-from server.store.embedded import EmbeddedStore
+from server.store.embedded.store import EmbeddedStore
+from server.store.interface import Listener, StartJob
 
 IN_FLIGHT = (1, 10, 100, 1000)
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from server.transport import install
+from server.transport.driver import install
 
 SUITES = ("docs/engine.io-protocol/v4-test-suite", "docs/socket.io-protocol/v5-test-suite")
 PORT = 3000

@@ -16,15 +16,15 @@ import sys
 import time
 from collections.abc import Callable
 
+from server.access.auth import ROLES, issue
 from server.app import App
-from server.auth import ROLES, issue
-from server.changes import Change
+from server.audit import Change
 from server.config import Config, ConfigError
 from server.errors import Unauthorized
-from server.logs import set_up
-from server.sink import hold_standard_files
-from server.store import StoreError
-from server.store.backup import back_up
+from server.monitoring.process_log import set_up
+from server.monitoring.sink import hold_standard_files
+from server.store.embedded.backup import back_up
+from server.store.interface import StoreError
 
 log = logging.getLogger("server")
 

@@ -10,26 +10,26 @@ from typing import Any
 
 from aiohttp import web
 
+from server.access.rate_limits import Limits
+from server.audit import Change, Changes
 from server.budget import Budget
-from server.changes import Change, Changes
-from server.checks import Checker
 from server.clock import Clock, Watch, boottime
-from server.commands import Commands
 from server.config import Config
-from server.connections import Connections
-from server.counts import Counts
-from server.entrance import Entrance
+from server.contract.validation import Checker
+from server.core.commands import Commands
+from server.core.rooms import Rooms
+from server.counters import Counts
+from server.doors.fast_handshake import Entrance
+from server.doors.http import Web, answers_in_json, websocket_alone
+from server.doors.origin_guard import FaultsOfClients, Guard
 from server.errors import Unavailable
 from server.events import Events, SocketGroup
-from server.guard import FaultsOfClients, Guard
-from server.health import Health
 from server.jobs import Jobs, Timeouts
-from server.limits import Limits
-from server.metrics import Metrics
-from server.rooms import Rooms
-from server.sockets import SocketServer
+from server.monitoring.health import Health
+from server.monitoring.metrics import Metrics
 from server.store import open_store
-from server.web import Web, answers_in_json, websocket_alone
+from server.transport.http_connections import Connections
+from server.transport.socketio_server import SocketServer
 
 DOORS_INTERVAL = 0.5
 """Seconds between two looks for connections that may not go on."""

@@ -11,7 +11,7 @@ from sys import getsizeof
 
 import msgspec
 
-from server.protocol import (
+from server.contract.messages import (
     NULL,
     EndedJob,
     Finished,

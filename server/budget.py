@@ -16,7 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from server.config import Config
-from server.counts import Counts
+from server.counters import Counts
 
 KINDS = ("unsent", "unfinished", "waiting")
 """What is held for connections."""

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from server.counts import Counts
+from server.counters import Counts
 
 TICK = 0.25
 """Seconds between two looks."""

@@ -26,21 +26,22 @@ from engineio.async_socket import AsyncSocket
 from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from server.auth import Expiries, expired
+from server.access.auth import Expiries, expired
+from server.access.rate_limits import Limits, neighbours, overdue, weight
 from server.budget import Holding
-from server.checks import Checker
-from server.clients import Client, Group
-from server.commands import Caller, Commands, farewell, refusal
 from server.config import Config
+from server.contract.messages import Frame, Hello
+from server.contract.validation import Checker
+from server.core.commands import Commands
+from server.core.pipeline import Pipeline
+from server.core.replies import Caller, farewell, refusal
+from server.core.rooms import Rooms
+from server.core.subscribers import Client, Group
+from server.doors.origin_guard import ADDRESS, bearer
 from server.errors import CommandError, Invalid
-from server.guard import ADDRESS, bearer
-from server.limits import Limits, neighbours, overdue, weight
-from server.multicast import Multicast
-from server.pipeline import Pipeline
-from server.protocol import Frame, Hello
-from server.rooms import Rooms
-from server.sockets import Admit, Origin, SocketServer, Undecodable
-from server.transport import Connection as WebSocket
+from server.transport.connection import Connection as WebSocket
+from server.transport.multicast import Multicast
+from server.transport.socketio_server import Admit, Origin, SocketServer, Undecodable
 
 
 class SocketClient(Client):

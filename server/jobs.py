@@ -19,12 +19,12 @@ from random import getrandbits
 
 from msgspec import UNSET, Raw, UnsetType
 
-from server.changes import SERVER, Actor, Changes
+from server.audit import SERVER, Actor, Changes
 from server.clock import Watch
-from server.counts import Histogram
+from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress
+from server.counters import Histogram
 from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
-from server.protocol import NULL, EndedJob, Job, Outcome, Progress
-from server.store import (
+from server.store.interface import (
     Change,
     Due,
     EndJob,

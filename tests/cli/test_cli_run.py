@@ -16,8 +16,8 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from server.app import App
+from server.contract.messages import Print
 from server.errors import UnknownRoute
-from server.protocol import Print
 from tests.conftest import Connect, Serve
 from tests.support.board import ended, kill, visit
 from tests.support.cli import Cli, alive, load

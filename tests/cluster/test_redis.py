@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from server.app import App
-from server.protocol import NULL, Job
-from server.store import EndJob, Finish, Stale, StartJob, StoreError, scripts
-from server.store.due import NextDue
-from server.store.redis import RedisStore
+from server.contract.messages import NULL, Job
+from server.store.interface import EndJob, Finish, Stale, StartJob, StoreError
+from server.store.redis import scripts
+from server.store.redis.next_due import NextDue
+from server.store.redis.store import RedisStore
 from tests.conftest import Connect, Settings
 from tests.support import redis
 from tests.support.clients import HttpClient

@@ -14,9 +14,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from playwright.async_api import Browser, expect
 
 from server.app import App
-from server.asyncapi import EVENTS
-from server.openapi import ROUTES
-from server.protocol import COMMANDS
+from server.contract.asyncapi import EVENTS
+from server.contract.messages import COMMANDS
+from server.contract.openapi import ROUTES
 from tests.conftest import Connect, Serve
 from tests.support.browsers import check_with_axe, open_page
 from tests.support.clients import PATIENCE

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from server.changes import Change
-from server.checks import Checker
+from server.audit import Change
 from server.config import Config
+from server.contract.text import HIDDEN, NAME
+from server.contract.validation import Checker
 from server.errors import Invalid
-from server.logs import JsonLines, TextLines, json_line, text_line
-from server.text import HIDDEN, NAME
+from server.monitoring.process_log import JsonLines, TextLines, json_line, text_line
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's classes of what is not seen, or moves what is around it."""

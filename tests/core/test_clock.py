@@ -15,8 +15,8 @@ import pytest
 
 from server.app import App
 from server.clock import Clock as ServiceClock
-from server.store.batch import Batch
-from server.store.embedded import EmbeddedStore
+from server.store.embedded.batch import Batch
+from server.store.embedded.store import EmbeddedStore
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import PlainClient
 from tests.support.dates import Date

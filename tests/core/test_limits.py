@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from server.access.rate_limits import Bucket, Crowd
 from server.app import App
 from server.errors import RateLimited
-from server.limits import Bucket, Crowd
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient
 from tests.support.servers import command, eventually

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from server.app import App
 from server.board import Board
 from server.config import Config
-from server.protocol import LOG_EVENTS
+from server.contract.messages import LOG_EVENTS
 from tests.support import redis
 from tests.support.replay import replay_log
 from tests.support.servers import DEFAULTS, Clock, command, seen

@@ -8,8 +8,8 @@ import pytest
 
 from server.app import App
 from server.config import Config
-from server.store.outputs import Outputs
-from server.store.redis import RedisStore
+from server.store.embedded.output_buffer import Outputs
+from server.store.redis.store import RedisStore
 from tests.conftest import Connect, Serve
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, command, eventually

@@ -5,13 +5,22 @@ from typing import Any
 
 import pytest
 
+from server.access.auth import Identity
+from server.access.rate_limits import Bucket
 from server.app import App
-from server.auth import Identity
 from server.board import ENDED_SHOWN
-from server.commands import Caller
-from server.limits import Bucket
-from server.protocol import NULL, Job, Progress
-from server.store import EndJob, Entry, Finish, Foreign, Kill, ReportProgress, Stale, StartJob
+from server.contract.messages import NULL, Job, Progress
+from server.core.replies import Caller
+from server.store.interface import (
+    EndJob,
+    Entry,
+    Finish,
+    Foreign,
+    Kill,
+    ReportProgress,
+    Stale,
+    StartJob,
+)
 from server.store.ticket import Ticket
 from tests.conftest import Connect, Serve, Settings
 from tests.support.servers import Clock, eventually, seen, serving

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.store.batch import Batch
+from server.store.embedded.batch import Batch
 from tests.conftest import Connect, Serve
 from tests.support import redis
 from tests.support.clients import PATIENCE

@@ -12,7 +12,7 @@ import pytest
 
 from server.app import App
 from server.errors import Unavailable
-from server.store.embedded import EmbeddedStore
+from server.store.embedded.store import EmbeddedStore
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import CLIENTS, HttpClient
 from tests.support.replay import Dashboard

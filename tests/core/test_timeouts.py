@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.changes import Actor
-from server.store.schedule import SLACK
+from server.audit import Actor
+from server.store.embedded.schedule import SLACK
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, serving

@@ -13,10 +13,10 @@ import jwt
 import pytest
 import socketio
 
+from server.access.auth import Expiries, Identity, opens
 from server.app import App
-from server.auth import Expiries, Identity, opens
 from server.config import Config, ConfigError
-from server.protocol import COMMANDS
+from server.contract.messages import COMMANDS
 from tests.conftest import Connect, Serve
 from tests.support.clients import (
     CLIENTS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server import pipeline
 from server.app import App
+from server.core import pipeline
 from tests.conftest import Connect, Serve
 from tests.support.clients import CLIENTS, HttpClient, TestClient
 

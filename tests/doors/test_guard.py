@@ -10,13 +10,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 from playwright.async_api import Browser, Page
 
+from server.access.rate_limits import Limits, neighbours
 from server.app import App
 from server.budget import Budget
 from server.config import Config, ConfigError
-from server.connections import Connections
-from server.counts import Counts
-from server.guard import Guard
-from server.limits import Limits, neighbours
+from server.counters import Counts
+from server.doors.origin_guard import Guard
+from server.transport.http_connections import Connections
 from tests.conftest import Connect, Serve
 from tests.support.browsers import open_page
 from tests.support.clients import PATIENCE
@@ -322,7 +322,7 @@ async def test_a_bug_in_a_page_is_answered_without_its_cause(
     def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("server.web.credentials", broken)
+    monkeypatch.setattr("server.doors.http.credentials", broken)
     async with aiohttp.ClientSession(app.url) as session:
         for path in ("/ws", "/api/jobs"):
             async with session.get(path) as response:

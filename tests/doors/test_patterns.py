@@ -258,7 +258,7 @@ def in_lua(path: Path) -> Iterator[Pattern]:
 SOURCES = {
     in_python: [*ROOT.glob("server/**/*.py"), ROOT / "client/hourglass.py"],
     in_javascript: [*ROOT.glob("client/**/*.js")],
-    in_lua: [*ROOT.glob("server/store/lua/*.lua")],
+    in_lua: [*ROOT.glob("server/store/redis/lua/*.lua")],
 }
 PATTERNS = [
     pattern for read, paths in SOURCES.items() for path in sorted(paths) for pattern in read(path)

@@ -19,10 +19,10 @@ import pytest
 
 from server.app import App
 from server.config import Config
-from server.protocol import NULL, Job, Started
-from server.store import EndJob, Finish
-from server.store.batch import Batch
-from server.store.embedded import EmbeddedStore
+from server.contract.messages import NULL, Job, Started
+from server.store.embedded.batch import Batch
+from server.store.embedded.store import EmbeddedStore
+from server.store.interface import EndJob, Finish
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, TestClient
 from tests.support.load import (

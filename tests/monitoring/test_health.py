@@ -11,10 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.app import App
-from server.changes import Change
-from server.counts import Histogram
+from server.audit import Change
+from server.counters import Histogram
 from server.errors import Unavailable
-from server.logs import json_line, text_line
+from server.monitoring.process_log import json_line, text_line
 from tests.conftest import Connect, Serve
 from tests.support.servers import Process, command, eventually
 from tests.support.tokens import SECRET, token

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from server.sink import Sink
+from server.monitoring.sink import Sink
 from tests.conftest import Connect
 from tests.support.clients import PATIENCE
 from tests.support.load import free_port
@@ -127,7 +127,7 @@ async def test_what_was_not_read_is_told_of_once_it_is(
             text += await loop.run_in_executor(None, os.read, reading, 2**16)
             *lines, text = text.split(b"\n")
             for line in map(json.loads, lines):
-                if line["logger"] == "server.logs":
+                if line["logger"] == "server.monitoring.process_log":
                     number = int(line["message"].split()[0])
                     missing, place = missing - number, place + number
                 else:

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from server.app import App
-from server.changes import Change
+from server.audit import Change
 from server.config import Config
 from tests.conftest import Connect, Serve
 from tests.support import redis

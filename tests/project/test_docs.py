@@ -11,10 +11,10 @@ from msgspec.structs import fields
 
 from server import errors
 from server.app import App
-from server.checks import Checker
 from server.config import Config, ConfigError
-from server.openapi import ROUTES, STATUS, document
-from server.protocol import COMMANDS, LOG_EVENTS
+from server.contract.messages import COMMANDS, LOG_EVENTS
+from server.contract.openapi import ROUTES, STATUS, document
+from server.contract.validation import Checker
 from tests.conftest import Serve
 from tests.support.cli import load
 from tests.support.servers import ROOT, command

@@ -24,8 +24,8 @@ import aiohttp
 import pytest
 
 from server.app import App
-from server.store import StoreError
-from server.store.backup import back_up as copy_file
+from server.store.embedded.backup import back_up as copy_file
+from server.store.interface import StoreError
 from tests.conftest import Connect
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient, Slow, TestClient
 from tests.support.load import (

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from server.app import App
-from server.store import StoreError
+from server.store.interface import StoreError
 from tests.conftest import Tell
 from tests.support import powercut
 from tests.support.clients import Answer

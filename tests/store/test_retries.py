@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from server.app import App
-from server.store.redis import RedisStore
+from server.store.redis.store import RedisStore
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import CLIENTS, NodeClient, TestClient
 from tests.support.network import Proxy

@@ -18,12 +18,29 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from server.access.rate_limits import Bucket, weight
 from server.board import end
 from server.config import Config
+from server.contract.messages import (
+    NULL,
+    Job,
+    Killed,
+    LogEvent,
+    Progress,
+    Reported,
+    Started,
+    encode,
+)
 from server.errors import RateLimited
-from server.limits import Bucket, weight
-from server.protocol import NULL, Job, Killed, LogEvent, Progress, Reported, Started, encode
-from server.store import (
+from server.store import open_store
+from server.store.embedded import statements
+from server.store.embedded.batch import Batch
+from server.store.embedded.memory import Memory
+from server.store.embedded.schema import FORMAT
+from server.store.embedded.sqlite import Database
+from server.store.embedded.statements import CHUNKS
+from server.store.embedded.worker import Worker
+from server.store.interface import (
     Change,
     EndJob,
     Entry,
@@ -38,16 +55,8 @@ from server.store import (
     StopJob,
     Store,
     StoreError,
-    open_store,
-    statements,
 )
-from server.store.batch import Batch
-from server.store.memory import Memory
-from server.store.schema import FORMAT
-from server.store.sqlite import Database
-from server.store.statements import CHUNKS
 from server.store.ticket import Ticket
-from server.store.worker import Worker
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, eventually, seen, serving
 

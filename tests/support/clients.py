@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import socketio
 
-from server.clients import Client
+from server.core.subscribers import Client
 from tests.support.servers import ROOT
 
 Answer = dict[str, Any]

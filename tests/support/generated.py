@@ -1,9 +1,9 @@
 """Clients that generators make from the OpenAPI document, and programs that use them."""
 
-from server.checks import Checker
 from server.config import Config
-from server.openapi import document
-from server.protocol import encode
+from server.contract.messages import encode
+from server.contract.openapi import document
+from server.contract.validation import Checker
 from tests.support import examples
 from tests.support.servers import ROOT
 

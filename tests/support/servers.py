@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from server.access.auth import Identity
+from server.access.rate_limits import Bucket
 from server.app import App
-from server.auth import Identity
-from server.commands import Caller
 from server.config import Config
-from server.limits import Bucket
-from server.protocol import encode
+from server.contract.messages import encode
+from server.core.replies import Caller
 from tests.support.forge import Forked, fork
 
 ROOT = Path(__file__).parent.parent.parent

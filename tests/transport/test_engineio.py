@@ -11,7 +11,8 @@ import pytest
 import socketio
 from aiohttp import WSMsgType, web
 
-from server.transport import MOST_POLLED, Driver, install
+from server.transport.driver import Driver, install
+from server.transport.polling import MOST_POLLED
 from tests.support.clients import PATIENCE
 from tests.support.servers import eventually
 

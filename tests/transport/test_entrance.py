@@ -7,7 +7,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from server.app import App
-from server.entrance import begins_session
+from server.doors.fast_handshake import begins_session
 from tests.conftest import Serve
 from tests.support.clients import PATIENCE
 from tests.support.servers import eventually

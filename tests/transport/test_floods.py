@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
+from server.access.rate_limits import Bucket
 from server.app import App
 from server.errors import RateLimited
-from server.limits import Bucket
-from server.sockets import MOST_CONNECTS
+from server.transport.socketio_server import MOST_CONNECTS
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
 from tests.support.wire import REQUEST, Wire, masked, wire

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import WSMsgType
 
-from server.frames import LARGE_FRAGMENT, BadFrame, Frames, answer_to_close
+from server.transport.inbound_frames import LARGE_FRAGMENT, BadFrame, Frames, answer_to_close
 from tests.support.wire import masked
 
 SIZES = [0, 1, 125, 126, 127, LARGE_FRAGMENT - 1, LARGE_FRAGMENT, 65_535, 65_536, 70_000]

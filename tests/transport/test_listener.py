@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from server import listener
-from server.listener import Listener
+from server.transport import acceptor as listener
+from server.transport.acceptor import Listener
 from tests.conftest import Serve
 from tests.support.files import no_more_files
 from tests.support.servers import eventually

@@ -14,7 +14,7 @@ from aiohttp import WSMsgType
 from server.app import App
 from server.budget import Budget, Holding
 from server.config import Config
-from server.counts import Counts
+from server.counters import Counts
 from tests.conftest import Connect, Serve
 from tests.support import redis
 from tests.support.clients import PythonClient

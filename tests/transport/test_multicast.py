@@ -10,8 +10,9 @@ from typing import Any
 from aiohttp import WSMsgType
 
 from server.app import App
-from server.multicast import Multicast, send_all
-from server.transport import Connection, frame
+from server.transport.connection import Connection
+from server.transport.frames import frame
+from server.transport.multicast import Multicast, send_all
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
 from tests.support.wire import Wire, masked, wire

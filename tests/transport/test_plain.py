@@ -7,8 +7,8 @@ import struct
 import pytest
 from aiohttp import WSMsgType
 
-from server import transport
 from server.app import App
+from server.transport.frames import frame
 from tests.conftest import Serve
 from tests.support.servers import command, eventually
 from tests.support.wire import Wire, masked, plain
@@ -30,8 +30,8 @@ async def closes(client: Wire) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        (transport.frame(START), 1002),
-        (transport.frame(b"", WSMsgType.PING), 1002),
+        (frame(START), 1002),
+        (frame(b"", WSMsgType.PING), 1002),
         (b"\x81\xfe\x00\x01" + bytes(5), 1002),
         (b"\x81\xff" + struct.pack("!Q", 200) + bytes(204), 1002),
         (masked(WSMsgType.CLOSE, struct.pack("!H", 1006)), 1002),
@@ -96,7 +96,7 @@ async def test_a_message_as_long_as_the_setting_says_is_taken(app: App) -> None:
 async def test_what_came_before_a_frame_that_may_not_be_is_carried_out(
     app: App, early: bool
 ) -> None:
-    frames = masked(WSMsgType.TEXT, START) + transport.frame(START)
+    frames = masked(WSMsgType.TEXT, START) + frame(START)
     async with plain(app, early=frames if early else b"") as client:
         if not early:
             client.writer.write(frames)

@@ -18,10 +18,13 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_socket import AsyncSocket
 
-from server import transport
 from server.app import App
-from server.sockets import SocketServer
-from server.transport import ByteQueue, Dispatch, WebSocketReader, install
+from server.transport.connection import Dispatch, WebSocketReader
+from server.transport.driver import install
+from server.transport.frames import frame
+from server.transport.handshake import upgrade_in
+from server.transport.polling import ByteQueue
+from server.transport.socketio_server import SocketServer
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, PollingClient, PythonClient
 from tests.support.servers import command, eventually
@@ -101,14 +104,14 @@ async def test_a_session_that_begins_as_a_websocket_is_like_any_other(app: App) 
 
 
 async def test_a_head_with_an_upgrade_is_read_as_aiohttp_does() -> None:
-    read = transport.upgrade_in(REQUEST + b"more")
+    read = upgrade_in(REQUEST + b"more")
     assert read is not None
     head, rest = read
     assert head.path == "/socket.io/?EIO=4&transport=websocket"
     assert head.headers["sec-websocket-key"] == KEY
     assert rest == b"more"
     for other in (REQUEST[:-1], b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"):
-        assert transport.upgrade_in(other) is None
+        assert upgrade_in(other) is None
 
 
 async def test_messages_come_out_of_aiohttp_s_parser_at_once() -> None:
@@ -120,9 +123,9 @@ async def test_messages_come_out_of_aiohttp_s_parser_at_once() -> None:
 
     dispatch = Dispatch(Taker(), asyncio.get_running_loop())
     parser = WebSocketReader(dispatch, 100, compress=False, decode_text=True)
-    assert parser.feed_data(transport.frame(b"one") + transport.frame(b"two")) == (False, b"")
+    assert parser.feed_data(frame(b"one") + frame(b"two")) == (False, b"")
     assert taken == [(WSMsgType.TEXT, "one"), (WSMsgType.TEXT, "two")]
-    failed, _ = parser.feed_data(transport.frame(b"x" * 101))
+    failed, _ = parser.feed_data(frame(b"x" * 101))
     assert failed
 
 
@@ -133,10 +136,10 @@ def test_the_packets_of_other_servers_and_clients_stay_as_they_were() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 100_000])
 def test_frames_have_the_right_length(size: int) -> None:
-    frame = transport.frame(b"x" * size)
+    made = frame(b"x" * size)
     header = 2 if size < 126 else 4 if size < 65_536 else 10
-    assert len(frame) == header + size
-    assert frame[0] == 0x81
+    assert len(made) == header + size
+    assert made[0] == 0x81
 
 
 async def test_a_ping_frame_is_answered(app: App) -> None:
@@ -213,9 +216,9 @@ async def test_bytes_may_come_one_at_a_time(app: App) -> None:
         (masked(WSMsgType.TEXT, b""), 1003),
         (masked(WSMsgType.TEXT, b"nonsense"), 1003),
         (masked(WSMsgType.TEXT, b"9"), 1003),
-        (transport.frame(b'420["status",{}]'), 1002),
-        (transport.frame(b"", WSMsgType.PING), 1002),
-        (transport.frame(struct.pack("!H", 1000), WSMsgType.CLOSE), 1002),
+        (frame(b'420["status",{}]'), 1002),
+        (frame(b"", WSMsgType.PING), 1002),
+        (frame(struct.pack("!H", 1000), WSMsgType.CLOSE), 1002),
         (b"\x81\xfe\x00\x01" + bytes(5), 1002),
         (b"\x81\xff" + struct.pack("!Q", 200) + bytes(204), 1002),
         (masked(WSMsgType.CLOSE, struct.pack("!H", 1005)), 1002),
@@ -254,7 +257,7 @@ async def test_a_message_as_long_as_the_server_says_is_taken(app: App) -> None:
 async def test_what_came_before_a_frame_that_may_not_be_is_carried_out(app: App) -> None:
     async with wire(app) as client:
         good = masked(WSMsgType.TEXT, b'420["request",{"connid":"a","time":60}]')
-        client.writer.write(good + transport.frame(b"41"))
+        client.writer.write(good + frame(b"41"))
         assert await client.closed_with() == 1002
     await eventually(lambda: not app.sockets.driver.connections)
     assert (await command(app, "status", connid="a"))["ok"]

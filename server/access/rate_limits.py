@@ -1,0 +1,234 @@
+"""How much a client, an address and all of them together may ask for."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TypeVar
+
+from server.config import Config
+from server.counters import Counts
+from server.errors import RateLimited, TooMany
+
+Key = TypeVar("Key", bound=Hashable)
+
+WEIGHED = 16_384
+"""Bytes of an answer from which on it costs more than its command; of a message, more to read."""
+RETRY_AFTER = 5.0
+"""Seconds after which a client that found no room may look again."""
+
+
+class Bucket:
+    """A token bucket: `rate` commands a second in the long run, and `burst` at once."""
+
+    __slots__ = ("_at", "_burst", "_left", "_parent", "_rate", "_what")
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        burst: float | None = None,
+        what: str = "commands a second",
+        parent: "Bucket | None" = None,
+    ) -> None:
+        """`rate` is in commands a second; 0 lets everything through. `burst` is twice that unless
+        given. `what` is counted, and is counted by the `parent` too.
+        """
+        self._rate = rate
+        self._burst = max(1.0, 2 * rate if burst is None else burst)
+        self._left = self._burst
+        self._at: float | None = None
+        self._what = what
+        self._parent = parent
+
+    def take(self, now: float) -> None:
+        """Count one command at `now`, in seconds of any clock that only goes forward.
+
+        Raises `RateLimited` when there have been too many.
+        """
+        if self._rate:
+            if self._at is not None:
+                self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
+            if self._left < 1:
+                wait = (1 - self._left) / self._rate
+                raise RateLimited(f"at most {self._rate:g} {self._what}", round(wait, 3))
+            self._left -= 1
+        if self._parent is not None:
+            self._parent.take(now)
+
+    def may_take(self, now: float) -> bool:
+        """`take` one if that can be."""
+        try:
+            self.take(now)
+        except RateLimited:
+            return False
+        return True
+
+    def charge(self, cost: float) -> None:
+        """Count what a command turned out to cost beside itself, in commands."""
+        if self._rate:
+            self._left -= cost
+        if self._parent is not None:
+            self._parent.charge(cost)
+
+    def count(self, number: int, now: float) -> float:
+        """Count so many in any case; for how many seconds whoever they come from should be read no
+        more.
+        """
+        if self.may_take(now):
+            number -= 1
+        self.charge(number)
+        return max(0.0, -self._left / self._rate) if self._rate else 0.0
+
+
+def control_bucket(rate: float) -> Bucket:
+    """A bucket for what a client sends that is no command, such as pings and CONNECTs: `rate` of
+    them a second, and five times as many at once."""
+    return Bucket(rate, burst=5 * rate)
+
+
+def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:
+    """Take out whose time has come, of deadlines that are kept with the soonest first."""
+    while deadlines and (first := next(iter(deadlines.items())))[1] <= now:
+        del deadlines[first[0]]
+        yield first[0]
+
+
+def weight(size: int) -> int:
+    """What so many bytes of a message or an answer cost, in commands, beside it: 1 for 16 KiB."""
+    return size // WEIGHED
+
+
+class Buckets:
+    """A bucket for each of many addresses; those that were not seen for longest are forgotten."""
+
+    def __init__(self, make: Callable[[str], Bucket], most: int = 10_000) -> None:
+        """`make` makes the bucket of an address; `most` is how many addresses are remembered."""
+        self._make = make
+        self._most = most
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, address: str) -> Bucket:
+        """The bucket of an address."""
+        bucket = self._buckets.pop(address, None) or self._make(address)
+        self._buckets[address] = bucket
+        if len(self._buckets) > self._most:
+            self._buckets.popitem(last=False)
+        return bucket
+
+
+class Crowd:
+    """What is open at a time, by address and in all, under two caps."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        """At most `most` in all and `most_each` of one address; 0 for no cap."""
+        self._most = most
+        self._most_each = most_each
+        self._each: dict[str, int] = {}
+        self.total = 0
+
+    def has_room(self, address: str) -> bool:
+        """Whether there may be one more of this address."""
+        if self._most and self.total >= self._most:
+            return False
+        return not self._most_each or self._each.get(address, 0) < self._most_each
+
+    def enter(self, address: str) -> None:
+        """Count one more."""
+        self._each[address] = self._each.get(address, 0) + 1
+        self.total += 1
+
+    def leave(self, address: str) -> None:
+        """Count one less."""
+        self.total -= 1
+        self._each[address] -= 1
+        if not self._each[address]:
+            del self._each[address]
+
+
+class Limits:
+    """The limits of a server. What they count for an address is counted for its `neighbours`."""
+
+    def __init__(self, config: Config, monotonic: Callable[[], float], counts: Counts) -> None:
+        """`monotonic` is a clock that only goes forward, in seconds."""
+        self._refusals = counts.refusals
+        self._rate = config.rate_limit
+        self._monotonic = monotonic
+        each, connects, failures = (
+            config.rate_limit_address,
+            config.connect_rate,
+            config.failure_limit,
+        )
+        from_one = "commands a second from one address"
+        self._shared = Buckets(lambda _: Bucket(each, what=from_one))
+        self._single = Buckets(lambda key: Bucket(self._rate, parent=self._shared.of(key)))
+        self._connects = Buckets(
+            lambda _: Bucket(connects, what="connects a second from one address")
+        )
+        self._failures = Buckets(
+            lambda _: Bucket(failures / 60, burst=failures, what="failed sign-ins a second")
+        )
+        self._log_lines = Bucket(1, burst=20)
+        self.clients = Crowd(config.max_connections, config.max_connections_address)
+        """Clients of Socket.IO, and plain WebSockets."""
+
+    def bucket(self, address: str) -> Bucket:
+        """A bucket for a client that connects from an address."""
+        return Bucket(self._rate, parent=self._shared.of(neighbours(address)))
+
+    def bucket_of(self, address: str) -> Bucket:
+        """The bucket of all those from an address who do not connect."""
+        return self._single.of(neighbours(address))
+
+    def connect(self, address: str) -> None:
+        """Count an attempt to connect. Raises `RateLimited` or `TooMany` when it may not go on."""
+        try:
+            self._connects.of(neighbours(address)).take(self._monotonic())
+        except RateLimited:
+            self.refuse("connect_rate")
+            raise
+        if not self.clients.has_room(neighbours(address)):
+            self.refuse("connections")
+            raise TooMany("there are too many connections", retry_after=RETRY_AFTER)
+
+    def may_connect(self, address: str) -> bool:
+        """Count an attempt to connect that may go on; nothing is counted where `connect` raises."""
+        key = neighbours(address)
+        return self.clients.has_room(key) and self._connects.of(key).may_take(self._monotonic())
+
+    def opened(self, address: str) -> None:
+        """A client has connected."""
+        self.clients.enter(neighbours(address))
+
+    def closed(self, address: str) -> None:
+        """A client that had connected is gone."""
+        self.clients.leave(neighbours(address))
+
+    def failed(self, address: str) -> None:
+        """Count a sign-in that failed. Raises `RateLimited` when there were too many."""
+        try:
+            self._failures.of(neighbours(address)).take(self._monotonic())
+        except RateLimited:
+            self.refuse("sign_ins")
+            raise
+
+    def refuse(self, reason: str) -> None:
+        """Count something that is refused before it can be a command."""
+        self._refusals[reason] += 1
+
+    def may_log(self) -> bool:
+        """Whether one more refusal may be logged: those who are refused must not fill a disk."""
+        return self._log_lines.may_take(self._monotonic())
+
+
+@lru_cache(4096)
+def neighbours(address: str) -> str:
+    """What stands for an address where it is counted: of IPv6 the network that one customer has."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)

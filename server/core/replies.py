@@ -1,0 +1,67 @@
+"""What a command is answered with, and who asked for it."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from msgspec import Raw, Struct
+
+from server.access.auth import Identity
+from server.access.rate_limits import Bucket
+from server.audit import Actor
+from server.contract.messages import Answer, Closing, Frame, Job, Problem, Refusal, Via, encode
+from server.core.subscribers import Client
+from server.errors import CommandError, Unavailable
+from server.store.interface import Entry, Submitted
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who gives commands: its rights, its door, its rate, and where it hears events, if it can."""
+
+    identity: Identity
+    via: Via
+    bucket: Bucket
+    client: Client | None = None
+    address: str | None = None
+    actor: Actor = field(init=False)
+
+    def __post_init__(self) -> None:
+        identity = self.identity
+        self.actor = Actor(identity.name, self.via, self.address, identity.proven)
+
+
+@final
+class Reply(Struct, frozen=True):
+    """The answer to a command, and what is to happen right after it has been sent."""
+
+    message: Answer | Refusal
+    then: Callable[[], None] | None = None
+
+
+Done = Answer | Reply | Entry
+"""What has come of a command; the entry that a change has made is its own answer."""
+Work = Submitted | Coroutine[Any, Any, Done]
+"""What is under way of a command: a change, or something that may ask for several things."""
+
+
+def broken() -> CommandError:
+    """What a command is told that the server has failed."""
+    return CommandError("the server failed; the cause is in its log")
+
+
+def farewell(error: CommandError) -> Frame:
+    """The event that tells a client why its connection ends."""
+    return Frame(Closing.name, encode(Closing(error.code, error.message)))
+
+
+def refusal(error: CommandError) -> Refusal:
+    """The answer to a command that was refused."""
+    unknown = isinstance(error, Unavailable) and error.unknown
+    problem = Problem(error.code, error.message, error.field, error.retry_after, unknown)
+    return Refusal(ok=False, error=problem, job=error.job)
+
+
+def with_remaining(job: Job, now: float) -> Raw:
+    """A running job with the seconds that it has left at `now`, never below 0."""
+    return Raw(b'%b,"remaining":%.3f}' % (encode(job)[:-1], max(0.0, job.deadline - now)))

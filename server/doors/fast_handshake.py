@@ -1,0 +1,124 @@
+"""Where connections come in: a handshake of Socket.IO's WebSocket is answered here and now.
+
+Most clients come to stay, and say so in their first packet. For each of those aiohttp would make
+tasks, a request and a response, which all have to go again at once. Whatever else a client says,
+even half of that, goes to aiohttp as it came; so does what is to be refused, to be refused there.
+"""
+
+import asyncio
+from functools import lru_cache, partial
+from urllib.parse import parse_qs
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from server.doors.origin_guard import Guard
+from server.transport.acceptor import Listener
+from server.transport.connection import READ_AT_ONCE
+from server.transport.handshake import asks_for_websocket, handshake, ignores_closes, upgrade_in
+from server.transport.http_connections import Connections, HttpConnection, peer
+from server.transport.socketio_server import SocketServer
+
+BEGINNING = b"GET /socket.io/?"
+END = b"\r\n\r\n"
+
+
+class Entrance:
+    """Makes the protocol of each connection that is accepted."""
+
+    def __init__(
+        self, guard: Guard, connections: Connections, sockets: SocketServer, http: web.Server
+    ) -> None:
+        """`http` is given the connections that speak HTTP."""
+        self.connections = connections
+        self.http = http
+        self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
+        self._guard = guard
+        self._sockets = sockets
+        self._listener: Listener | None = None
+        # Whether handshakes are answered here.
+        self._answers = "websocket" in sockets.eio.transports
+
+    async def listen(self, host: str, port: int) -> None:
+        """Let connections in. Raises `OSError` when the port is taken."""
+        self._listener = Listener(partial(Newcomer, self))
+        await self._listener.open(host, port)
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """The host and the port where it listens."""
+        assert self._listener is not None
+        return self._listener.name
+
+    def close(self) -> None:
+        """Let nobody in any more; leave to aiohttp what those say who are in."""
+        self._answers = False
+        if self._listener is not None:
+            self._listener.close()
+
+    def opens(self, transport: asyncio.Transport, data: bytes) -> bool:
+        """Answer a handshake; false where this is none, or is to be refused."""
+        if not self._answers or not data.startswith(BEGINNING) or END not in data:
+            return False
+        found = upgrade_in(data)
+        if found is None or not is_for_session(found[0]):
+            return False
+        headers, early = found[0].headers, found[1]
+        accept = handshake(headers)
+        if accept is None:
+            return False
+        address = self._guard.address(headers, peer(transport))
+        if not self._guard.lets_in(headers, address):
+            return False
+        self.connections.leave(transport)
+        cuts = ignores_closes(headers)
+        self._sockets.open(transport, address, accept, early, cuts=cuts)
+        return True
+
+
+class Newcomer(asyncio.BufferedProtocol):
+    """A connection that has said nothing yet."""
+
+    __slots__ = ("_entrance", "_transport")
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._entrance.connections.enter(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._entrance.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._entrance.read_buffer[:nbytes])
+        if not self._entrance.opens(self._transport, data):
+            handler = self._entrance.http()
+            connection = HttpConnection(
+                handler,
+                self._transport,
+                self._entrance.read_buffer,
+                self._entrance.connections.budget,
+            )
+            self._transport.set_protocol(connection)
+            handler.connection_made(self._transport)
+            connection.received(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._entrance.connections.leave(self._transport)
+
+
+def is_for_session(head: RawRequestMessage) -> bool:
+    """Whether a request with an upgrade wants a new session of Engine.IO on a WebSocket."""
+    asks = asks_for_websocket(head.headers, head.version)
+    return asks and "Expect" not in head.headers and begins_session(head.path)
+
+
+@lru_cache(64)
+def begins_session(path: str) -> bool:
+    """Whether python-engineio would begin one for this path, and has no more to say of it."""
+    query = parse_qs(path.partition("?")[2])
+    wanted = {"EIO": ["4"], "transport": ["websocket"]}
+    return {**query, **wanted} == query and query.keys().isdisjoint(("sid", "j"))

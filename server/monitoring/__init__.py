@@ -1,0 +1,1 @@
+"""How the server is watched: metrics, health and its own log."""

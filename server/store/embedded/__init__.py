@@ -1,0 +1,1 @@
+"""The store of a server that is one process: decided in memory, durable in one file."""

@@ -1,0 +1,18 @@
+"""What this server has changed, until it has heard the event of it in the feed."""
+
+from msgspec import Struct
+
+from server.store.interface import Entry, Submitted
+
+
+class Told(Struct, eq=False):
+    """A change that is made, and is answered when the feed has come to its number."""
+
+    number: int
+    ticket: Submitted
+    entries: list[Entry]
+    deadline: float
+
+    def give(self) -> None:
+        """Answer it."""
+        self.ticket.settle(self.entries)

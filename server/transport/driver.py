@@ -1,0 +1,591 @@
+"""An Engine.IO WebSocket driver on aiohttp, made for fan-out: `install(sio)` puts it into a server.
+
+python-engineio serves long polling and whatever is rare. The socket of a client that speaks over a
+WebSocket is taken from aiohttp, unless `Driver.open` has it before aiohttp: no task, no request and
+no headers stay for it. Its frames are read by aiohttp's own parser and dispatched at once, and what
+one turn of the event loop produces for it leaves in one write. Nothing is compressed, so that one
+frame serves all clients.
+
+Private names of aiohttp and python-engineio are used in this folder alone;
+`tests/transport/test_transport.py` fails when a new version of them changes one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from functools import cached_property, partial
+from typing import Any
+from weakref import WeakSet
+
+import socketio
+from aiohttp import StreamReader, WSCloseCode, web
+from engineio.async_socket import AsyncSocket
+from engineio.exceptions import ContentTooLongError, EngineIOError
+from engineio.packet import NOOP, OPEN, PING, PONG, UPGRADE, Packet
+from engineio.payload import Payload
+from socketio.packet import CONNECT_ERROR
+
+from server.access.rate_limits import Bucket, control_bucket
+from server.budget import Holding
+from server.transport.connection import (
+    APPLICATION,
+    READ_AT_ONCE,
+    Connection,
+    OnText,
+    Outbox,
+    Session,
+)
+from server.transport.frames import PONG_PROBE_FRAME, frame
+from server.transport.handshake import (
+    SWITCHING,
+    handshake,
+    ignores_closes,
+    take_over,
+    with_plain_upgrade,
+)
+from server.transport.heartbeat import Wheel
+from server.transport.multicast import Multicast
+from server.transport.plain_socket import ignore
+from server.transport.polling import MOST_POLLED, TURN, ByteQueue, decode_payload, posts_of
+
+log = logging.getLogger(__name__)
+
+
+class Driver:
+    """The WebSockets of one Engine.IO server."""
+
+    def __init__(
+        self,
+        sio: socketio.AsyncServer,
+        upgrade_timeout: float,
+        close_timeout: float,
+        control_rate: float,
+        grew: Callable[[int], None],
+    ) -> None:
+        self.eio = sio.eio
+        self._sio = sio
+        self._connect_namespace: Any = None
+        self.grew = grew
+        self.close_timeout = close_timeout
+        self._control_rate = control_rate
+        self._upgrade_timeout = upgrade_timeout
+        self.wheel = Wheel(self.eio, self._silent)
+        self.connections: set[Connection] = set()
+        self._on_connect: Any = None
+        self._on_disconnect: Any = None
+        self._handle_request: Any = None
+        # The polls that are under way, by the protocol of their connection.
+        self._polls: dict[Any, AsyncSocket] = {}
+        # The HTTP servers whose lost connections are told.
+        self._watched: WeakSet[Any] = WeakSet()
+        self.unflushed: list[Connection] = []
+        self._unflushed_groups: list[Multicast] = []
+        # For all connections: what is read is taken at once. Else asyncio would make room for the
+        # most that may come each time, which costs more than to read what has.
+        self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
+        # Whether there will be a flush: when this turn of the loop is over, or when what is being
+        # read has been taken.
+        self._flushing = False
+        # Keeps tasks alive until they are done.
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def put_in(self) -> None:
+        """Take the places in python-engineio that this driver needs."""
+        # A copy: the dictionary is that of all servers of the process.
+        self.eio._async = {
+            **self.eio._async,
+            "websocket": self._websocket,
+            "create_route": create_route,
+        }
+        self._connect_namespace = self._sio._handle_connect
+        self._sio._handle_connect = self._connect
+        self.eio.create_queue = partial(ByteQueue, self.grew)
+        self.eio.start_background_task = self.start_background_task
+        self._on_connect = self.eio.handlers["connect"]
+        self.eio.handlers["connect"] = self._connected
+        self._on_disconnect = self.eio.handlers["disconnect"]
+        self.eio.handlers["disconnect"] = self._disconnected
+        self._handle_request = self.eio.handle_request
+        self.eio.handle_request = self._request
+        # A client's fault, such as a session of before a restart, is no error of the server's.
+        # By its key alone: the message has the session in it, or what a client sent.
+        self.eio._log_error_once = lambda message, key: log.info("a request was refused: %s", key)
+        # Its task looks for lost clients one by one; here the wheel does.
+        self.eio.start_service_task = False
+
+    async def _connected(self, eio_sid: str, environ: dict[str, Any]) -> Any:
+        # The OPEN that waits to be sent: python-engineio cuts the interval to whole seconds.
+        queue = self.eio.sockets[eio_sid].queue
+        opening = queue.get_nowait()
+        queue.task_done()
+        opening.data["pingInterval"] = self._ping_interval
+        queue.put_nowait(opening)
+        return await self._on_connect(eio_sid, environ)
+
+    async def _connect(self, eio_sid: str, namespace: str | None, auth: Any) -> None:
+        sio, name = self._sio, namespace or "/"
+        served = (*sio.handlers, *sio.namespace_handlers, *sio.namespaces)
+        if name in served or sio.namespaces == "*":
+            await self._connect_namespace(eio_sid, namespace, auth)
+        else:
+            # An object, as clients look for its message; python-socketio sends a bare text.
+            why = {"message": "Invalid namespace"}
+            await sio._send_packet(eio_sid, sio.packet_class(CONNECT_ERROR, why, name))
+
+    @property
+    def _ping_interval(self) -> int:
+        """What clients are told of it, in milliseconds."""
+        seconds: float = self.eio.ping_interval + self.eio.ping_interval_grace_period
+        return round(seconds * 1000)
+
+    async def _disconnected(self, eio_sid: str, reason: str) -> None:
+        socket = self.eio.sockets.get(eio_sid)
+        if socket is not None:
+            socket.last_ping = None  # Who has not answered one would not be sent the CLOSE.
+        await self._on_disconnect(eio_sid, reason)
+        if socket is not None and reason == self.eio.reason.CLIENT_DISCONNECT:
+            # Ends the long poll of a client that has left: some wait for that.
+            socket.queue.put_nowait(Packet(NOOP) if not socket.upgraded else None)
+        if socket is not None and not socket.upgraded:
+            # It would be held, with all that it was not sent, until it is time for its next ping.
+            # Who is sent away may come once more between two polls, for the reason.
+            if reason == self.eio.reason.SERVER_DISCONNECT:
+                self.loop.call_later(self.close_timeout, self.eio.sockets.pop, eio_sid, None)
+            else:
+                self.eio.sockets.pop(eio_sid, None)
+
+    async def _request(self, request: web.Request) -> Any:
+        if request.method == "OPTIONS":
+            return await self._handle_request(request)
+        request = with_plain_upgrade(request)
+        if request.query.get("transport") not in self.eio.transports:
+            return self._answer(request, "Invalid transport", 400)
+        if request.method == "POST":
+            return await self._post(request)
+        if request.method != "GET":
+            return self._answer(request, "A session is opened and polled by GET.", 400)
+        options = ",".join(request.headers.getall("Connection", [])).lower().split(",")
+        if request.headers.get("Upgrade") and "upgrade" not in map(str.strip, options):
+            # For python-engineio it would be a poll, of a client that has none.
+            return web.Response(status=400, text="Upgrade needs a Connection that says so, too.")
+        socket = self.eio.sockets.get(request.query.get("sid"))
+        if socket is None or not socket.connected:
+            return await self._handle_request(request)
+        if request.headers.get("Upgrade"):
+            second = socket.upgraded or socket.upgrading
+            return await (self._turn_away(request) if second else self._handle_request(request))
+        if socket.upgraded or socket.upgrading or request.query["transport"] != "polling":
+            return await self._handle_request(request)
+        if socket.closed:
+            return self._last_poll(request, socket)
+        return await self._poll(request, socket)
+
+    async def _poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+        """Have python-engineio answer a poll.
+
+        A session ends with a poll that is broken off, or overlaps another: what the one would have
+        been answered is lost, and the packets of two would be in no order.
+        """
+        queue, protocol = socket.queue, request.protocol
+        if queue.polled:
+            await socket.close(wait=False, reason=self.eio.reason.TRANSPORT_ERROR)
+            return self._answer(request, "Another poll of the session is under way.", 400)
+        self._watch(protocol)
+        queue.polled, queue.room = True, MOST_POLLED
+        self._polls[protocol] = socket
+        try:
+            response: web.Response = await self._handle_request(request)
+        finally:
+            queue.polled = False
+            self._polls.pop(protocol, None)
+        if socket.closed and not response.body:
+            return self._ended(request)
+        return response
+
+    def _last_poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+        """Answer what still waited when a session ended."""
+        self.eio.sockets.pop(socket.sid, None)
+        packets = []
+        while not socket.queue.empty():
+            packets.append(socket.queue.get_nowait())
+        payload: str = Payload([packet for packet in packets if packet]).encode()
+        return self._answer(request, payload) if payload else self._ended(request)
+
+    def _ended(self, request: web.Request) -> web.Response:
+        """An error, after which the clients of all languages open a new session."""
+        return self._answer(request, "The session has ended.", 400)
+
+    def _watch(self, protocol: Any) -> None:
+        """Hear of it when a connection of this HTTP server is lost: its handlers are not told."""
+        http = protocol._manager
+        if http is None or http in self._watched:
+            return
+        self._watched.add(http)
+        lost = http.connection_lost
+
+        def connection_lost(handler: Any, error: BaseException | None = None) -> None:
+            lost(handler, error)
+            socket = self._polls.pop(handler, None)
+            if socket is not None and not socket.upgrading and not socket.upgraded:
+                self.spawn(self.end(socket, self.eio.reason.TRANSPORT_CLOSE))
+
+        http.connection_lost = connection_lost
+
+    async def _turn_away(self, request: web.Request) -> web.StreamResponse:
+        """Close a WebSocket of a session that has one."""
+        second = web.WebSocketResponse(timeout=self.close_timeout, compress=False)
+        await second.prepare(request)
+        await second.close(
+            code=WSCloseCode.POLICY_VIOLATION, message=b"a session has one WebSocket"
+        )
+        return second
+
+    def _answer(self, request: web.Request, text: str, status: int = 200) -> web.Response:
+        """A response of the driver's own, for whatever page has asked."""
+        ours = self.eio.cors_allowed_origins == []
+        environ = {} if ours else self.eio._async["translate_request"](request)
+        return web.Response(status=status, text=text, headers=self.eio._cors_headers(environ))
+
+    async def _post(self, request: web.Request) -> web.Response:
+        """Take what a client of long polling posts.
+
+        Not python-engineio: it takes as much of a body as has come so far for the whole, and what a
+        client does wrong for errors of the server.
+        """
+        socket = self.eio.sockets.get(request.query.get("sid"))
+        if socket is None or socket.closed or socket.upgraded or not socket.connected:
+            return self._answer(request, "There is no such session.", 400)
+        try:
+            async with posts_of(socket):
+                await self._take_post(socket, await self._read(request.content))
+        except (EngineIOError, ValueError):
+            await self.end(socket, self.eio.reason.TRANSPORT_ERROR)
+            return self._answer(request, "This is no payload of Engine.IO.", 400)
+        return self._answer(request, "ok")
+
+    async def _take_post(self, socket: AsyncSocket, text: str) -> None:
+        for number, packet in enumerate(decode_payload(text), 1):
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+            if socket.closed:
+                break
+            if packet.packet_type != PONG:
+                await socket.receive(packet)
+            elif not self.wheel.answered(socket):
+                await self.pace(socket)
+
+    async def _read(self, content: StreamReader) -> str:
+        """The text of a body. Raises `EngineIOError` and `ValueError` for what is none."""
+        data = bytearray()
+        while chunk := await content.readany():
+            data += chunk
+            if len(data) > self.eio.max_http_buffer_size:
+                raise ContentTooLongError
+        return data.decode()
+
+    def _websocket(self, handler: Any, server: Any) -> Any:
+        # The handler is bound to the Engine.IO socket that the request is for.
+        return partial(self.upgrade, handler.__self__)
+
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in python-engineio, but pings take no task, and no task is forgotten."""
+        if getattr(target, "__func__", None) is AsyncSocket._send_ping:
+            self.wheel.schedule(target.__self__)
+            return None
+        return self.spawn(target(*args, **kwargs))
+
+    async def upgrade(self, socket: AsyncSocket, environ: dict[str, Any]) -> web.StreamResponse:
+        """Make a request the WebSocket of an Engine.IO socket."""
+        request = environ["aiohttp.request"]
+        accept = handshake(request.headers)
+        if accept is None or request.transport is None:
+            if not socket.connected:
+                await socket.close(wait=False, abort=True)
+            return web.Response(status=400, text="This is not a WebSocket of version 13.")
+        connection = Connection(self, socket)
+        connection.cuts = ignores_closes(request.headers)
+        self.connections.add(connection)
+        early = take_over(request, connection)
+        connection.write(SWITCHING % accept)
+        # The request and what hangs on it may go; what is left in `environ` is text.
+        for name in ("aiohttp.request", "wsgi.input", "wsgi.errors"):
+            environ.pop(name, None)
+        if socket.connected:
+            socket.upgrading = True
+            connection.probing = PING
+            self.loop.call_later(self._upgrade_timeout, self._give_up, connection)
+        else:
+            socket.connected = True
+            self._adopt(connection)
+        if early:
+            connection.data_received(early)
+        return web.Response()  # Nobody sees it: aiohttp has lost its connection.
+
+    def open(
+        self,
+        sid: str,
+        transport: asyncio.Transport,
+        accept: bytes,
+        on_text: OnText,
+        early: bytes,
+        *,
+        cuts: bool,
+    ) -> None:
+        """Begin a session on a connection whose handshake has been read and is to be answered.
+
+        It is told to nobody, as whoever calls this knows. `early` is what came after the handshake,
+        `cuts` what `ignores_closes` says of it.
+        """
+        socket = self.eio.sockets[sid] = Session(self.eio, sid)
+        connection = Connection(self, socket)
+        connection.cuts = cuts
+        self.connections.add(connection)
+        connection.on_text = socket.on_text = on_text
+        socket.queue = Outbox(connection)
+        transport.write(SWITCHING % accept + frame(self._opening % sid.encode()))
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        self.wheel.schedule(socket)
+        if early:
+            connection.data_received(early)
+
+    @cached_property
+    def _opening(self) -> bytes:
+        """The OPEN of a WebSocket, but for the id of its session."""
+        eio = self.eio
+        said = {
+            "sid": "%b",
+            "upgrades": [],
+            "pingTimeout": int(eio.ping_timeout * 1000),
+            "pingInterval": self._ping_interval,
+            "maxPayload": eio.max_http_buffer_size,
+        }
+        encoded: str = Packet(OPEN, said).encode()
+        return encoded.encode()
+
+    def probed(self, connection: Connection, packet: Packet) -> None:
+        """Take a packet of a client that moves here from long polling."""
+        socket = connection.socket
+        if connection.probing == PING and packet.packet_type == PING and packet.data == "probe":
+            connection.probing = UPGRADE
+            connection.write(PONG_PROBE_FRAME)
+            socket.queue.put_nowait(Packet(NOOP))  # Ends the poll that is under way.
+        elif connection.probing == UPGRADE and packet.packet_type == UPGRADE and not socket.closed:
+            connection.probing = None
+            socket.upgrading = False
+            self._adopt(connection)
+        else:
+            connection.close(WSCloseCode.PROTOCOL_ERROR)
+
+    def _give_up(self, connection: Connection) -> None:
+        """Let a client stay with long polling that does not come over."""
+        if connection.probing is not None:
+            connection.abort()
+
+    def _adopt(self, connection: Connection) -> None:
+        """From now on what is sent to the socket goes out here, after what waited for a poll."""
+        socket = connection.socket
+        socket.upgraded = True
+        queue, socket.queue = socket.queue, Outbox(connection)
+        queue.polled = False
+        while not queue.empty():
+            packet = queue.get_nowait()
+            if packet is None or packet.packet_type != NOOP:
+                connection.send(packet)
+        queue.put_nowait(Packet(NOOP))  # Ends a poll that is still under way.
+        connection.on_text = getattr(socket, "on_text", None)
+
+    def listen(self, socket: AsyncSocket, on_text: OnText) -> None:
+        """Let `on_text` have the text messages of a client, those for which it returns true."""
+        socket.on_text = on_text
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.on_text = on_text
+
+    def receive_after(self, socket: AsyncSocket, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for the client of a WebSocket before the next message of it is received."""
+        connection = self.connection_of(socket)
+        assert connection is not None
+        connection.receive_after(work)
+
+    def connection_of(self, socket: AsyncSocket) -> Connection | None:
+        """The WebSocket of a client; None while it has only long polling."""
+        return socket.queue.connection if isinstance(socket.queue, Outbox) else None
+
+    def hold(self, socket: AsyncSocket, on: bool) -> None:
+        """Read no more from a client's WebSocket, or read on; elsewhere nothing happens."""
+        connection = self.connection_of(socket)
+        if connection is not None and on:
+            connection.hold(APPLICATION)
+        elif connection is not None:
+            connection.release(APPLICATION)
+
+    async def end(self, socket: AsyncSocket, reason: str) -> None:
+        """End a session in the way after which the clients of all languages come back.
+
+        After Engine.IO's CLOSE many stay away, and after a usual close code some wait for pings.
+        """
+        await socket.close(wait=False, abort=True, reason=reason)
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.end()
+        else:
+            socket.queue.put_nowait(None)  # For the poll that is under way.
+
+    def holdings(self, known: Callable[[str], tuple[str, int]]) -> Iterator[Holding]:
+        """What is held for each client.
+
+        `known(session)` is whom that counts for, and how many bytes of its messages the application
+        holds.
+        """
+        for connection in self.connections:
+            yield connection.holding(*known(connection.socket.sid))
+        for session, socket in self.eio.sockets.items():
+            queue = socket.queue
+            if isinstance(queue, ByteQueue) and not socket.closed:
+                address, waiting = known(session)
+                since = queue.since if queue.size else self.loop.time()
+                drop = partial(self.drop, socket)
+                yield Holding(address, since, drop, queue.size, waiting=waiting)
+
+    def drop(self, socket: AsyncSocket) -> None:
+        """Cut a client off at once; what waits for it is lost."""
+        connection = self.connection_of(socket)
+        if connection is not None:
+            connection.abort()
+        self.spawn(self.time_out(socket))
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        socket = connection.socket
+        if connection.probing is not None:
+            socket.upgrading = False  # It stays with long polling.
+        else:
+            self.spawn(self._leave(connection))
+
+    async def _leave(self, connection: Connection) -> None:
+        """Close the socket of a connection that is gone, after what was received from it."""
+        socket = connection.socket
+        if connection.receiving is not None:
+            await asyncio.wait([connection.receiving])
+        await socket.close(wait=False, abort=True, reason=self.eio.reason.TRANSPORT_CLOSE)
+        self.eio.sockets.pop(socket.sid, None)
+        socket.on_text = None
+
+    def count(self, socket: AsyncSocket, number: int = 1) -> float:
+        """Count what a client sends that is no event of an application, but pings, CONNECTs and the
+        like; for how many seconds it should be read no more."""
+        bucket: Bucket | None = getattr(socket, "controls", None)
+        if bucket is None:
+            bucket = socket.controls = control_bucket(self._control_rate)
+        return bucket.count(number, self.loop.time())
+
+    async def pace(self, socket: AsyncSocket, number: int = 1) -> None:
+        """`count` so many, and wait until the client should be read again."""
+        seconds = self.count(socket, number)
+        connection = self.connection_of(socket)
+        if seconds and connection is not None:
+            await connection.rest(seconds)
+        elif seconds:
+            await asyncio.sleep(seconds)
+
+    def _silent(self, socket: AsyncSocket) -> None:
+        connection = self.connection_of(socket)
+        if connection is not None and connection.held_for(APPLICATION) and not socket.closed:
+            self.wheel.wait_on(socket)  # Its answer may be among what was not read.
+        else:
+            self.spawn(self.time_out(socket))
+
+    async def time_out(self, socket: AsyncSocket) -> None:
+        """Close the connection of a client that did not answer a ping."""
+        await self.end(socket, self.eio.reason.PING_TIMEOUT)
+        self.eio.sockets.pop(socket.sid, None)
+
+    def take(self, connection: Connection, size: int) -> None:
+        """Let a connection take what was read, and flush what has come of it at once.
+
+        Unless something else waits for the end of this turn: then it may leave in the same write.
+        """
+        data = bytes(self.read_buffer[:size])
+        if self._flushing:
+            connection.data_received(data)
+            return
+        self._flushing = True
+        try:
+            connection.data_received(data)
+        finally:
+            self._flush()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Flush a connection when this turn of the loop is over, if not before."""
+        self._see_to_flush()
+        self.unflushed.append(connection)
+
+    def flush_group_soon(self, group: Multicast) -> None:
+        """Flush a group when this turn of the loop is over, if not before."""
+        self._see_to_flush()
+        self._unflushed_groups.append(group)
+
+    def _see_to_flush(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        # The groups first: to a member that has more to be written they only add.
+        groups, self._unflushed_groups = self._unflushed_groups, []
+        for group in groups:
+            group.flush()
+        unflushed, self.unflushed = self.unflushed, []
+        for connection in unflushed:
+            connection.flush()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in a task that is kept until it is done."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self, patience: float) -> None:
+        """Ping no more; wait for all connections to go, and after `patience` seconds cut them."""
+        self.wheel.stop()
+        end = self.loop.time() + patience
+        while self.connections and self.loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+def install(
+    sio: socketio.AsyncServer,
+    *,
+    upgrade_timeout: float = 5.0,
+    close_timeout: float = 1.0,
+    control_rate: float = 5.0,
+    grew: Callable[[int], None] | None = None,
+) -> Driver:
+    """Put the driver into a server with `async_mode="aiohttp"`, before its first client.
+
+    A client has `upgrade_timeout` seconds to move to a WebSocket from long polling, in which it
+    hears nothing, and `close_timeout` seconds to answer a close frame before it is cut off.
+    Of what it sends beside messages, such as pings of its own, `control_rate` a second are read in
+    the long run, and five times as many at once; 0 for no limit. `grew` is told of bytes that have
+    to be held for a client, as in `Budget.grew`; `Driver.holdings` measures them.
+
+    Handlers find no `aiohttp.request` in the `environ` of a WebSocket: REMOTE_ADDR has the address.
+    """
+    driver = Driver(sio, upgrade_timeout, close_timeout, control_rate, grew or ignore)
+    driver.put_in()
+    return driver
+
+
+def create_route(app: web.Application, eio: Any, path: str) -> None:
+    """Serve an Engine.IO server at a path, and refuse there the methods that it has not."""
+    app.router.add_route("*", path, eio.handle_request)
