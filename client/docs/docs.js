@@ -4,11 +4,13 @@ import { answersOf, commandsOf, eventsOf, routesOf } from "./contract.js";
 import { byId, make } from "../browser/dom.js";
 
 async function show() {
-  const [asyncapi, openapi] = await Promise.all(["/asyncapi.json", "/openapi.json"].map(fetched));
+  const paths = ["/asyncapi.json", "/openapi.json", "/downloads.json"];
+  const [asyncapi, openapi, downloads] = await Promise.all(paths.map(fetched));
   fill("commands", commandsOf(asyncapi));
   fill("events", eventsOf(asyncapi));
   fill("answers", answersOf(asyncapi));
   fill("routes", routesOf(openapi));
+  byId("downloads").append(...downloads.files.map(offered));
   // A link to a part that was not there yet.
   document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
@@ -21,6 +23,12 @@ async function fetched(path) {
 
 function fill(part, entries) {
   byId(part).append(...entries.map((entry) => drawn(part, entry)));
+}
+
+function offered({ name, size, sha256 }) {
+  const line = make("p");
+  line.append(make("a", name, { href: `/${name}` }), ` ${Math.ceil(size / 1024)} KiB, SHA-256 `, make("code", sha256));
+  return line;
 }
 
 function drawn(part, { name, summary, fields }) {

@@ -38,8 +38,9 @@ from server.core.commands import Commands
 from server.core.pipeline import Pipeline
 from server.core.replies import Reply, broken, farewell, refusal
 from server.core.rooms import Rooms
+from server.doors import downloads
 from server.doors.origin_guard import ADDRESS, bearer
-from server.doors.pages import asset, command_line, contract_page, page
+from server.doors.pages import asset, contract_page, page
 from server.doors.websocket import PlainClient, number, position, positions
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.transport.handshake import with_plain_upgrade
@@ -89,7 +90,7 @@ class Web:
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/", page)
         app.router.add_get("/docs", contract_page)
-        app.router.add_get("/hourglass.py", command_line)
+        downloads.add_to(app)
         app.router.add_get("/client/{path:.+}", asset)
 
     async def cut_all(self) -> None:

@@ -43,8 +43,3 @@ async def page(http_request: web.Request) -> web.StreamResponse:
     """The dashboard."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return File(CLIENT / "index.html", headers=headers)
-
-
-async def command_line(http_request: web.Request) -> web.StreamResponse:
-    """The program that runs a command as a job, for `curl -O` on any machine."""
-    return File(CLIENT / "hourglass.py")

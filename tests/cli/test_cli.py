@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -18,15 +19,24 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hourglass import session
+from hourglass.board import Board
+from hourglass.cli import seconds
+from hourglass.follow import keep_up
+from hourglass.output import PROGRESS, Backlog, Output, Progress, fit, read_progress
+from hourglass.process import processes, processes_by_ps
+from hourglass.runner import name_of
+from hourglass.session import Backoff
+from hourglass.settings import Settings, SettingsError
+from hourglass.watch import harmless
 from server.app import App
+from server.doors import downloads
 from tests.conftest import Connect, Serve
-from tests.support.cli import Cli, load
+from tests.support.cli import HOURGLASS, Cli
 from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.servers import Clock, Process, command, eventually, serving
 from tests.support.tokens import SECRET, token
-
-hourglass = load()
 
 
 async def hg(url: str, *args: str, **environ: str) -> Cli:
@@ -130,10 +140,12 @@ async def test_what_is_no_hourglass_server_is_said() -> None:
     assert "no Hourglass server" in cli.said and "HTTP 404" in cli.said
 
 
-async def test_the_server_hands_it_out_and_it_needs_no_packages(app: App, tmp_path: Path) -> None:
-    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/hourglass.py") as found:
-        (tmp_path / "hourglass.py").write_bytes(await found.read())
-    args = ["-I", "-S", str(tmp_path / "hourglass.py"), "run", "--url", app.url, "--", "echo", "hi"]
+@pytest.mark.parametrize("name", ["hourglass.py", "hourglass.pyz"])
+async def test_the_server_hands_it_out_and_it_needs_no_packages(
+    app: App, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(await fetched(app, name))
+    args = ["-I", "-S", str(tmp_path / name), "run", "--url", app.url, "--", "echo", "hi"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *args, stdout=asyncio.subprocess.PIPE
     )
@@ -141,6 +153,46 @@ async def test_the_server_hands_it_out_and_it_needs_no_packages(app: App, tmp_pa
     assert (process.returncode, output) == (0, b"hi\n")
     (job,) = (await command(app, "history"))["jobs"]
     assert (job["connid"], job["outcome"]) == ("echo", "done")
+
+
+async def fetched(app: App, name: str) -> bytes:
+    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/{name}") as found:
+        assert found.status == 200
+        return await found.read()
+
+
+async def test_the_wheel_is_installed_and_gives_the_command(app: App, tmp_path: Path) -> None:
+    listed = json.loads(await fetched(app, "downloads.json"))["files"]
+    (wheel,) = [file["name"] for file in listed if file["name"].endswith(".whl")]
+    home = tmp_path / "venv"
+    await done(sys.executable, "-m", "venv", str(home))
+    await done(str(home / "bin/pip"), "install", "--no-index", f"{app.url}/{wheel}")
+    said = await done(str(home / "bin/hourglass"), "status", "--json", "--url", app.url)
+    assert json.loads(said)["jobs"] == []
+
+
+async def done(*argv: str) -> bytes:
+    """What a command prints that succeeds."""
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output
+
+
+async def test_downloads_are_what_their_hashes_tell(app: App) -> None:
+    files = json.loads(await fetched(app, "downloads.json"))["files"]
+    assert len(files) == 3
+    for file in files:
+        body = await fetched(app, file["name"])
+        assert (len(body), hashlib.sha256(body).hexdigest()) == (file["size"], file["sha256"])
+
+
+def test_downloads_are_made_the_same_way_each_time(tmp_path: Path) -> None:
+    """Whatever the time, and the dates of the sources, say."""
+    made = [downloads.zipapp(), downloads.wheel()]
+    for path in (downloads.CLIENT / "hourglass").glob("*.py"):
+        path.touch()
+    assert [downloads.zipapp(), downloads.wheel()] == made
 
 
 async def test_tls_is_spoken_and_certificates_are_checked(app: App, tmp_path: Path) -> None:
@@ -173,7 +225,7 @@ def self_signed(folder: Path) -> tuple[str, str]:
 
 
 def load_settings(flags: dict[str, Any], environ: dict[str, str], home: Path) -> Any:
-    return hourglass.Settings.load(flags, {"HOME": str(home), **environ})
+    return Settings.load(flags, {"HOME": str(home), **environ})
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
@@ -191,7 +243,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
 @pytest.mark.parametrize("text", ["url = 5", 'colour = "red"', "url ="])
 def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "hourglass.toml").write_text(text)
-    with pytest.raises(hourglass.SettingsError, match=r"hourglass\.toml"):
+    with pytest.raises(SettingsError, match=r"hourglass\.toml"):
         load_settings({}, {"XDG_CONFIG_HOME": str(tmp_path)}, tmp_path)
 
 
@@ -206,7 +258,7 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_job_is_called_what_its_command_is(command: str, name: str) -> None:
-    assert hourglass.name_of(command.split()) == name
+    assert name_of(command.split()) == name
 
 
 @pytest.mark.parametrize(
@@ -214,13 +266,13 @@ def test_a_job_is_called_what_its_command_is(command: str, name: str) -> None:
     [("90", 90), ("1.5", 1.5), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("0.5h", 1800)],
 )
 def test_durations_are_read_as_people_write_them(text: str, expected: float) -> None:
-    assert hourglass.seconds(text) == expected
+    assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "10 m", "m", "-5", "1m30", "5x"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        hourglass.seconds(text)
+        seconds(text)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +289,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     ],
 )
 def test_progress_is_read_from_lines(text: str, done: float, note: str | None) -> None:
-    assert hourglass.read_progress(text, hourglass.PROGRESS) == hourglass.Progress(done, note)
+    assert read_progress(text, PROGRESS) == Progress(done, note)
 
 
 @pytest.mark.parametrize(
@@ -245,11 +297,11 @@ def test_progress_is_read_from_lines(text: str, done: float, note: str | None) -
     ["2026/11/24 started", "11/24 09:00 x", "3/2", "0/0", "progress: 140%", "see 1/2 of it", "a"],
 )
 def test_other_lines_are_no_progress(text: str) -> None:
-    assert hourglass.read_progress(text, hourglass.PROGRESS) is None
+    assert read_progress(text, PROGRESS) is None
 
 
 def test_too_much_output_loses_its_middle_and_says_so() -> None:
-    backlog = hourglass.Backlog(4, 8)
+    backlog = Backlog(4, 8)
     for text in ("abcdef", "x" * 2000, "12345678"):
         backlog.add(text)
     assert backlog.take() == "abcd\n… 2.0 kB not shown …\n12345678"
@@ -259,7 +311,7 @@ def test_too_much_output_loses_its_middle_and_says_so() -> None:
 
 
 def test_the_last_lines_are_those_that_a_terminal_shows() -> None:
-    output = hourglass.Output(hourglass.PROGRESS)
+    output = Output(PROGRESS)
     output.feed("".join(f"line {number}\r\n" for number in range(100)))
     output.feed("1%\r50%\r\x1b[32m100%\x1b[0m\ta\n\n")
     lines = output.last_lines().split("\n")
@@ -269,20 +321,20 @@ def test_the_last_lines_are_those_that_a_terminal_shows() -> None:
 
 @pytest.mark.parametrize("character", ["a", "é", "漢", "😀", "\x00"])
 def test_output_fits_into_a_message(character: str) -> None:
-    text = hourglass.fit(character * 100_000, 1000)
+    text = fit(character * 100_000, 1000)
     assert 900 < len(json.dumps(text, ensure_ascii=False).encode()) <= 1000
 
 
 def test_what_others_print_does_not_drive_a_terminal() -> None:
     text = "\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07\x1bc\x9b5n\ta\r\n\x08"
-    assert hourglass.harmless(text) == "\x1b[31mred\x1b[0m5n\ta\r\n"
+    assert harmless(text) == "\x1b[31mred\x1b[0m5n\ta\r\n"
 
 
 def test_a_tree_is_found_without_proc() -> None:
     child = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
     try:
-        by_ps = hourglass.processes_by_ps()
-        by_proc = hourglass.processes()
+        by_ps = processes_by_ps()
+        by_proc = processes()
         assert by_ps[child.pid] == by_proc[child.pid] == (os.getpid(), child.pid)
     finally:
         os.killpg(child.pid, 9)
@@ -293,9 +345,9 @@ def test_a_line_that_is_lost_soon_does_not_make_us_come_back_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(hourglass, "clock", lambda: now)
-    monkeypatch.setattr(hourglass.random, "uniform", lambda low, high: high)
-    backoff = hourglass.Backoff()
+    monkeypatch.setattr(session, "clock", lambda: now)
+    monkeypatch.setattr(session.random, "uniform", lambda low, high: high)
+    backoff = Backoff()
     waits = []
     for lasted in (0, 1, 15, 14, 1, 1, 1, 16, 1):
         backoff.up()
@@ -430,7 +482,7 @@ def started(seq: int, run: str) -> dict[str, Any]:
 
 
 def test_a_board_notices_what_it_has_missed() -> None:
-    board = hourglass.Board()
+    board = Board()
     assert board.apply("snapshot", snapshot(5, "a"))
     assert not board.apply("started", started(7, "c")) and board.behind
     assert board.position == {"epoch": "e", "seq": 5}
@@ -445,13 +497,13 @@ def test_a_board_notices_what_it_has_missed() -> None:
 
 
 async def test_a_board_counts_by_the_server_that_is_there(tmp_path: Path) -> None:
-    clock, board = Clock(), hourglass.Board()
+    clock, board = Clock(), Board()
     settings = {"database": str(tmp_path / "jobs.db"), "now": clock}
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(serving(**settings))
-        told = hourglass.Settings.load({"url": app.url}, {})
-        keep_up = hourglass.keep_up(told, board, lambda *_: None, lambda _: None)
-        keeping = asyncio.create_task(keep_up)
+        told = Settings.load({"url": app.url}, {})
+        following = keep_up(told, board, lambda *_: None, lambda _: None)
+        keeping = asyncio.create_task(following)
         stack.callback(keeping.cancel)
         await eventually(lambda: abs(board.now() - clock()) < 60)
         port = app.port
@@ -515,7 +567,7 @@ async def test_the_board_is_live_in_a_terminal(
         client = await connect(server.url, "http", name="bo")
         hostile = "evil\x1b]0;title"
         await client.command("request", {"connid": "nightly", "time": 600, "note": hostile})
-        program = [sys.executable, str(hourglass.__file__), "watch", "--url", server.url]
+        program = [sys.executable, str(HOURGLASS), "watch", "--url", server.url]
         terminal.start(*program, "--by", "eve")
 
         async def shows(*words: str) -> None:

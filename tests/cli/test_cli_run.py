@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, expect
 
+from hourglass.process import processes
 from server.app import App
 from server.contract.messages import Print
 from server.errors import UnknownRoute
 from tests.conftest import Connect, Serve
 from tests.support.board import ended, kill, visit
-from tests.support.cli import Cli, alive, load
+from tests.support.cli import Cli, alive
 from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.servers import Process, command, eventually
 from tests.support.tokens import SECRET, token
 
-hourglass = load()
 WAIT = "echo ready; sleep 60"
 TREE = """
 trap '' TERM
@@ -433,9 +433,7 @@ async def test_the_guard_ends_a_command_that_nobody_hands_to_it(app: App, tmp_pa
 
 def worker(cli: Cli) -> int:
     """The process that does the work of a run, below the one that guards it."""
-    (found,) = (
-        pid for pid, (parent, _) in hourglass.processes().items() if parent == cli.process.pid
-    )
+    (found,) = (pid for pid, (parent, _) in processes().items() if parent == cli.process.pid)
     return found
 
 

@@ -1,6 +1,7 @@
 """The documents of the contract, held against what really goes over the wire."""
 
 import asyncio
+import hashlib
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from server.app import App
 from server.contract.asyncapi import EVENTS
 from server.contract.messages import COMMANDS
 from server.contract.openapi import ROUTES
+from server.doors.downloads import zipapp
 from tests.conftest import Connect, Serve
 from tests.support.browsers import check_with_axe, open_page
 from tests.support.clients import PATIENCE
@@ -327,5 +329,7 @@ async def test_the_contract_is_there_to_read(app: App, browser: Browser, scheme:
     kill = page.locator("#commands-kill")
     await expect(kill).to_contain_text("Ends a running job")
     await expect(kill.get_by_role("row", name="reason")).to_contain_text("text or null, if given")
+    pyz = hashlib.sha256(zipapp().body).hexdigest()
+    await expect(page.locator("#downloads")).to_contain_text(pyz)
     assert page.errors == []  # type: ignore[attr-defined]
     await check_with_axe(page, "the contract")

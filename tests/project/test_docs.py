@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import fields
 
+from hourglass.cli import parser
+from hourglass.errors import Exit
 from server import errors
 from server.app import App
 from server.config import Config, ConfigError
@@ -16,7 +18,6 @@ from server.contract.messages import COMMANDS, LOG_EVENTS
 from server.contract.openapi import ROUTES, STATUS, document
 from server.contract.validation import Checker
 from tests.conftest import Serve
-from tests.support.cli import load
 from tests.support.servers import ROOT, command
 from tests.support.tokens import SECRET
 
@@ -148,9 +149,7 @@ def test_a_bad_setting_is_named(environ: dict[str, str], message: str) -> None:
 
 def command_line() -> dict[str, set[str]]:
     """The commands of the command line, each with its options."""
-    (commands,) = (
-        action for action in load().parser()._actions if isinstance(action.choices, dict)
-    )
+    (commands,) = (action for action in parser()._actions if isinstance(action.choices, dict))
     return {name: set(parser._option_string_actions) for name, parser in commands.choices.items()}
 
 
@@ -162,7 +161,7 @@ def test_every_command_and_option_of_the_command_line_is_documented() -> None:
 
 
 def test_every_exit_code_of_the_command_line_is_documented() -> None:
-    codes = {value for name, value in vars(load().Exit).items() if name.isupper()}
+    codes = {value for name, value in vars(Exit).items() if name.isupper()}
     for code in codes:
         assert re.search(rf"^\| [\d, ]*{code}\b", CLI, re.M), code
 

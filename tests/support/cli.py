@@ -1,33 +1,25 @@
-"""The command line under test, as the process that a user would start."""
+"""The command line under test: the file that the server hands out, as a process of its own."""
 
 import asyncio
-import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from tests.support.servers import ROOT
+from server.doors.downloads import zipapp
 
-HOURGLASS = ROOT / "client/hourglass.py"
-
-
-def load() -> ModuleType:
-    """The program as a module, for its parts that need no process."""
-    spec = importlib.util.spec_from_file_location("hourglass", HOURGLASS)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["hourglass"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+FOLDER = tempfile.TemporaryDirectory(prefix="hourglass-")
+"""Kept until the tests end, and removed then."""
+HOURGLASS = Path(FOLDER.name, "hourglass.pyz")
+HOURGLASS.write_bytes(zipapp().body)
 
 PATIENCE = 20
 
 
 class Cli:
-    """A process of `client/hourglass.py`; when it has ended, `stdout` and `stderr` are there."""
+    """A process of the command line; when it has ended, `stdout` and `stderr` are there."""
 
     def __init__(self, url: str, *args: str, python: Path | str = sys.executable, **more: Any):
         self._argv = (str(python), str(HOURGLASS), *args)

@@ -1,0 +1,185 @@
+"""The command line: its arguments, and which part does what they say. The manual is docs/cli.md."""
+
+import argparse
+import asyncio
+import io
+import os
+import re
+import signal
+import sys
+from typing import NoReturn
+
+from hourglass.errors import Away, Exit, Refused
+from hourglass.oneshots import history, kill, show, start, status
+from hourglass.runner import guarded, work
+from hourglass.settings import Settings, SettingsError, to_json
+from hourglass.watch import watch
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> float:
+    """A duration as people type it: "90", "1.5", "10m", "1h30m"."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be seconds, or like 10m, 2h or 1h30m")
+    *parts, _ = re.split(r"([smhd])", text)
+    numbers, units = parts[::2], parts[1::2]
+    return sum(float(n) * UNITS[unit] for n, unit in zip(numbers, units, strict=True))
+
+
+def above_zero(text: str) -> float:
+    value = seconds(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("it must be above 0")
+    return value
+
+
+def progress_pattern(text: str) -> re.Pattern[str]:
+    """A pattern from which `from_match` can tell a progress."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"it is no regular expression: {error}") from None
+    names = set(pattern.groupindex)
+    if names and "percent" not in names and not {"done", "total"} <= names:
+        raise argparse.ArgumentTypeError("it needs the group percent, or done and total")
+    if not pattern.groups:
+        raise argparse.ArgumentTypeError("it needs a group in parentheses for the percent")
+    return pattern
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose exit code for wrong usage can be chosen: that of `run` is no command's own."""
+
+    usage_exit = Exit.USAGE
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.usage_exit, f"{self.prog}: {message}\n")
+
+
+def parser() -> Parser:
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    where = common.add_argument_group("the server")
+    where.add_argument("--url", help="its address (HOURGLASS_URL; http://127.0.0.1:8000)")
+    where.add_argument("--token", help="where tokens are needed; HOURGLASS_TOKEN hides it better")
+    where.add_argument("--room", help="the board to be on (HOURGLASS_ROOM; main)")
+    where.add_argument(
+        "--by", help="your name where no tokens are needed (HOURGLASS_BY; user@host)"
+    )
+    about = "Run a command as a job that everyone sees and anyone can kill."
+    found = Parser(prog="hourglass", description=about, parents=[common])
+    commands = found.add_subparsers(dest="what", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, named: str = "", scripted: bool = True) -> Parser:
+        parser: Parser = commands.add_parser(name, help=help, description=help, parents=[common])
+        if named:
+            parser.add_argument("name", metavar="NAME", nargs=named if named == "?" else None)
+        if scripted:
+            parser.add_argument("--json", action="store_true", help="print the server's answer")
+        return parser
+
+    runs = add("run", "Run a command as a job.", scripted=False)
+    runs.usage_exit = Exit.NOT_RUN
+    runs.add_argument("--name", help="of the job (default: the command's)")
+    add_job_options(runs, lease=30.0, time=600.0)
+    runs.add_argument(
+        "--grace", type=seconds, default=10.0, help="between SIGTERM and SIGKILL (default: 10)"
+    )
+    runs.add_argument(
+        "--patience",
+        type=seconds,
+        default=10.0,
+        help="to wait for an absent server, at the start and at the end (default: 10)",
+    )
+    runs.add_argument(
+        "--progress",
+        type=progress_pattern,
+        metavar="REGEX",
+        help="which lines tell progress, with a group percent, or done and total; and note",
+    )
+    runs.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr")
+    runs.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+
+    starts = add("start", "Start a job without a command.", "NAME")
+    add_job_options(starts, lease=None, time=None)
+    starts.add_argument(
+        "--key", help="start it once, however often this is tried with the same key"
+    )
+    kills = add("kill", "Kill a running job.", "NAME")
+    kills.add_argument("--run", help="only this run of it")
+    kills.add_argument("--reason", help="for everyone to see")
+    add("status", "Show what is running.", "?")
+    add("watch", "Show the live board, or the output of one job.", "?")
+    ended = add("history", "Show what has ended, newest first.", "?")
+    ended.add_argument("--limit", type=int, default=20, help="how many (default: 20, at most 500)")
+    ended.add_argument("--before", type=int, metavar="SEQ", help="the next page")
+    return found
+
+
+def add_job_options(parser: Parser, *, time: float | None, lease: float | None) -> None:
+    parser.add_argument(
+        "--time",
+        type=above_zero,
+        default=time,
+        required=time is None,
+        help="how long it may run: seconds, or like 10m, 2h" + (" (default: 600)" if time else ""),
+    )
+    parser.add_argument(
+        "--lease",
+        type=seconds,
+        default=lease,
+        help="seconds without a word after which it is taken for lost"
+        + (" (default: 30; 0 for never)" if lease else ""),
+    )
+    parser.add_argument("--note", help="for everyone to see")
+    parser.add_argument(
+        "--if-running",
+        choices=("reject", "keep", "replace"),
+        default="reject",
+        help="what to do when the name is running already (default: reject)",
+    )
+
+
+ONE_SHOTS = {"start": start, "kill": kill, "status": status, "history": history}
+
+
+def main() -> int:
+    """Do what the arguments say; the exit code."""
+    for fd in (0, 1, 2):  # A pipe of ours must not get the place of one that is closed.
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    options = parser().parse_args()
+    running = options.what == "run"
+    if running and options.command in ([], ["--"]):
+        print("hourglass run: which command? hourglass run -- COMMAND …", file=sys.stderr)
+        return Exit.NOT_RUN
+    try:
+        settings = Settings.load(vars(options), os.environ)
+        if running:
+            return guarded(lambda *pipes: work(options, settings, *pipes), options.grace)
+        if options.what == "watch":
+            return asyncio.run(watch(options, settings))
+        answer = asyncio.run(ONE_SHOTS[options.what](options, settings))
+        print(to_json(answer)) if options.json else show(answer)
+        return Exit.DONE
+    except SettingsError as error:
+        print(f"hourglass: {error}", file=sys.stderr)
+        return Exit.NOT_RUN if running else Exit.USAGE
+    except (Away, Refused) as problem:
+        if options.json and isinstance(problem, Refused):
+            print(to_json(problem.answer))
+        print(f"hourglass: {problem}", file=sys.stderr)
+        return problem.exit
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # Whoever reads our output has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
