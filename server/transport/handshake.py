@@ -75,6 +75,8 @@ def with_plain_upgrade(request: web.Request) -> web.Request:
     elif headers.get("Sec-WebSocket-Version", VERSION) != VERSION:
         known = {"Sec-WebSocket-Version": VERSION, "Upgrade": "websocket", "Connection": "upgrade"}
         raise web.HTTPUpgradeRequired(headers=known)
+    elif handshake(headers) is None:
+        raise web.HTTPBadRequest(text="Sec-WebSocket-Key has to be 16 bytes in Base64")
     else:
         headers["Upgrade"] = "websocket"
     return request if headers == request.headers else request.clone(headers=headers)

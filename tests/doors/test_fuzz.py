@@ -32,6 +32,8 @@ DOORS = 7
 INPUTS = int(os.environ.get("HOURGLASS_SOAK_INPUTS") or 1_000_000) // DOORS
 """Inputs at each door in `make soak`, if there is time for them."""
 CONNECTIONS = 30
+LONGEST = 60_000
+"""Characters of a message that even in UTF-8 is no longer than a frame may be."""
 MESSAGES = 40
 SLACK = 40_000_000
 """Bytes of garbage that may wait to be collected."""
@@ -222,7 +224,7 @@ async def test_messages_of_any_kind_are_answered_at_ws(
         ):
             for number in range(MESSAGES):
                 route, _, rest = chance.choice(EVENTS)[2:-1].partition('",')
-                message = twisted(f'{{"route":"{route}",{rest[1:]}', chance)
+                message = twisted(f'{{"route":"{route}",{rest[1:]}', chance)[:LONGEST]
                 if chance.random() < 0.1:
                     await socket.send_bytes(message.encode())
                 else:

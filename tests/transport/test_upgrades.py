@@ -6,7 +6,7 @@ import pytest
 
 from server.app import App
 from tests.conftest import Serve
-from tests.support.wire import REQUEST
+from tests.support.wire import KEY, REQUEST
 
 PATHS = ["/ws?rooms=", "/socket.io/?EIO=4&transport=websocket"]
 
@@ -66,6 +66,17 @@ async def test_a_page_is_served_whatever_upgrade_is_offered(app: App) -> None:
     for change in ((b" HTTP/1.1\r\n", b" HTTP/1.0\r\n"), (b"Version: 13", b"Version: 8")):
         head = await answer_to(app, request_of("/healthz", change))
         assert head.split(b" ")[1] == b"200"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("key", ["é".encode(), b"short", b"", b"=" * 24])
+async def test_a_key_that_is_none_is_refused(
+    serve: Serve, caplog: pytest.LogCaptureFixture, path: str, key: bytes
+) -> None:
+    app = await serve()
+    head = await answer_to(app, request_of(path, (KEY.encode(), key)))
+    assert head.split(b" ")[1] == b"400"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("path", PATHS)
