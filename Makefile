@@ -60,7 +60,7 @@ soak: $(VENV)/dev node_modules/installed
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py \
 		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/store/test_power_cut.py
 
-# The pictures of the README, from the real page.
+# The pictures in the documents, from the real page.
 picture: $(VENV)/dev node_modules/installed
 	PYTHONPATH=. $(BIN)/python scripts/picture.py docs
 

@@ -1,4 +1,4 @@
-"""Take the pictures of the dashboard that the README shows: `make picture`."""
+"""Take the pictures of the dashboard that the documents show: `make picture`."""
 
 import asyncio
 import sys

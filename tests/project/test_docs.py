@@ -22,12 +22,15 @@ from tests.support.servers import ROOT, command
 from tests.support.tokens import SECRET
 
 README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+PROGRAMS = (ROOT / "docs/programs.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 CLI = (ROOT / "docs/cli.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
 
 def settings_table() -> str:
-    """The settings of `Config` as the README shows them."""
+    """The settings of `Config` as docs/configuration.md shows them."""
     lines = ["| variable | default | unit | what |", "| --- | --- | --- | --- |"]
     for item in dataclasses.fields(Config):
         default = f"`{item.default}`" if item.default != "" else "empty"
@@ -36,9 +39,9 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def example(language: str, section: str = "") -> str:
-    """The first example in a language, below the title of a section."""
-    found = re.search(rf"## {section}.*?```{language}\n(.*?)```", README, re.S)
+def example(document: str, language: str, after: str = "") -> str:
+    """The first example in a language, after some text."""
+    found = re.search(rf"{after}.*?```{language}\n(.*?)```", document, re.S)
     assert found is not None
     return found[1]
 
@@ -59,26 +62,26 @@ async def run_example(
     return output.decode()
 
 
-def test_the_readme_lists_every_setting() -> None:
-    assert settings_table() in README
+def test_the_configuration_lists_every_setting() -> None:
+    assert settings_table() in CONFIGURATION
 
 
 async def test_the_python_example_runs(app: App) -> None:
-    output = await run_example([sys.executable, "-"], example("python"), app.url, ROOT)
+    output = await run_example([sys.executable, "-"], example(PROGRAMS, "python"), app.url, ROOT)
     assert output == "nightly-backup finished: done\n"
 
 
 async def test_the_python_examples_say_why_they_were_not_let_in(serve: Serve) -> None:
     app = await serve(auth_secret=SECRET)
     program = ROOT / "examples/python/main.py"
-    for code in (example("python"), program.read_text()):
+    for code in (example(PROGRAMS, "python"), program.read_text()):
         output = await run_example([sys.executable, "-"], code, app.url, ROOT, exit_code=1)
         assert "not connected: a token is needed" in output
 
 
 async def test_the_javascript_example_runs(app: App) -> None:
     command = ["node", "--input-type=module", "-"]
-    output = await run_example(command, example("js"), app.url, ROOT)
+    output = await run_example(command, example(PROGRAMS, "js"), app.url, ROOT)
     assert output == "0 running\nimport was killed by bo: just trying\n"
 
 
@@ -86,7 +89,8 @@ async def test_the_command_line_example_runs(app: App, tmp_path: Path) -> None:
     (tmp_path / "backup.sh").write_text("#!/bin/sh\necho saved\n")
     (tmp_path / "backup.sh").chmod(0o755)
     python = Path(sys.executable).parent
-    code = f"PATH={python}:$PATH\nexport HOURGLASS_URL={app.url}\n{example('sh', 'Any command')}"
+    environment = f"PATH={python}:$PATH\nexport HOURGLASS_URL={app.url}\n"
+    code = environment + example(README, "sh", "Wrap a command")
     output = await run_example(["sh", "-e"], code, app.url, tmp_path)
     assert output.endswith("saved\n")
     (job,) = (await command(app, "history"))["jobs"]
@@ -94,7 +98,7 @@ async def test_the_command_line_example_runs(app: App, tmp_path: Path) -> None:
 
 
 async def test_the_curl_examples_run(app: App, tmp_path: Path) -> None:
-    lines = [line for line in README.splitlines() if line.startswith("curl ")]
+    lines = [line for line in PROGRAMS.splitlines() if line.startswith("curl ")]
     output = await run_example(["sh", "-e"], "\n".join(lines), app.url, tmp_path)
     assert '"result":"started"' in output
     assert '"result":"killed"' in output
@@ -102,7 +106,7 @@ async def test_the_curl_examples_run(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name: str) -> None:
-    assert f"`{name}`" in README
+    assert f"`{name}`" in PROGRAMS
     assert f"`{name}`" in PROTOCOL
 
 
@@ -119,6 +123,24 @@ def test_every_error_code_is_documented_and_has_a_status() -> None:
     assert codes == set(STATUS)
     for code in codes:
         assert f"| `{code}` | {STATUS[code]} |" in PROTOCOL
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may name of a document: its headings."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_within_the_documents_leads_somewhere(document: Path) -> None:
+    text = document.read_text()
+    links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    for link in (first or second for first, second in links):
+        if not link.startswith("https://"):
+            name, _, anchor = link.partition("#")
+            target = document.parent / name if name else document
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
 
 
 def test_settings_come_from_the_environment() -> None:
