@@ -27,6 +27,7 @@ PROGRAMS = (ROOT / "docs/programs.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 CLI = (ROOT / "docs/cli.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+PATH = re.compile(r"\w[\w/.-]*(?:/|\.(?:py|js|lua|toml|md))")
 
 
 def settings_table() -> str:
@@ -141,6 +142,18 @@ def test_every_link_within_the_documents_leads_somewhere(document: Path) -> None
             target = document.parent / name if name else document
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_is_there(name: str) -> None:
+    parts = [part for top in ("server", "client") for part in (ROOT / top).rglob("*")]
+    names = {part.name for part in parts}
+    text = (ROOT / name).read_text()
+    words = [word for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()]
+    paths = [word.rstrip("/") for word in words if PATH.fullmatch(word)]
+    assert paths
+    missing = {path for path in paths if not (ROOT / path).exists() and path not in names}
+    assert not missing
 
 
 def test_settings_come_from_the_environment() -> None:
