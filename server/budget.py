@@ -80,6 +80,7 @@ class Budget:
         self._patience = config.hold_timeout
         self._clock = clock
         self._counts = counts
+        counts.cuts.update(dict.fromkeys(KINDS, 0))
         self._sources: list[Callable[[], Iterable[Holding]]] = []
         # At least what is held, and from where on it is measured again.
         self._held = 0

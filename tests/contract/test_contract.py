@@ -331,5 +331,7 @@ async def test_the_contract_is_there_to_read(app: App, browser: Browser, scheme:
     await expect(kill.get_by_role("row", name="reason")).to_contain_text("text or null, if given")
     pyz = hashlib.sha256(zipapp().body).hexdigest()
     await expect(page.locator("#downloads")).to_contain_text(pyz)
+    await page.set_viewport_size({"width": 390, "height": 844})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.errors == []  # type: ignore[attr-defined]
     await check_with_axe(page, "the contract")
