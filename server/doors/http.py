@@ -190,9 +190,7 @@ class Web:
                 else:
                     if message.type is WSMsgType.PING:
                         await socket.pong(message.data)
-                    seconds = socket.count()
-                    if http_request.transport is not None:  # Else there is nobody to be slow with.
-                        await asyncio.sleep(seconds)
+                    await socket.rest(socket.count())
                 if connection is not None and not has_more(socket):
                     connection.taken()
                 taken += 1

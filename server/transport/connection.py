@@ -160,6 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         "_holds",
         "_late_ping",
         "_parser",
+        "_resting",
         "_size",
         "_transport",
         "_unfinished",
@@ -222,6 +223,8 @@ class Connection(asyncio.BufferedProtocol):
         self.receiving: asyncio.Task[None] | None = None
         # Frames in what is being read that bring nobody a message.
         self._controls = 0
+        # Set once it was read no more for these, until when.
+        self._resting: asyncio.TimerHandle | None = None
         # Why the client is not read from at the moment.
         self._holds: set[str] | None = None
         # Set once a close frame is out: cuts the connection when no answer comes.
@@ -257,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
             seconds = self._driver.count(self.socket, number)
             if seconds:
                 self.hold("controls")
-                self._driver.loop.call_later(seconds, self.release, "controls")
+                self._resting = self._driver.loop.call_later(seconds, self.release, "controls")
 
     def _feed(self, data: bytes) -> None:
         size = len(data)
@@ -303,10 +306,11 @@ class Connection(asyncio.BufferedProtocol):
         self.out.clear()
         self._size = 0
         self.resume_writing()
-        if self._gone is not None:
+        if self._gone is not None and not self._gone.done():  # Its time may be up as well.
             self._gone.set_result(None)
-        if self._closing is not None:
-            self._closing.cancel()
+        for timer in (self._closing, self._resting):
+            if timer is not None:
+                timer.cancel()
         self._driver.lost(self)
 
     def hold(self, why: str) -> None:

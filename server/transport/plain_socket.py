@@ -1,6 +1,7 @@
 """A WebSocket at `/ws`, as aiohttp serves it, with what our clients are promised."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -23,10 +24,20 @@ class PlainSocket(web.WebSocketResponse):
         # What was read and is not taken yet, and whether that has to wait.
         self._late = b""
         self._waits = False
+        self._going_on: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
 
     def count(self, number: int = 1) -> float:
         """Count what is no command; for how many seconds nothing should be read."""
         return self._controls.count(number, asyncio.get_running_loop().time())
+
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, but not for what is gone: nobody is kept from sending more then."""
+        if seconds == 0:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
 
     async def answer_close(self) -> None:
         """Answer the client's close frame with its code, and close the connection."""
@@ -43,10 +54,17 @@ class PlainSocket(web.WebSocketResponse):
         self._http = http
         # Kept until the end of the connection, while aiohttp lets go of it before that.
         self._feed = http._payload_parser.feed_data
-        self.feed_eof = http._payload_parser.feed_eof
+        self._feed_eof = http._payload_parser.feed_eof
         http._payload_parser, http._upgraded = self, True
         if early:
             self.feed_data(early)
+
+    def feed_eof(self) -> None:
+        """The connection is gone."""
+        self._gone.set()
+        if self._going_on is not None and not self._late:
+            self._going_on.cancel()
+        self._feed_eof()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take what was read, in the place of aiohttp's parser; whether that was the last."""
@@ -70,7 +88,7 @@ class PlainSocket(web.WebSocketResponse):
         if seconds or self._late:
             self._waits = True
             self._http._pause_reading_for_buffer()
-            asyncio.get_running_loop().call_later(seconds, self._go_on)
+            self._going_on = asyncio.get_running_loop().call_later(seconds, self._go_on)
         return ended
 
     def _go_on(self) -> None:

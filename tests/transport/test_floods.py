@@ -114,6 +114,17 @@ async def test_a_second_post_of_a_session_is_read_after_the_first(serve: Serve) 
             post.cancel()
 
 
+async def test_a_websocket_that_is_lost_as_its_rest_ends_is_let_go_of(app: App) -> None:
+    async with wire(app):
+        (connection,) = app.sockets.driver.connections
+        resting = asyncio.create_task(connection.rest(0))
+        await asyncio.sleep(0)  # It waits; its time is up in the next turn of the loop.
+        connection.abort()  # Told in that turn as well, right after.
+        await resting
+        await eventually(lambda: app.limits.clients.total == 0)
+        assert not app.sockets.driver.connections
+
+
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [

@@ -118,6 +118,16 @@ async def test_fragments_are_read_slowly(serve: Serve) -> None:
             assert json.loads(await other.text())["error"]["code"] == "not_running"
 
 
+async def test_who_is_lost_while_it_has_to_wait_is_let_go_of(serve: Serve) -> None:
+    app = await serve(control_rate=SLOWLY)
+    async with plain(app) as client:
+        client.writer.write(masked(WSMsgType.PING, b"") * 20)
+        (socket,) = (client._socket for client in app.web._clients)
+        await eventually(lambda: socket._controls._left < 0)
+        client.writer.transport.abort()
+        await eventually(lambda: app.web.clients == 0)
+
+
 async def test_what_is_read_at_once_is_taken_in_its_order(app: App) -> None:
     frames = b"".join(
         masked(WSMsgType.TEXT, b'{"route":"status","connid":"a","id":%d}' % number)
