@@ -19,9 +19,9 @@ from server.contract.validation import Checker
 from server.core.commands import Commands
 from server.core.rooms import Rooms
 from server.counters import Counts
-from server.doors.fast_handshake import Entrance
+from server.doors.fast_handshake import FastHandshake
 from server.doors.http import Web, answers_in_json, websocket_alone
-from server.doors.origin_guard import FaultsOfClients, Guard
+from server.doors.origin_guard import ClientErrorFilter, Guard
 from server.errors import Unavailable
 from server.events import Events, SocketGroup
 from server.jobs import Jobs, Timeouts
@@ -38,7 +38,7 @@ SWEEP_INTERVAL = 60.0
 
 log = logging.getLogger(__name__)
 http_log = logging.getLogger("server.http")
-http_log.addFilter(FaultsOfClients())
+http_log.addFilter(ClientErrorFilter())
 
 
 class App:
@@ -131,7 +131,7 @@ class App:
             keepalive_timeout=config.keep_alive,
             logger=http_log,
         )
-        self._entrance: Entrance | None = None
+        self._fast_handshake: FastHandshake | None = None
         self._stopping: asyncio.Future[None] | None = None
         # The endless tasks; one that ends takes the server with it.
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -146,8 +146,8 @@ class App:
             assert self._runner.server is not None
             http = self._runner.server
             self.connections.watch(http)
-            self._entrance = Entrance(self.guard, self.connections, self.sockets, http)
-            await self._entrance.listen(self.config.host, self.config.port)
+            self._fast_handshake = FastHandshake(self.guard, self.connections, self.sockets, http)
+            await self._fast_handshake.listen(self.config.host, self.config.port)
         except OSError:
             await self.stop()
             raise
@@ -170,8 +170,8 @@ class App:
         return self._listens()[1]
 
     def _listens(self) -> tuple[str, int]:
-        assert self._entrance is not None, "it has not started"
-        return self._entrance.name
+        assert self._fast_handshake is not None, "it has not started"
+        return self._fast_handshake.name
 
     async def wait(self) -> None:
         """Wait for as long as all is well. Raises `RuntimeError` when an endless task has ended."""
@@ -194,8 +194,8 @@ class App:
         4. End the sessions, in the way after which clients come back by themselves.
         5. Close what is left of HTTP, then the endless tasks.
         """
-        if self._entrance is not None:
-            self._entrance.close()
+        if self._fast_handshake is not None:
+            self._fast_handshake.close()
         await self._cancel("timeouts")
         if "store" in self._tasks:
             await self._in_time("the store", self.store.close())

@@ -18,7 +18,7 @@ RETRY_AFTER = 5.0
 """Seconds after which a client that found no room may look again."""
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket: `rate` commands a second in the long run, and `burst` at once."""
 
     __slots__ = ("_at", "_burst", "_left", "_parent", "_rate", "_what")
@@ -29,7 +29,7 @@ class Bucket:
         *,
         burst: float | None = None,
         what: str = "commands a second",
-        parent: "Bucket | None" = None,
+        parent: "TokenBucket | None" = None,
     ) -> None:
         """`rate` is in commands a second; 0 lets everything through. `burst` is twice that unless
         given. `what` is counted, and is counted by the `parent` too.
@@ -82,10 +82,10 @@ class Bucket:
         return max(0.0, -self._left / self._rate) if self._rate else 0.0
 
 
-def control_bucket(rate: float) -> Bucket:
+def control_bucket(rate: float) -> TokenBucket:
     """A bucket for what a client sends that is no command, such as pings and CONNECTs: `rate` of
     them a second, and five times as many at once."""
-    return Bucket(rate, burst=5 * rate)
+    return TokenBucket(rate, burst=5 * rate)
 
 
 def overdue(deadlines: dict[Key, float], now: float) -> Iterator[Key]:
@@ -103,13 +103,13 @@ def weight(size: int) -> int:
 class Buckets:
     """A bucket for each of many addresses; those that were not seen for longest are forgotten."""
 
-    def __init__(self, make: Callable[[str], Bucket], most: int = 10_000) -> None:
+    def __init__(self, make: Callable[[str], TokenBucket], most: int = 10_000) -> None:
         """`make` makes the bucket of an address; `most` is how many addresses are remembered."""
         self._make = make
         self._most = most
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def of(self, address: str) -> Bucket:
+    def of(self, address: str) -> TokenBucket:
         """The bucket of an address."""
         bucket = self._buckets.pop(address, None) or self._make(address)
         self._buckets[address] = bucket
@@ -118,7 +118,7 @@ class Buckets:
         return bucket
 
 
-class Crowd:
+class ConnectionQuota:
     """What is open at a time, by address and in all, under two caps."""
 
     def __init__(self, most: int, most_each: int) -> None:
@@ -161,23 +161,23 @@ class Limits:
             config.failure_limit,
         )
         from_one = "commands a second from one address"
-        self._shared = Buckets(lambda _: Bucket(each, what=from_one))
-        self._single = Buckets(lambda key: Bucket(self._rate, parent=self._shared.of(key)))
+        self._shared = Buckets(lambda _: TokenBucket(each, what=from_one))
+        self._single = Buckets(lambda key: TokenBucket(self._rate, parent=self._shared.of(key)))
         self._connects = Buckets(
-            lambda _: Bucket(connects, what="connects a second from one address")
+            lambda _: TokenBucket(connects, what="connects a second from one address")
         )
         self._failures = Buckets(
-            lambda _: Bucket(failures / 60, burst=failures, what="failed sign-ins a second")
+            lambda _: TokenBucket(failures / 60, burst=failures, what="failed sign-ins a second")
         )
-        self._log_lines = Bucket(1, burst=20)
-        self.clients = Crowd(config.max_connections, config.max_connections_address)
+        self._log_lines = TokenBucket(1, burst=20)
+        self.clients = ConnectionQuota(config.max_connections, config.max_connections_address)
         """Clients of Socket.IO, and plain WebSockets."""
 
-    def bucket(self, address: str) -> Bucket:
+    def bucket(self, address: str) -> TokenBucket:
         """A bucket for a client that connects from an address."""
-        return Bucket(self._rate, parent=self._shared.of(neighbours(address)))
+        return TokenBucket(self._rate, parent=self._shared.of(neighbours(address)))
 
-    def bucket_of(self, address: str) -> Bucket:
+    def bucket_of(self, address: str) -> TokenBucket:
         """The bucket of all those from an address who do not connect."""
         return self._single.of(neighbours(address))
 

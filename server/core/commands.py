@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Raw
 
 from server.access.auth import Authenticator
-from server.access.rate_limits import RETRY_AFTER, Bucket, Limits
+from server.access.rate_limits import RETRY_AFTER, Limits, TokenBucket
 from server.budget import LITTLE, Budget
 from server.config import Config
 from server.contract.messages import (
@@ -100,7 +100,7 @@ class Commands:
             ListRooms: self._list_rooms,
         }
 
-    def refuse(self, bucket: Bucket, error: CommandError) -> Reply:
+    def refuse(self, bucket: TokenBucket, error: CommandError) -> Reply:
         """The answer to what is no command at all, which counts as one."""
         try:
             bucket.take(self._monotonic())
@@ -198,7 +198,9 @@ class Commands:
         log.error("a command failed", exc_info=done)
         return self._refused(broken())
 
-    def welcome(self, hello: Hello, via: Via, address: str, bucket: Bucket | None = None) -> Caller:
+    def welcome(
+        self, hello: Hello, via: Via, address: str, bucket: TokenBucket | None = None
+    ) -> Caller:
         """Who a client is that comes through the door `via`, unless it says to be another one.
 
         Its rate is that of `bucket`, or of a new one.
@@ -228,7 +230,7 @@ class Commands:
         ready = []
         for name in hello.rooms:
             since = hello.since.get(name)
-            room = self._rooms.at_hand(name, since)
+            room = self._rooms.try_prepare(name, since)
             if room is None:
                 return False
             ready.append((room, since))

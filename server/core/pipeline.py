@@ -284,7 +284,7 @@ class Pipeline:
         if self._begun:
             # Small answers, no more than `MAX_PIPELINE`: the client's backlog is no concern.
             return not self._reading and type(command) in MAY_FOLLOW
-        if self._client.too_slow(self._config.max_backlog):
+        if self._client.above_high_watermark(self._config.max_backlog):
             self._look_again()
             return False
         self._slow_since = None

@@ -7,7 +7,7 @@ from typing import Any, final
 from msgspec import Raw, Struct
 
 from server.access.auth import Identity
-from server.access.rate_limits import Bucket
+from server.access.rate_limits import TokenBucket
 from server.audit import Actor
 from server.contract.messages import Answer, Closing, Frame, Job, Problem, Refusal, Via, encode
 from server.core.subscribers import Client
@@ -21,7 +21,7 @@ class Caller:
 
     identity: Identity
     via: Via
-    bucket: Bucket
+    bucket: TokenBucket
     client: Client | None = None
     address: str | None = None
     actor: Actor = field(init=False)

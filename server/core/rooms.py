@@ -126,7 +126,7 @@ class Rooms(Listener):
             self._grew(0)
         return found
 
-    def at_hand(self, room: str, since: Since | None) -> Room | None:
+    def try_prepare(self, room: str, since: Since | None) -> Room | None:
         """What `prepare` would give, where nothing has to be waited for."""
         found = self._rooms.get(room)
         if found is None or not found.board.whole:
@@ -158,14 +158,14 @@ class Rooms(Listener):
         elif since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
             if self._has_room(sum(len(frame.body) for _, _, frame in room.after(since.seq))):
                 for _, _, frame in room.after(since.seq):
-                    client.grant(frame)
+                    client.send_exempt(frame)
                 self._send_reported(client, room, since.seq)
             else:
                 self._fall_behind(client, name, since.seq)
         elif not self._send_snapshot(client, room):
             self._fall_behind(client, name, room.board.seq)
         if not self._reachable:
-            client.grant(self._availability(name))
+            client.send_exempt(self._availability(name))
         room.enter(client)
 
     def watch(self, client: Client, room: Room, connid: str, seq: int) -> None:
@@ -287,7 +287,7 @@ class Rooms(Listener):
         name = room.board.room
         room.restart()
         for client in list(room.members):
-            if client.too_slow(self._config.max_backlog):
+            if client.above_high_watermark(self._config.max_backlog):
                 self._fall_behind(client, name, room.board.seq)
                 room.unite(client)
             elif self._send_snapshot(client, room):
@@ -349,7 +349,7 @@ class Rooms(Listener):
             if room is not None and name in client.rooms:
                 if self._send_snapshot(client, room):
                     room.presence_changed = True
-                    client.grant(self._availability(name))
+                    client.send_exempt(self._availability(name))
                 else:
                     client.behind[name] = seq
             elif room is not None and not self._send_watched(client, room, seq):
@@ -367,7 +367,7 @@ class Rooms(Listener):
             return False
         for _, connid, frame in room.after(seq):
             if connid in connids:
-                client.grant(frame)
+                client.send_exempt(frame)
         self._send_reported(client, room, seq, connids)
         return True
 
@@ -385,7 +385,7 @@ class Rooms(Listener):
         """Send a frame of a room unless the client is too slow."""
         if name in client.behind:
             return
-        if client.too_slow(self._config.max_backlog):
+        if client.above_high_watermark(self._config.max_backlog):
             self._fall_behind(client, name, seq)
         else:
             client.send(frame)
@@ -420,7 +420,7 @@ class Rooms(Listener):
                 return False
         at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
         body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
-        client.grant(Frame(Snapshot.name, body))
+        client.send_exempt(Frame(Snapshot.name, body))
         return True
 
     def _send_presence(self, room: Room) -> None:
@@ -465,7 +465,7 @@ class Rooms(Listener):
                 job = board.running[connid]
                 told = job.progress or Reported()
                 progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
-                client.grant(Frame("progress", encode(progress)))
+                client.send_exempt(Frame("progress", encode(progress)))
 
     @property
     def held(self) -> int:

@@ -22,12 +22,12 @@ class Client(ABC):
         # Bytes of snapshots and missed events that it was sent at once, beyond any bound.
         self._granted = 0
 
-    def grant(self, frame: Frame) -> None:
+    def send_exempt(self, frame: Frame) -> None:
         """Queue an event that the client needs to be up to date, however much is queued."""
         self._granted += len(frame.body)
         self.send(frame)
 
-    def too_slow(self, max_backlog: int) -> bool:
+    def above_high_watermark(self, max_backlog: int) -> bool:
         """Whether more than that is queued, what it was granted not counted."""
         backlog = self.backlog()
         if backlog <= max_backlog:

@@ -23,7 +23,7 @@ BEGINNING = b"GET /socket.io/?"
 END = b"\r\n\r\n"
 
 
-class Entrance:
+class FastHandshake:
     """Makes the protocol of each connection that is accepted."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Entrance:
 
     async def listen(self, host: str, port: int) -> None:
         """Let connections in. Raises `OSError` when the port is taken."""
-        self._listener = Listener(partial(Newcomer, self))
+        self._listener = Listener(partial(ProtocolSniffer, self))
         await self._listener.open(host, port)
 
     @property
@@ -76,38 +76,38 @@ class Entrance:
         return True
 
 
-class Newcomer(asyncio.BufferedProtocol):
+class ProtocolSniffer(asyncio.BufferedProtocol):
     """A connection that has said nothing yet."""
 
-    __slots__ = ("_entrance", "_transport")
+    __slots__ = ("_fast_handshake", "_transport")
 
-    def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
+    def __init__(self, handshake: FastHandshake) -> None:
+        self._fast_handshake = handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._entrance.connections.enter(transport)
+        self._fast_handshake.connections.enter(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._entrance.read_buffer
+        return self._fast_handshake.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._entrance.read_buffer[:nbytes])
-        if not self._entrance.opens(self._transport, data):
-            handler = self._entrance.http()
+        data = bytes(self._fast_handshake.read_buffer[:nbytes])
+        if not self._fast_handshake.opens(self._transport, data):
+            handler = self._fast_handshake.http()
             connection = HttpConnection(
                 handler,
                 self._transport,
-                self._entrance.read_buffer,
-                self._entrance.connections.budget,
+                self._fast_handshake.read_buffer,
+                self._fast_handshake.connections.budget,
             )
             self._transport.set_protocol(connection)
             handler.connection_made(self._transport)
             connection.received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._entrance.connections.leave(self._transport)
+        self._fast_handshake.connections.leave(self._transport)
 
 
 def is_for_session(head: RawRequestMessage) -> bool:

@@ -209,7 +209,7 @@ class Guard:
                 headers[name] = value
 
 
-class FaultsOfClients(logging.Filter):
+class ClientErrorFilter(logging.Filter):
     """Keeps out of the log what aiohttp says, with a traceback, of requests that are none or whose
     client is gone."""
 

@@ -18,7 +18,7 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, PONG, Packet
 from server.budget import LITTLE, Holding
 from server.transport.frames import TEXT, Prepared, frame
 from server.transport.handshake import sender
-from server.transport.heartbeat import Wheel
+from server.transport.heartbeat import Heartbeat
 from server.transport.inbound_frames import BadFrame, Frames, answer_to_close
 from server.transport.multicast import MOST_JOINED, Multicast
 from server.transport.polling import TextPacket, _size
@@ -47,7 +47,7 @@ class Host(Protocol):
 
     eio: Any
     """The server of python-engineio."""
-    wheel: Wheel
+    heartbeat: Heartbeat
     read_buffer: memoryview
     """Where what is read goes, for all connections: it is taken at once."""
     close_timeout: float
@@ -479,7 +479,7 @@ class Connection(asyncio.BufferedProtocol):
             self._driver.probed(self, packet)
         elif packet.packet_type in (MESSAGE, CLOSE):
             self._receive(packet)
-        elif packet.packet_type != PONG or not self._driver.wheel.answered(self.socket):
+        elif packet.packet_type != PONG or not self._driver.heartbeat.answered(self.socket):
             self._controls += 1
 
     def _receive(self, packet: Packet) -> None:

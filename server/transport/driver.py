@@ -25,7 +25,7 @@ from engineio.packet import NOOP, OPEN, PING, PONG, UPGRADE, Packet
 from engineio.payload import Payload
 from socketio.packet import CONNECT_ERROR
 
-from server.access.rate_limits import Bucket, control_bucket
+from server.access.rate_limits import TokenBucket, control_bucket
 from server.budget import Holding
 from server.transport.connection import (
     APPLICATION,
@@ -43,7 +43,7 @@ from server.transport.handshake import (
     take_over,
     with_plain_upgrade,
 )
-from server.transport.heartbeat import Wheel
+from server.transport.heartbeat import Heartbeat
 from server.transport.multicast import Multicast
 from server.transport.plain_socket import ignore
 from server.transport.polling import MOST_POLLED, TURN, ByteQueue, decode_payload, posts_of
@@ -69,7 +69,7 @@ class Driver:
         self.close_timeout = close_timeout
         self._control_rate = control_rate
         self._upgrade_timeout = upgrade_timeout
-        self.wheel = Wheel(self.eio, self._silent)
+        self.heartbeat = Heartbeat(self.eio, self._silent)
         self.connections: set[Connection] = set()
         self._on_connect: Any = None
         self._on_disconnect: Any = None
@@ -114,7 +114,7 @@ class Driver:
         # A client's fault, such as a session of before a restart, is no error of the server's.
         # By its key alone: the message has the session in it, or what a client sent.
         self.eio._log_error_once = lambda message, key: log.info("a request was refused: %s", key)
-        # Its task looks for lost clients one by one; here the wheel does.
+        # Its task looks for lost clients one by one; here the heartbeat does.
         self.eio.start_service_task = False
 
     async def _connected(self, eio_sid: str, environ: dict[str, Any]) -> Any:
@@ -275,7 +275,7 @@ class Driver:
                 break
             if packet.packet_type != PONG:
                 await socket.receive(packet)
-            elif not self.wheel.answered(socket):
+            elif not self.heartbeat.answered(socket):
                 await self.pace(socket)
 
     async def _read(self, content: StreamReader) -> str:
@@ -294,7 +294,7 @@ class Driver:
     def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """As in python-engineio, but pings take no task, and no task is forgotten."""
         if getattr(target, "__func__", None) is AsyncSocket._send_ping:
-            self.wheel.schedule(target.__self__)
+            self.heartbeat.schedule(target.__self__)
             return None
         return self.spawn(target(*args, **kwargs))
 
@@ -349,7 +349,7 @@ class Driver:
         transport.write(SWITCHING % accept + frame(self._opening % sid.encode()))
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        self.wheel.schedule(socket)
+        self.heartbeat.schedule(socket)
         if early:
             connection.data_received(early)
 
@@ -480,7 +480,7 @@ class Driver:
     def count(self, socket: AsyncSocket, number: int = 1) -> float:
         """Count what a client sends that is no event of an application, but pings, CONNECTs and the
         like; for how many seconds it should be read no more."""
-        bucket: Bucket | None = getattr(socket, "controls", None)
+        bucket: TokenBucket | None = getattr(socket, "controls", None)
         if bucket is None:
             bucket = socket.controls = control_bucket(self._control_rate)
         return bucket.count(number, self.loop.time())
@@ -497,7 +497,7 @@ class Driver:
     def _silent(self, socket: AsyncSocket) -> None:
         connection = self.connection_of(socket)
         if connection is not None and connection.held_for(APPLICATION) and not socket.closed:
-            self.wheel.wait_on(socket)  # Its answer may be among what was not read.
+            self.heartbeat.wait_on(socket)  # Its answer may be among what was not read.
         else:
             self.spawn(self.time_out(socket))
 
@@ -555,7 +555,7 @@ class Driver:
 
     async def stop(self, patience: float) -> None:
         """Ping no more; wait for all connections to go, and after `patience` seconds cut them."""
-        self.wheel.stop()
+        self.heartbeat.stop()
         end = self.loop.time() + patience
         while self.connections and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.packet import PING, Packet
 
 
-class Wheel:
+class Heartbeat:
     """The pings of all clients and their timeouts, of WebSockets and of long polling alike.
 
     All intervals are the same, so what is scheduled later is due later: two queues and one timer.

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from server.access.rate_limits import Crowd, Limits, neighbours, overdue
+from server.access.rate_limits import ConnectionQuota, Limits, neighbours, overdue
 from server.budget import LITTLE, Budget, Holding
 from server.config import Config
 
@@ -117,7 +117,7 @@ class Connections:
         self._limits = limits
         each = 0 if config.trusted_proxies else config.max_connections_address
         # Twice as many as clients: one that polls has two of them at times.
-        self._crowd = Crowd(2 * config.max_connections, 2 * each)
+        self._quota = ConnectionQuota(2 * config.max_connections, 2 * each)
         # With the addresses for which they are counted.
         self._open: dict[asyncio.Transport, str] = {}
         # Until when those must have sent a request that have sent none, the soonest first.
@@ -128,7 +128,7 @@ class Connections:
     @property
     def total(self) -> int:
         """How many there are at the moment."""
-        return self._crowd.total
+        return self._quota.total
 
     def watch(self, server: web.Server) -> None:
         """Let the connections leave by themselves that aiohttp's server has been given."""
@@ -149,16 +149,16 @@ class Connections:
     def enter(self, transport: asyncio.Transport) -> None:
         """Count a connection in, or cut it where there are too many."""
         address = self._open[transport] = neighbours(peer(transport))
-        if not self._crowd.has_room(address):
+        if not self._quota.has_room(address):
             self._limits.refuse("http_connections")
             transport.abort()
-        self._crowd.enter(address)
+        self._quota.enter(address)
         now = asyncio.get_running_loop().time()
         self._silent[transport] = now + self._config.request_timeout
 
     def leave(self, transport: asyncio.Transport) -> None:
         """Count a connection out that is gone, or is HTTP no more."""
-        self._crowd.leave(self._open.pop(transport))
+        self._quota.leave(self._open.pop(transport))
         self._silent.pop(transport, None)
         self._unread.pop(transport, None)
 

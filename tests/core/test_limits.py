@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from server.access.rate_limits import Bucket, Crowd
+from server.access.rate_limits import ConnectionQuota, TokenBucket
 from server.app import App
 from server.errors import RateLimited
 from tests.conftest import Connect, Serve
@@ -32,8 +32,8 @@ def proxied(address: str) -> dict[str, str]:
 
 
 def test_a_bucket_takes_from_its_parent_too() -> None:
-    parent = Bucket(1, what="commands a second from one address")
-    first, second = Bucket(10, parent=parent), Bucket(10, parent=parent)
+    parent = TokenBucket(1, what="commands a second from one address")
+    first, second = TokenBucket(10, parent=parent), TokenBucket(10, parent=parent)
     first.take(0)
     second.take(0)
     for bucket in (first, second):
@@ -43,7 +43,7 @@ def test_a_bucket_takes_from_its_parent_too() -> None:
 
 
 def test_a_crowd_has_room_again_when_somebody_leaves() -> None:
-    crowd = Crowd(3, 2)
+    crowd = ConnectionQuota(3, 2)
     crowd.enter("a")
     crowd.enter("a")
     assert not crowd.has_room("a") and crowd.has_room("b")
@@ -51,7 +51,7 @@ def test_a_crowd_has_room_again_when_somebody_leaves() -> None:
     assert not crowd.has_room("c")
     crowd.leave("a")
     assert crowd.has_room("a") and crowd.has_room("c")
-    unbounded = Crowd(0, 0)
+    unbounded = ConnectionQuota(0, 0)
     unbounded.enter("a")
     assert unbounded.has_room("a")
 

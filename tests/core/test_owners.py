@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.access.auth import Identity
-from server.access.rate_limits import Bucket
+from server.access.rate_limits import TokenBucket
 from server.app import App
 from server.board import ENDED_SHOWN
 from server.contract.messages import NULL, Job, Progress
@@ -36,7 +36,7 @@ async def app(serve: Serve) -> App:
 
 async def ask(app: App, who: str, name: str, **payload: Any) -> dict[str, Any]:
     """Give a command without a connection, as one whose name is proven."""
-    caller = Caller(Identity(who, expires_at=LATER), "socket", Bucket(0))
+    caller = Caller(Identity(who, expires_at=LATER), "socket", TokenBucket(0))
     return seen((await app.commands.answer(caller, name, payload)).message)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from server.access.rate_limits import Bucket, weight
+from server.access.rate_limits import TokenBucket, weight
 from server.board import end
 from server.config import Config
 from server.contract.messages import (
@@ -256,7 +256,7 @@ async def test_an_ended_job_is_the_same_after_a_restart(kept: Settings) -> None:
 
 
 async def test_heavy_answers_count_as_many_commands() -> None:
-    bucket = Bucket(10)
+    bucket = TokenBucket(10)
     bucket.take(0)
     bucket.charge(weight(16_384 * 100))
     with pytest.raises(RateLimited) as refused:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from server.access.auth import Identity
-from server.access.rate_limits import Bucket
+from server.access.rate_limits import TokenBucket
 from server.app import App
 from server.config import Config
 from server.contract.messages import encode
@@ -60,7 +60,7 @@ async def eventually(check: Callable[[], Any], patience: float = 10) -> None:
 
 async def command(app: App, name: str, **payload: Any) -> dict[str, Any]:
     """Give a command without a connection; the answer as a client would see it."""
-    caller = Caller(Identity("ana"), "socket", Bucket(0))
+    caller = Caller(Identity("ana"), "socket", TokenBucket(0))
     reply = await app.commands.answer(caller, name, payload)
     return seen(reply.message)
 

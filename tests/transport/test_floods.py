@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from server.access.rate_limits import Bucket
+from server.access.rate_limits import TokenBucket
 from server.app import App
 from server.errors import RateLimited
 from server.transport.socketio_server import MOST_CONNECTS
@@ -27,18 +27,18 @@ async def polling(session: aiohttp.ClientSession) -> str:
 
 
 def test_what_an_answer_costs_is_charged_to_the_address() -> None:
-    parent = Bucket(10)
-    Bucket(10, parent=parent).charge(20)
+    parent = TokenBucket(10)
+    TokenBucket(10, parent=parent).charge(20)
     with pytest.raises(RateLimited):
         parent.take(0)
 
 
 def test_a_bucket_tells_how_long_to_read_no_more() -> None:
-    bucket = Bucket(2, burst=10)
+    bucket = TokenBucket(2, burst=10)
     assert bucket.count(10, now=0) == 0
     assert bucket.count(4, now=0) == 2
     assert bucket.count(1, now=1) == 1.5
-    assert Bucket(0).count(1000, now=0) == 0
+    assert TokenBucket(0).count(1000, now=0) == 0
 
 
 async def test_a_plain_websocket_that_leaves_amid_its_answers_is_let_go_of(serve: Serve) -> None:
@@ -49,7 +49,9 @@ async def test_a_plain_websocket_that_leaves_amid_its_answers_is_let_go_of(serve
     writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", b"/ws"))
     await reader.readuntil(b"\r\n\r\n")
     writer.write(masked(WSMsgType.TEXT, b'{"route":"status"}') * 2000)
-    await eventually(lambda: any(c.too_slow(app.config.max_backlog) for c in app.web._clients))
+    await eventually(
+        lambda: any(c.above_high_watermark(app.config.max_backlog) for c in app.web._clients)
+    )
     writer.transport.abort()
     await eventually(lambda: app.web.clients == 0)
     assert app.rooms.clients == app.limits.clients.total == 0
@@ -84,7 +86,7 @@ async def test_pongs_of_long_polling_without_a_ping_lead_to_no_pings(serve: Serv
         path = await polling(session)
         async with session.post(path, data="\x1e".join(["3"] * 1000)) as response:
             assert response.status == 200
-    assert len(app.sockets.driver.wheel._pings) == 1
+    assert len(app.sockets.driver.heartbeat._pings) == 1
 
 
 @pytest.mark.parametrize("packet", ["3", "41", "43[]", '42["status",{}]', "40/other,"])

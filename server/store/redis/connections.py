@@ -56,7 +56,7 @@ TURN = 9
 """Where a change says to which turn it belongs: all before that turn have been answered."""
 
 
-class Place:
+class RedisEndpoint:
     """Where `REDIS_URL` points, and how connections get there."""
 
     def __init__(self, config: Config) -> None:
@@ -138,11 +138,11 @@ def evaluate(name: str, prefix: str, *args: Arg) -> list[Arg]:
     return ["EVALSHA", script(name).sha, 1, prefix, *args]
 
 
-class Line:
+class ReconnectingConnection:
     """One connection, made anew when it is lost."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        self._connection = place.connection()
+    def __init__(self, endpoint: RedisEndpoint, timeout: float) -> None:
+        self._connection = endpoint.connection()
         self._timeout = timeout
         self._ready = False
         self._failures = 0
@@ -223,8 +223,8 @@ class Orders:
     asked again: a script that has been carried out before answers what it did then.
     """
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        self._line = Line(place, timeout)
+    def __init__(self, endpoint: RedisEndpoint, timeout: float) -> None:
+        self._line = ReconnectingConnection(endpoint, timeout)
         self._timeout = timeout
         self._waiting: deque[Ask] = deque()
         self._under_way: list[Ask] = []

@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from server.store.redis.connections import Line, Place
+from server.store.redis.connections import ReconnectingConnection, RedisEndpoint
 
 AT_ONCE = 200
 """Entries that are read in one go, so that the loop gets to its other work."""
@@ -29,13 +29,13 @@ class Missed(Exception):
 class Feed:
     """Reads the feed on a connection of its own."""
 
-    def __init__(self, place: Place, key: str, timeout: float, block: float) -> None:
+    def __init__(self, endpoint: RedisEndpoint, key: str, timeout: float, block: float) -> None:
         """`block` is how many seconds to wait for something new."""
         self.key = key
         self.position = 0
         self.last = b""
         """The entry at the position, as it was read."""
-        self.line = Line(place, timeout)
+        self.line = ReconnectingConnection(endpoint, timeout)
         self._timeout = timeout
         self._block = block
 

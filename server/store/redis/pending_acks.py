@@ -5,7 +5,7 @@ from msgspec import Struct
 from server.store.interface import Entry, Submitted
 
 
-class Told(Struct, eq=False):
+class PendingAck(Struct, eq=False):
     """A change that is made, and is answered when the feed has come to its number."""
 
     number: int

@@ -41,10 +41,10 @@ from server.store.interface import (
 from server.store.redis import scripts
 from server.store.redis.boards import SharedBoards, refuse
 from server.store.redis.clock import TheirClock
-from server.store.redis.connections import LOST, Ask, Orders, Place, evaluate
+from server.store.redis.connections import LOST, Ask, Orders, RedisEndpoint, evaluate
 from server.store.redis.feed import Feed, Item, Missed
 from server.store.redis.next_due import NextDue
-from server.store.redis.pending_acks import Told
+from server.store.redis.pending_acks import PendingAck
 from server.store.redis.scripts import Arg
 from server.store.ticket import go_on_with
 
@@ -72,17 +72,17 @@ class RedisStore(Store):
         # Sorts by age, so that all agree on who comes first.
         self.node = f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
         self._prefix = f"{{{config.redis_prefix}}}:"
-        self._place = Place(config)
+        self._endpoint = RedisEndpoint(config)
         # Apart, so that a big answer does not hold up the changes.
-        self._orders = Orders(self._place, config.redis_timeout)
-        self._questions = Orders(self._place, config.redis_timeout)
+        self._orders = Orders(self._endpoint, config.redis_timeout)
+        self._questions = Orders(self._endpoint, config.redis_timeout)
         self._lines: list[asyncio.Task[None]] = []
         self._feed = Feed(
-            self._place, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
+            self._endpoint, f"{self._prefix}feed", config.redis_timeout, config.redis_heartbeat
         )
         self._boards = SharedBoards(self, config)
         self._seqs: dict[str, int] = {}
-        self._told: deque[Told] = deque()
+        self._pending_acks: deque[PendingAck] = deque()
         self._changes = 0
         self._here: dict[str, Presence] = {}
         self._due = NextDue(self.node, self.now)
@@ -119,7 +119,7 @@ class RedisStore(Store):
                 except Unavailable as error:
                     if asyncio.get_running_loop().time() > until:
                         why = str(self._questions.trouble or error) or "no answer"
-                        where = self._place.shown
+                        where = self._endpoint.shown
                         raise StoreError(f"Redis at {where} cannot be used: {why}") from error
         except BaseException:
             await self._end()
@@ -158,12 +158,12 @@ class RedisStore(Store):
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
         await self._feed.line.close()
-        await self._place.close()
+        await self._endpoint.close()
 
     async def close(self) -> None:
         self._closed = True
         await self._orders.rest()
-        while self._told:  # noqa: ASYNC110
+        while self._pending_acks:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         with suppress(Unavailable):
             await self._call("bye", self.node)
@@ -196,7 +196,7 @@ class RedisStore(Store):
             room = room_of(change)
             if reply[1] > self._feed.position:  # Else the feed has said it, or what came later.
                 self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
-            self._answer(Told(reply[1], ticket, entries, deadline))
+            self._answer(PendingAck(reply[1], ticket, entries, deadline))
 
         self._changes += 1
         # Later than this it is not done any more: it may have been answered `unavailable`.
@@ -534,28 +534,28 @@ class RedisStore(Store):
         self._reachable = reachable
         self._listener.reachable(reachable)
 
-    def _answer(self, told: Told) -> None:
+    def _answer(self, told: PendingAck) -> None:
         """Answer a change once this node has heard of it; at its deadline at the latest."""
         if told.number <= self._feed.position:
             told.give()
             return
-        self._told.append(told)
+        self._pending_acks.append(told)
         if self._told_timer is None:
             self._answer_late()
 
     def _answer_late(self) -> None:
         self._told_timer = None
         loop = asyncio.get_running_loop()
-        while self._told and self._told[0].deadline <= loop.time():
-            self._told.popleft().give()
-        if self._told:
-            self._told_timer = loop.call_at(self._told[0].deadline, self._answer_late)
+        while self._pending_acks and self._pending_acks[0].deadline <= loop.time():
+            self._pending_acks.popleft().give()
+        if self._pending_acks:
+            self._told_timer = loop.call_at(self._pending_acks[0].deadline, self._answer_late)
 
     def _settle(self) -> None:
         """Answer those who have waited for what was heard by now."""
         tickets = []
-        while self._told and self._told[0].number <= self._feed.position:
-            told = self._told.popleft()
+        while self._pending_acks and self._pending_acks[0].number <= self._feed.position:
+            told = self._pending_acks.popleft()
             told.ticket.bring(told.entries)
             tickets.append(told.ticket)
         go_on_with(tickets)
