@@ -76,9 +76,17 @@ def downloads() -> dict[str, Download]:
     return {single.name: single, "hourglass.py": single, installed.name: installed}
 
 
+async def made() -> dict[str, Download]:
+    """What `downloads` has, made by a thread where it is not there yet."""
+    try:
+        return await asyncio.to_thread(downloads)
+    except OSError:  # Our own files are there: the system has no room to open them.
+        raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from None
+
+
 async def download(http_request: web.Request) -> web.StreamResponse:
     """One of the files."""
-    found = (await asyncio.to_thread(downloads)).get(http_request.match_info["name"])
+    found = (await made()).get(http_request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound
     return web.Response(body=found.body, content_type=found.kind)
@@ -86,7 +94,7 @@ async def download(http_request: web.Request) -> web.StreamResponse:
 
 async def listing(http_request: web.Request) -> web.StreamResponse:
     """What there is to hand out."""
-    files = await asyncio.to_thread(downloads)
+    files = await made()
     told = [
         {"name": name, "size": len(file.body), "sha256": file.sha256}
         for name, file in files.items()
