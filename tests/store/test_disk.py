@@ -24,7 +24,9 @@ import aiohttp
 import pytest
 
 from server.app import App
+from server.store.embedded import disk
 from server.store.embedded.backup import back_up as copy_file
+from server.store.embedded.sqlite import Database
 from server.store.interface import StoreError
 from tests.conftest import Connect
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient, Slow, TestClient
@@ -368,6 +370,19 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A folder on each of two filesystems."""
     with TemporaryDirectory(dir=request.param or tmp_path) as folder:
         yield Path(folder)
+
+
+def test_where_open_files_cannot_be_locked_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "LOCK_OPEN_FILE", None)
+    first, second = (Database(str(tmp_path / "jobs.db")) for _ in range(2))
+    first.open()
+    with pytest.raises(StoreError, match="in use by another server"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()
 
 
 @pytest.mark.parametrize("link", [same, hard, through_a_directory])

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import struct
+import sys
 from contextlib import suppress
 
 from server.store.embedded.batch import Lost
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 WAL, SHM = "-wal", "-shm"
 FLOCK = "hhqqi4x"
 """`struct flock` of fcntl(2): type, whence, start, length, pid."""
+LOCK_OPEN_FILE = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
+"""What locks an open file; None where the system has no such locks, or another `struct flock`.
+
+There the file is locked by its name alone.
+"""
 LOCKED_BYTE = 2**62
 """The byte of the file that is locked, far from those that SQLite locks (sqlite.org/lockingv3)."""
 CANNOT_WRITE = frozenset(
@@ -177,10 +183,12 @@ class Files:
             kind = fcntl.F_RDLCK
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._locks.append(file)
+        if LOCK_OPEN_FILE is None:
+            return
         wanted = struct.pack(FLOCK, kind, os.SEEK_SET, LOCKED_BYTE, 1, 0)
         try:
             # Of this open file, not of the process: SQLite's own locks are in nobody's way.
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, wanted)
+            fcntl.fcntl(file, LOCK_OPEN_FILE, wanted)
         except BlockingIOError as error:
             raise self._in_use("it has it by another name") from error
 
