@@ -259,9 +259,11 @@ class Driver:
         socket = self.eio.sockets.get(request.query.get("sid"))
         if socket is None or socket.closed or socket.upgraded or not socket.connected:
             return self._answer(request, "There is no such session.", 400)
+        posts = posts_of(socket)
         try:
-            async with posts_of(socket):
-                await self._take_post(socket, await self._read(request.content))
+            with posts.under_way(request):
+                async with posts:
+                    await self._take_post(socket, await self._read(request.content))
         except (EngineIOError, ValueError):
             await self.end(socket, self.eio.reason.TRANSPORT_ERROR)
             return self._answer(request, "This is no payload of Engine.IO.", 400)
@@ -448,9 +450,11 @@ class Driver:
             queue = socket.queue
             if isinstance(queue, ByteQueue) and not socket.closed:
                 address, waiting = known(session)
-                since = queue.since if queue.size else self.loop.time()
+                posts = posts_of(socket)
+                begun = [each.since for each in (queue, posts) if each.size]
+                since = min(begun, default=self.loop.time())
                 drop = partial(self.drop, socket)
-                yield Holding(address, since, drop, queue.size, waiting=waiting)
+                yield Holding(address, since, drop, queue.size, waiting=waiting + posts.size)
 
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
+from aiohttp import web
 from engineio.async_socket import AsyncSocket
-from engineio.exceptions import UnknownPacketError
+from engineio.exceptions import EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, PONG, Packet
 
 from server.budget import LITTLE
@@ -17,6 +19,12 @@ SEPARATOR = "\x1e"
 
 MOST_PACKETS = 20_000
 """Packets that one POST may have; to take them apart keeps all others waiting."""
+
+MOST_POSTS = 16
+"""POSTs of a session that may be under way: clients wait for the answer to one before the next."""
+
+POSTED = 2
+"""How often a POST is in memory while it is taken, about: as a text, and as the packets in it."""
 
 MOST_POLLED = 16
 """Packets that one poll is answered: clients on python-engineio leave where there are more."""
@@ -103,12 +111,45 @@ class ByteQueue(asyncio.Queue[Any]):
         return item
 
 
-def posts_of(socket: AsyncSocket) -> asyncio.Lock:
-    """Held while a POST of a session is read and taken: the next one is only read after it."""
-    lock: asyncio.Lock | None = getattr(socket, "posts", None)
-    if lock is None:
-        lock = socket.posts = asyncio.Lock()
-    return lock
+class Posts(asyncio.Lock):
+    """The POSTs of a session. Held while one is read and taken: the next is only read after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._requests: list[web.Request] = []
+        self.since = 0.0
+        """The time since when some are under way."""
+
+    @contextmanager
+    def under_way(self, request: web.Request) -> Iterator[None]:
+        """Count a POST. Raises `TooManyPosts` where too many are under way."""
+        if len(self._requests) >= MOST_POSTS:
+            raise TooManyPosts
+        if not self._requests:
+            self.since = asyncio.get_running_loop().time()
+        self._requests.append(request)
+        try:
+            yield
+        finally:
+            self._requests.remove(request)
+
+    @property
+    def size(self) -> int:
+        """Bytes of those whose connections are gone, and count for them no more."""
+        lost = (request.content for request in self._requests if request.transport is None)
+        return POSTED * sum(content.total_bytes for content in lost)
+
+
+class TooManyPosts(EngineIOError):
+    """Clients send one POST after the other."""
+
+
+def posts_of(socket: AsyncSocket) -> Posts:
+    """The POSTs of a session."""
+    posts: Posts | None = getattr(socket, "posts", None)
+    if posts is None:
+        posts = socket.posts = Posts()
+    return posts
 
 
 def _size(packet: Any) -> int:

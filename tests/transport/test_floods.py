@@ -10,6 +10,7 @@ from aiohttp import WSMsgType
 from server.access.rate_limits import TokenBucket
 from server.app import App
 from server.errors import RateLimited
+from server.transport.polling import MOST_POSTS, posts_of
 from server.transport.socketio_server import MOST_CONNECTS
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
@@ -112,6 +113,20 @@ async def test_a_second_post_of_a_session_is_read_after_the_first(serve: Serve) 
         await polling(session)
         # The first packet is within the burst, the second has its sender wait.
         assert socket.controls._left > -2
+        for post in posts:
+            post.cancel()
+
+
+async def test_a_session_with_more_posts_than_a_client_sends_is_ended(serve: Serve) -> None:
+    app = await serve(control_rate=SLOWLY)
+    async with aiohttp.ClientSession(app.url) as session:
+        path = await polling(session)
+        posts = [asyncio.create_task(session.post(path, data="3\x1e3")) for _ in range(MOST_POSTS)]
+        (socket,) = app.sockets.eio.sockets.values()
+        await eventually(lambda: len(posts_of(socket)._requests) == MOST_POSTS)
+        async with session.post(path, data="3") as response:
+            assert response.status == 400
+        assert socket.closed
         for post in posts:
             post.cancel()
 

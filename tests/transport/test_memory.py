@@ -253,6 +253,27 @@ async def test_what_is_posted_slowly_is_held_within_the_budget(serve: Serve) -> 
     await eventually(lambda: app.budget.kinds()["unfinished"] == 0)
 
 
+async def test_what_is_posted_by_those_who_are_gone_is_held_within_the_budget(
+    serve: Serve,
+) -> None:
+    app = await serve(memory_budget=2 * MIB, hold_timeout=60, control_rate=0.001)
+    body = b"\x1e".join([b"41" + b"x" * 2000] * 100)
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    async with aiohttp.ClientSession(app.url) as session:
+        for number in range(1, 21):
+            async with session.get(POLL) as response:
+                path = f"{POLL}&sid={json.loads((await response.text())[1:])['sid']}"
+            _, writer = await asyncio.open_connection("127.0.0.1", app.port)
+            writer.write(head % (path.encode(), len(body)) + body)
+            (*_, socket) = app.sockets.eio.sockets.values()
+            await eventually(lambda of=socket: hasattr(of, "controls") and of.controls._left < 0)
+            writer.transport.abort()
+            await eventually(lambda: app.connections.total == 1)
+            cuts = app.counts.cuts["waiting"]
+            assert app.budget.kinds()["waiting"] == 2 * len(body) * (number - cuts)
+    assert cuts >= 15
+
+
 async def test_unfinished_messages_of_the_plain_door_are_held_within_the_budget(
     serve: Serve,
 ) -> None:
