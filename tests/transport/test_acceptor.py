@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from server.doors.downloads import downloads
 from server.transport import acceptor as listener
 from server.transport.acceptor import Listener
 from tests.conftest import Serve
@@ -92,6 +93,7 @@ async def test_it_can_be_closed_while_there_is_no_room(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/hourglass.py", "/client/app/app.js"])
 async def test_a_file_for_which_there_is_no_room_is_there_later(serve: Serve, path: str) -> None:
+    downloads.cache_clear()
     app = await serve()
     reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
