@@ -95,7 +95,7 @@ class Owner:
             await self._keeping
 
     async def _keep(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(self._plan.lease)
         while True:
             try:
                 async with connected(self._settings, self._heard) as line:

@@ -116,7 +116,10 @@ class Backoff:
     One that the server only takes to say no must not make us come back at once, again and again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float | None = None) -> None:
+        """A server that comes back begins a `lease` anew, in seconds: we try twice within it."""
+        least, most = BACKOFF
+        self._most = most if lease is None else max(least, min(most, lease / 2))
         self._attempt = 0
         self._up_since: float | None = None
 
@@ -130,7 +133,7 @@ class Backoff:
         if self._up_since is not None and clock() - self._up_since > most:
             self._attempt = 0
         self._up_since = None
-        wait = random.uniform(0.3, 1) * min(most, least * 2.0**self._attempt)
+        wait = random.uniform(0.3, 1) * min(self._most, least * 2.0**self._attempt)
         self._attempt = min(self._attempt + 1, 10)
         return wait
 

@@ -251,6 +251,20 @@ async def test_a_lease_lost_while_away_makes_a_new_run(app: App, connect: Connec
         assert await cli.end() == 123
 
 
+async def test_a_short_lease_is_met_by_trying_often(app: App, connect: Connect) -> None:
+    """So that one that begins anew when the server is back is not lost meanwhile."""
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with Proxy(app.url) as network, run(network.url, WAIT, "--lease", "1") as cli:
+        await cli.line()
+        network.cut()
+        await client.event("started")
+        await eventually(lambda: network.refused >= 8)
+        network.mend()
+        await client.event("started")
+        await command(app, "kill", connid="job")
+        assert await cli.end() == 123
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_job_whose_start_was_not_answered_is_ours(app: App, when: str) -> None:
     """It is killed before the network is mended, or after the command has found its job again."""

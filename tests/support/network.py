@@ -23,6 +23,8 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._refuses = False
+        self.refused = 0
+        """Connections."""
         self.loses_replies = False
         self.muted = asyncio.Event()
 
@@ -69,7 +71,9 @@ class Proxy:
         self._connections.add(task)
         ends = [writer]
         try:
-            if not self._refuses:
+            if self._refuses:
+                self.refused += 1
+            else:
                 replies, to = await asyncio.open_connection("127.0.0.1", self._to.port)
                 ends.append(to)
                 async with asyncio.TaskGroup() as group:
