@@ -33,6 +33,8 @@ QUICK = {"redis_timeout": 0.5, "redis_heartbeat": 0.1, "redis_deaf": 0.5, "rate_
 """For the tests in which Redis is away, which take as long as that."""
 PATIENT = {"redis_timeout": 10, "redis_heartbeat": 0.1, "redis_deaf": 10, "rate_limit": 0}
 """For those in which it is not, however busy the machine is."""
+QUIET = {"REDIS_DEAF": "1", "REDIS_HEARTBEAT": "0.2", "STALL_TIMEOUT": "0.2"}
+"""For processes of which one falls silent."""
 
 
 @pytest.fixture
@@ -871,6 +873,43 @@ async def test_a_node_that_stood_still_ends_no_job_of_another_s_owner(
             assert (await owner.command("progress", {"connid": "a", "run": job["run"]}))["ok"]
         assert [body["run"] for name, body in owner.events if name == "finished"] == []
         assert (await owner.event("finished"))["outcome"] == "lost"
+
+
+async def test_owners_keep_their_jobs_while_their_node_stands_still(
+    own_redis: RedisServer, tmp_path: Path, connect: Connect
+) -> None:
+    unused, environ = tmp_path / "unused.db", {"REDIS_URL": own_redis.url, **QUIET}
+    async with Process(unused, **environ) as one, Process(unused, **environ) as two:
+        owner, watcher = await connect(one.url, "websocket"), await connect(two.url, "websocket")
+        job = (await owner.command("request", {"connid": "a", "time": 60, "lease": 2}))["job"]
+        await owner.command("request", {"connid": "short", "time": 2.5, "lease": 2})
+        one._signal(signal.SIGSTOP)
+        reports = []
+        for _ in range(10):
+            await asyncio.sleep(0.25)
+            report = owner.command("progress", {"connid": "a", "run": job["run"]})
+            reports.append(asyncio.create_task(report))
+        short = await watcher.event("finished")
+        assert (short["connid"], short["outcome"]) == ("short", "elapsed")
+        one._signal(signal.SIGCONT)
+        assert all([(await report)["ok"] for report in reports])
+        status = await watcher.command("status")
+        assert [running["run"] for running in status["jobs"]] == [job["run"]]
+        # Whose owner is silent from now on is lost all the same.
+        assert (await watcher.event("finished", connid="a"))["outcome"] == "lost"
+
+
+async def test_leases_begin_anew_once_when_their_node_has_died(
+    own_redis: RedisServer, tmp_path: Path, connect: Connect
+) -> None:
+    unused, environ = tmp_path / "unused.db", {"REDIS_URL": own_redis.url, **QUIET}
+    async with Process(unused, **environ) as one, Process(unused, **environ) as two:
+        owner, watcher = await connect(one.url, "websocket"), await connect(two.url, "websocket")
+        job = (await owner.command("request", {"connid": "a", "time": 60, "lease": 2}))["job"]
+        await one.kill()
+        end = await watcher.event("finished")
+        assert end["outcome"] == "lost"
+        assert 4 <= end["at"] - job["started_at"] < 6
 
 
 async def test_a_job_is_lost_only_while_its_lease_is_over(nodes: Any) -> None:

@@ -208,7 +208,7 @@ class RedisStore(Store):
         return ticket
 
     def begin_leases_anew(self) -> None:
-        """The scripts notice by themselves when no node was there."""
+        """The scripts notice by themselves when no node was there, or this one stood still."""
 
     def keep_drift(self, drift: float) -> None:
         """It is not needed: the time is kept with each event."""

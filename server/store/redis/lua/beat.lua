@@ -5,8 +5,8 @@ local me, deaf = ARGV[4], tonumber(ARGV[5])
 
 -- Whether a node's lease is over, by Redis's clock and by the time, where that is known.
 local function over(node, until_clock)
-  local beat = ARGV[2] ~= '' and call('HGET', P .. 'beats', node)
-  return until_clock <= clock and not (beat and now - tonumber(beat) <= deaf)
+  local beat = ARGV[2] ~= '' and last_beat(node)
+  return until_clock <= clock and not (beat and now - beat <= deaf)
 end
 
 local lived, others = false, false
@@ -33,16 +33,20 @@ elseif ARGV[2] == '' then
   -- Nobody knows the time: the date is all there is.
   now = math.max(now, tonumber(ARGV[8]))
 end
-local silent = revive(tonumber(ARGV[7]))
+local silence = tonumber(ARGV[7])
+local silent = revive(silence)
 if not lived and not others then
   -- No node was there: what has come due was missed, and nobody could renew a lease.
   call('HSET', P .. 'meta', 'opened_at', instant(now))
   begin_leases_anew()
 elseif silent then
   begin_leases_anew()
+elseif not heard(me, silence) then
+  -- It has stood still, and has yet to read what its owners have said meanwhile.
+  begin_leases_anew(me)
 end
 call('ZADD', P .. 'nodes', instant(clock + deaf), me)
-call('HSET', P .. 'beats', me, instant(now))
+call('HSET', P .. 'beats', me, instant(now) .. ' ' .. instant(clock))
 tell('beat - 0', me .. ' ' .. ARGV[6] .. ' ' .. instant(now))
 return {
   'ok',

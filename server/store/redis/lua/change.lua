@@ -104,7 +104,7 @@ local function schedule(deadline, lease)
   local due = deadline
   if lease ~= '-' then
     due = math.min(deadline, now + tonumber(lease))
-    call('HSET', P .. 'renewed', member, instant(now))
+    call('HSET', P .. 'renewed', member, instant(now) .. ' ' .. node)
   end
   call('ZADD', P .. 'due', instant(due), member)
 end
@@ -232,8 +232,8 @@ end
 
 if what == 'end' then
   -- As lost only while it is: its owner may have been heard since it was taken.
-  local renewed = ARGV[16] == '1' and call('HGET', P .. 'renewed', member)
-  if renewed and tonumber(renewed) + tonumber(lease) > now then
+  local renewed = ARGV[16] == '1' and tonumber((renewal(member)))
+  if renewed and renewed + tonumber(lease) > now then
     return stale(current)
   end
   return foreign(ARGV[17], job) or tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})

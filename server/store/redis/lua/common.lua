@@ -16,9 +16,10 @@
 --   feed            a stream: all that the nodes have to hear, numbered without holes
 --   rooms           the seq of each room that has a log
 --   due             each running job, as ROOM:CONNID, by the time at which it is due
---   renewed         when the lease of a job was last renewed, for the jobs that have one
+--   renewed         when the lease of a job was last renewed and the node through which, for the jobs
+--                   that have one; without the node where it has begun anew since
 --   nodes           each node by the time at which its lease ends, by Redis's clock
---   beats           when each node gave its last sign of life
+--   beats           when each node gave its last sign of life, by the time and by Redis's clock
 --   here:NODE       the rooms that clients of a node are in
 --   done:NODE       what a node's last changes were answered, in case it asks again
 --   running:ROOM    by connid: seq of the start, run, deadline, lease or "-", the job
@@ -100,14 +101,44 @@ local function parts(value)
   return string.match(value, '^(%d+) (%S+) (%S+) (%S+) (.*)$')
 end
 
--- Count all leases from now on.
-local function begin_leases_anew()
+-- The running job that is due as ROOM:CONNID.
+local function running_as(member)
+  local room, connid = string.match(member, '^([^:]*):(.*)$')
+  return call('HGET', P .. 'running:' .. room, connid)
+end
+
+-- When a lease was last renewed, and the node through which; empty where there is none.
+local function renewal(member)
+  return string.match(call('HGET', P .. 'renewed', member) or '', '^(%S*) ?(%S*)$')
+end
+
+-- Count a lease from now on. Its node is forgotten: should that fall silent again before the owner is
+-- heard, the lease does not begin anew once more.
+local function begin_lease_anew(member)
+  local _, _, deadline, lease = parts(running_as(member))
+  call('HSET', P .. 'renewed', member, instant(now))
+  call('ZADD', P .. 'due', instant(math.min(tonumber(deadline), now + tonumber(lease))), member)
+end
+
+-- Count all leases from now on, or those alone that were renewed through a node.
+local function begin_leases_anew(node)
   for _, member in ipairs(call('HKEYS', P .. 'renewed')) do
-    local room, connid = string.match(member, '^([^:]*):(.*)$')
-    local _, _, deadline, lease = parts(call('HGET', P .. 'running:' .. room, connid))
-    call('HSET', P .. 'renewed', member, instant(now))
-    call('ZADD', P .. 'due', instant(math.min(tonumber(deadline), now + tonumber(lease))), member)
+    if not node or select(2, renewal(member)) == node then
+      begin_lease_anew(member)
+    end
   end
+end
+
+-- When a node gave its last sign of life, by the time and by Redis's clock; nil where it is gone.
+local function last_beat(node)
+  local at, at_clock = string.match(call('HGET', P .. 'beats', node) or '', '^(%S+) (%S+)$')
+  return tonumber(at), tonumber(at_clock)
+end
+
+-- Whether a node has given a sign of life within so many seconds. A clock alone that was set says nothing.
+local function heard(node, silence)
+  local at, at_clock = last_beat(node)
+  return at and (now - at <= silence or clock - at_clock <= silence)
 end
 
 -- An entry of a log: its kind, run, connid and body; of an end also the job and its last report.
