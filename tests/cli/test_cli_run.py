@@ -24,7 +24,7 @@ from tests.support.board import ended, kill, visit
 from tests.support.cli import Cli, alive
 from tests.support.load import free_port
 from tests.support.network import Proxy
-from tests.support.servers import Process, command, eventually
+from tests.support.servers import Clock, Process, command, eventually
 from tests.support.tokens import SECRET, token
 
 WAIT = "echo ready; sleep 60"
@@ -496,12 +496,14 @@ async def test_a_command_that_may_not_be_a_job_does_not_run(serve: Serve) -> Non
 async def test_a_run_that_outlasts_its_token_takes_a_newer_one(
     serve: Serve, tmp_path: Path
 ) -> None:
-    app = await serve(auth_secret=SECRET)
+    date = Clock(time.time())
+    app = await serve(auth_secret=SECRET, now=date)
     file = tmp_path / "hourglass.toml"
-    file.write_text(f'token = "{token(exp=time.time() + 1)}"')
+    file.write_text(f'token = "{token(exp=time.time() + 600)}"')
     async with run(app.url, WAIT, XDG_CONFIG_HOME=str(tmp_path)) as cli:
         await cli.line()
         file.write_text(f'token = "{token()}"')
+        date.set_by += 601
         await eventually(lambda: app.rooms.clients == 0)
         await command(app, "kill", connid="job")
         assert await cli.end() == 123

@@ -39,6 +39,8 @@ from tests.support.servers import Process, eventually
 from tests.support.soak import rounds
 
 ROUNDS = 25
+MOST_ROUNDS = 3 * ROUNDS
+"""On a machine that is too busy for enough to happen in each round."""
 LANES = 2
 """Worlds that live at the same time."""
 WORKERS = 12
@@ -62,12 +64,16 @@ class World:
         self.steady: dict[str, Any] = {}
         self.reported = 0
         self.late = 0
+        self.kills = 0
 
     async def live(self) -> None:
-        """Go through all rounds."""
+        """Go through all rounds, until enough has happened."""
         async with self.server:
             await self.begin()
-            for number in range(ROUNDS):
+            for number in range(MOST_ROUNDS):
+                if number >= ROUNDS and min(self.counts().values()) > ROUNDS:
+                    break
+                self.kills += 1
                 changes = self.chance.randrange(LONGEST_ROUND)
                 print(f"seed {self.seed}, round {number}: killed after {changes} changes")
                 await self.be_killed(changes)
@@ -75,6 +81,13 @@ class World:
                 await self.server.start()
                 await self.check(restarted_at)
             await self.leave()
+
+    def counts(self) -> dict[str, int]:
+        """How much of each kind has happened that is worth to be checked."""
+        results = self.ledger.results()
+        acknowledged = {kind: results.count(kind) for kind in ("started", *ENDS)}
+        others = {"unknown": self.ledger.unknown, "late": self.late, "reported": self.reported}
+        return {**acknowledged, **others}
 
     async def begin(self) -> None:
         self.watchers = [PlainWatcher(), SocketIoWatcher()]
@@ -207,12 +220,8 @@ async def test_what_was_acknowledged_survives_a_kill_at_any_instant(
                 raise outcome
     promised = 0
     for world in worlds:
-        results = world.ledger.results()
-        print({kind: results.count(kind) for kind in ("started", *ENDS)}, world.late)
-        assert all(results.count(kind) > ROUNDS for kind in ("started", *ENDS))
-        assert world.ledger.unknown > ROUNDS
-        assert world.late > ROUNDS
-        assert world.reported > ROUNDS
-        promised += len(results)
-    kills = len(worlds) * ROUNDS
+        print(world.kills, world.counts())
+        assert min(world.counts().values()) > ROUNDS
+        promised += len(world.ledger.results())
+    kills = sum(world.kills for world in worlds)
     tell(f"{kills} kills among {promised} acknowledged changes: nothing was lost")
