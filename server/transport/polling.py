@@ -153,5 +153,8 @@ def posts_of(socket: AsyncSocket) -> Posts:
 
 
 def _size(packet: Any) -> int:
+    """The bytes that a packet takes, at most."""
     data = getattr(packet, "data", None)
+    if isinstance(data, str) and not data.isascii():
+        return 4 * len(data)
     return len(data) if isinstance(data, str | bytes) else 16

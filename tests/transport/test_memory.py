@@ -274,6 +274,24 @@ async def test_what_is_posted_by_those_who_are_gone_is_held_within_the_budget(
     assert cuts >= 15
 
 
+async def test_what_waits_for_a_poll_is_counted_in_bytes(serve: Serve) -> None:
+    app = await serve(max_note=60_000)
+    note = "\N{HOURGLASS WITH FLOWING SAND}" + "\N{BEER MUG}" * 2000
+    assert (await command(app, "request", room="r", connid="a", time=60, note=note))["ok"]
+    size = len(note.encode())
+    async with aiohttp.ClientSession(app.url) as session:
+        async with session.get(POLL) as response:
+            path = f"{POLL}&sid={json.loads((await response.text())[1:])['sid']}"
+        async with session.post(path, data='40{"rooms":["r"]}') as response:
+            assert response.status == 200
+        assert app.budget.kinds()["unsent"] > size
+        (socket,) = app.sockets.eio.sockets.values()
+        while socket.queue.size:
+            async with session.get(path) as response:
+                assert response.status == 200
+    assert app.budget.kinds()["unsent"] == 0
+
+
 async def test_unfinished_messages_of_the_plain_door_are_held_within_the_budget(
     serve: Serve,
 ) -> None:
