@@ -10,7 +10,7 @@ from playwright.async_api import Page
 
 from tests.support.browsers import chromium, open_page
 from tests.support.clients import PlainClient
-from tests.support.servers import serving
+from tests.support.servers import Clock, serving
 
 RUNNING = [
     ("render trailer 4k", 1500, 1080, "chidi", "final cut", (0.7, "frame 5,040 of 7,200")),
@@ -48,19 +48,25 @@ PICTURES: list[tuple[str, str, str, dict[str, int]]] = [
 """file, colours, address, size"""
 
 
-class Past:
-    """A clock that can be set back, so that jobs have run for a while when the picture is taken."""
+class Past(Clock):
+    """The date, and all that has passed, as it was `ago`: so jobs have run for a while."""
 
-    ago = 0.0
+    ago = 3600.0
+    """In seconds, and ever less."""
 
     def __call__(self) -> float:
         return time.time() - self.ago
+
+    steady = __call__
 
 
 async def main(folder: Path) -> None:
     """Write the pictures into `folder`."""
     clock = Past()
-    async with serving(rate_limit=0, now=clock) as app, chromium() as browser:
+    async with (
+        serving(rate_limit=0, now=clock) as app,
+        chromium() as browser,
+    ):
         clients = {name: PlainClient() for name in ("ana", "bo", "chidi", "dana")}
         for name, client in clients.items():
             await client.connect(app.url, name=name, rooms=["main"])
