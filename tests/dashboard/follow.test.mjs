@@ -93,7 +93,7 @@ test("the example in the documentation runs", async (t) => {
   const server = await serve(t);
   const [, example] = /```js\n(.*?)```/s.exec(readFileSync("docs/follow.md", "utf8"));
   const code = example
-    .replace("./follow.js", new URL("../../client/follow.js", import.meta.url).href)
+    .replace("./follow/follow.js", new URL("../../client/follow.js", import.meta.url).href)
     .replace("http://127.0.0.1:8000", server.url);
   const program = spawn("node", ["--input-type=module", "--eval", code], { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => program.kill());
