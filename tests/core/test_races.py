@@ -59,7 +59,7 @@ async def test_one_end_for_each_run_whoever_races(tmp_path: Path, place: str) ->
     if place == "redis":
         settings = redis.settings()
     clock, order = Clock(), random.Random(7)
-    async with serving(**settings, now=clock, history=100 * rounds) as app:
+    async with serving(**settings, now=clock, history=100 * rounds, memory_budget=2**32) as app:
         claims: list[Answer] = []
         for _ in range(rounds):
             _, answers = await race(app, clock, order)
