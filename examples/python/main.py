@@ -16,7 +16,8 @@ class Refused(Exception):
 
 
 async def main() -> None:
-    client = socketio.AsyncClient()
+    # A snapshot of many jobs is longer than the 4 MiB that aiohttp takes unless it is told.
+    client = socketio.AsyncClient(websocket_extra_options={"max_msg_size": 0})
     events: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
 
     @client.on("*")

@@ -551,6 +551,19 @@ async def test_a_plain_server_can_send_a_client_away() -> None:
         assert not client.connected
 
 
+async def test_a_client_in_python_that_is_told_so_takes_a_large_snapshot(serve: Serve) -> None:
+    """As docs/programs.md has it."""
+    app = await serve(rate_limit=0, max_note=60_000)
+    for number in range(100):
+        await command(app, "request", connid=str(number), time=60, note="x" * 60_000)
+    client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"max_msg_size": 0})
+    snapshot = asyncio.get_running_loop().create_future()
+    client.on("snapshot", snapshot.set_result)
+    await client.connect(app.url, transports=["websocket"])
+    assert len((await asyncio.wait_for(snapshot, PATIENCE))["running"]) == 100
+    await client.disconnect()
+
+
 async def test_clients_that_do_not_read_are_bounded_and_let_go(
     serve: Serve, connect: Connect
 ) -> None:
