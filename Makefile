@@ -9,6 +9,9 @@ PROCESSES := 3
 TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev ps:procps \
 	curl:curl openssl:openssl
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+# A test that failed beside others runs once more by itself, as machines are shared and busy: it has
+# failed when it fails again.
+AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .PHONY: run run-cluster test check test-python test-other-python test-web suites bench soak picture clean
 
@@ -40,12 +43,12 @@ test-web: $(VENV)/dev node_modules/installed
 
 test-python: $(VENV)/dev node_modules/installed
 	scripts/need.sh chromium:chromium $(TOOLS)
-	$(PYTEST)
+	$(PYTEST) || $(AGAIN)
 
 # All that depends on Python, on another one: make test-other-python PYTHON=python3.13 VENV=.venv-3.13
 test-other-python: $(VENV)/dev node_modules/installed
 	scripts/need.sh $(TOOLS)
-	$(PYTEST) -m "not elsewhere"
+	$(PYTEST) -m "not elsewhere" || $(AGAIN)
 
 # The protocol suites in a checkout of socketio/socket.io: make suites SUITES=…
 suites: $(VENV)/dev
