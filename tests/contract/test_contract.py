@@ -92,7 +92,8 @@ class Socket:
 
     async def connect(self, url: str, **auth: Any) -> None:
         self.record.append(("connect", auth))
-        await self.client.connect(url, auth=auth, transports=["websocket"])
+        transports = ["websocket"]
+        await self.client.connect(url, auth=auth, transports=transports, wait_timeout=PATIENCE)
 
     async def command(self, name: str, **fields: Any) -> Any:
         answer = await self.client.call(name, fields, timeout=PATIENCE)

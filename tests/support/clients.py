@@ -77,7 +77,7 @@ class PythonClient(TestClient):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sio = socketio.AsyncClient(reconnection=False)
+        self.sio = socketio.AsyncClient(reconnection=False, request_timeout=PATIENCE)
         self.sio.on("*", self._on_event)
         self.sio.on("connect_error", self._on_connect_error)
         self._refusal: Any = None
@@ -90,7 +90,9 @@ class PythonClient(TestClient):
 
     async def connect(self, url: str, **hello: Any) -> None:
         try:
-            await self.sio.connect(url, auth=hello, transports=self.transports)
+            await self.sio.connect(
+                url, auth=hello, transports=self.transports, wait_timeout=PATIENCE
+            )
         except socketio.exceptions.ConnectionError:
             raise socketio.exceptions.ConnectionError(self._refusal) from None
 

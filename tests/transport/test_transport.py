@@ -423,7 +423,8 @@ async def test_an_upgrade_loses_and_doubles_nothing(serve: Serve) -> None:
     app = await serve(rate_limit=0)
 
     async def move(client: PythonClient) -> None:
-        await client.sio.connect(app.url, auth={"rooms": ["main"]})
+        client.transports = None  # Long polling first.
+        await client.connect(app.url, rooms=["main"])
         await eventually(lambda: client.sio.transport() == "websocket")
 
     async def keep_busy() -> None:
@@ -524,7 +525,7 @@ async def test_a_plain_server_works_as_before(transports: list[str] | None) -> N
         heard: list[Any] = []
         client.on("all", heard.append)
         client.on("question", lambda data: (data, b"\x04"))
-        await client.connect(url, transports=transports)
+        await client.connect(url, transports=transports, wait_timeout=PATIENCE)
         assert await client.call("echo", ({"a": [1, b"\xff"]}, b"bin")) == (
             {"a": [1, b"\xff"]},
             b"bin",
@@ -545,7 +546,7 @@ async def test_a_plain_server_can_send_a_client_away() -> None:
         client = socketio.AsyncClient(reconnection=False)
         reasons: list[str] = []
         client.on("disconnect", reasons.append)
-        await client.connect(url, transports=["websocket"])
+        await client.connect(url, transports=["websocket"], wait_timeout=PATIENCE)
         await sio.disconnect(client.get_sid())
         await eventually(lambda: reasons)
         assert not client.connected
@@ -559,7 +560,7 @@ async def test_a_client_in_python_that_is_told_so_takes_a_large_snapshot(serve: 
     client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"max_msg_size": 0})
     snapshot = asyncio.get_running_loop().create_future()
     client.on("snapshot", snapshot.set_result)
-    await client.connect(app.url, transports=["websocket"])
+    await client.connect(app.url, transports=["websocket"], wait_timeout=PATIENCE)
     assert len((await asyncio.wait_for(snapshot, PATIENCE))["running"]) == 100
     await client.disconnect()
 
