@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from server import __version__
 from server.access.auth import ROLES, issue
 from server.app import App
 from server.audit import Change
@@ -156,6 +157,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="environment:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    result.add_argument("--version", action="version", version=f"hourglass {__version__}")
     result.add_argument("--host", help="address to listen on (environment: HOST)")
     result.add_argument("--port", type=int, help="port to listen on (environment: PORT)")
     result.add_argument("--database", help="the file that keeps the jobs (environment: DATABASE)")

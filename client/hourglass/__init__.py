@@ -10,4 +10,4 @@ Time is only ever measured with a clock that cannot be set, or taken from the se
 whose date is wrong changes nothing.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

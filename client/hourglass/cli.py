@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from hourglass import __version__
 from hourglass.errors import Away, Exit, Refused
 from hourglass.oneshots import history, kill, show, start, status
 from hourglass.runner import guarded, work
@@ -71,6 +72,7 @@ def parser() -> Parser:
     )
     about = "Run a command as a job that everyone sees and anyone can kill."
     found = Parser(prog="hourglass", description=about, parents=[common])
+    found.add_argument("--version", action="version", version=f"hourglass {__version__}")
     commands = found.add_subparsers(dest="what", required=True, metavar="COMMAND")
 
     def add(name: str, help: str, named: str = "", scripted: bool = True) -> Parser:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import fields
 
+from server import __version__
 from server.config import Config
 from server.contract.messages import (
     COMMANDS,
@@ -64,7 +65,7 @@ def document(config: Config, checker: Checker) -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Hourglass",
-            "version": "1",
+            "version": __version__,
             "description": "Shows everything that is running, and lets anyone stop it.",
         },
         "defaultContentType": "application/json",

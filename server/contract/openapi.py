@@ -11,6 +11,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Raw
 from msgspec.structs import FieldInfo, fields
 
+from server import __version__
 from server.config import Config
 from server.contract.messages import (
     COMMANDS,
@@ -77,7 +78,7 @@ def document(config: Config, checker: Checker) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Hourglass",
-            "version": "1",
+            "version": __version__,
             "description": "Shows everything that is running, and lets anyone stop it.",
         },
         # Relative to where this document was fetched from, whatever proxies are in between.
