@@ -16,7 +16,7 @@ from bench.report import Table
 from bench.servers import DAY, Server, job, uncapped
 from server.contract.messages import Job, encode
 from server.store.embedded.store import EmbeddedStore
-from server.store.interface import EndJob, Finish, Listener, StartJob
+from server.store.interface import EndJob, FinishDetails, Listener, StartJob
 from tests.support.wire import REQUEST, masked
 
 CLIENTS = 1000
@@ -70,17 +70,17 @@ async def prepare(database: Path, running: list[Job], rooms: int) -> None:
     writing = asyncio.create_task(store.run())
     changes = (StartJob(each) for each in running)
     while crowd := list(islice(changes, ROUND)):
-        for ticket in [store.submit(change) for change in crowd]:
-            await ticket
+        for completion in [store.submit(change) for change in crowd]:
+            await completion
     for room in range(rooms):
-        tickets = []
+        completions = []
         for number in range(ENDED):
             each = job(number, f"room-{room}", time.time(), time.time() + DAY)
-            how = Finish(each.run, "done", Raw(RESULT))
+            how = FinishDetails(each.run, "done", Raw(RESULT))
             end = EndJob(each.room, each.connid, each.started_at, how)
-            tickets += [store.submit(StartJob(each)), store.submit(end)]
-        for ticket in tickets:
-            await ticket
+            completions += [store.submit(StartJob(each)), store.submit(end)]
+        for completion in completions:
+            await completion
     await store.close()
     writing.cancel()
 

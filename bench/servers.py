@@ -77,7 +77,7 @@ async def fill(database: Path, jobs: Iterable[Job]) -> None:
     running = asyncio.create_task(store.run())
     jobs = iter(jobs)
     while crowd := list(islice(jobs, 5000)):
-        for ticket in [store.submit(StartJob(job)) for job in crowd]:
-            await ticket
+        for completion in [store.submit(StartJob(job)) for job in crowd]:
+            await completion
     await store.close()
     running.cancel()

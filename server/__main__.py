@@ -19,8 +19,8 @@ from collections.abc import Callable
 from server import __version__
 from server.access.auth import ROLES, issue
 from server.app import App
-from server.audit import Change
-from server.config import Config, ConfigError
+from server.audit import AuditRecord
+from server.config import RENAMED, Config, ConfigError, renamed_settings
 from server.errors import Unauthorized
 from server.monitoring.process_log import set_up
 from server.monitoring.sink import hold_standard_files
@@ -80,6 +80,8 @@ def run_server(flags: argparse.Namespace) -> int:
     hold_standard_files()
     on_change = set_up(config)
     raise_file_limit(config)
+    for old in renamed_settings(os.environ):
+        log.warning("%s is now called %s: the old name still works", old, RENAMED[old])
     if "DYNO" in os.environ and not config.redis_url:
         log.warning(
             "the disk of this dyno does not last, so a restart forgets all jobs: add a key-value"
@@ -106,7 +108,7 @@ def raise_file_limit(config: Config) -> None:
         )
 
 
-async def serve(config: Config, on_change: Callable[[Change], None] | None) -> int:
+async def serve(config: Config, on_change: Callable[[AuditRecord], None] | None) -> int:
     """Run a server until it is told to stop, or cannot go on."""
     # What is kept here is in no cycles. Looking for some each few hundred objects found little, and
     # took a fifth of the time of a command.

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from server.access.rate_limits import Limits
-from server.audit import Change, Changes
+from server.audit import AuditLog, AuditRecord
 from server.budget import Budget
 from server.clock import Clock, Watch, boottime
 from server.config import Config
@@ -49,7 +49,7 @@ class App:
         config: Config,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = boottime,
-        on_change: Callable[[Change], None] | None = None,
+        on_change: Callable[[AuditRecord], None] | None = None,
     ) -> None:
         """`now` is the machine's date in Unix time, and `steady` what counts the seconds, a clock
         that cannot be set.
@@ -60,7 +60,7 @@ class App:
         clock = Clock(now, steady)
         self.store = open_store(config, clock)
         self.counts = Counts()
-        changes = Changes(self.counts, on_change)
+        audit = AuditLog(self.counts, on_change)
         self._watch = Watch(
             clock,
             self.counts,
@@ -68,8 +68,8 @@ class App:
             self.store.keep_drift,
             self.store.begin_leases_anew,
         )
-        self.timeouts = Timeouts(self.store, changes, self._watch, self.counts.lateness)
-        self.jobs = Jobs(self.store, changes)
+        self.timeouts = Timeouts(self.store, audit, self._watch, self.counts.lateness)
+        self.jobs = Jobs(self.store, audit)
         checker = Checker(config)
         self.limits = Limits(config, time.monotonic, self.counts)
         self.budget = Budget(config, time.monotonic, self.counts)
@@ -155,7 +155,7 @@ class App:
         self._run("rooms", self.rooms.run())
         self._run("doors", self._watch_doors())
         self._run("clock", self._watch.run())
-        if self.config.room_keep:
+        if self.config.room_retention:
             self._run("sweep", self._sweep())
 
     @property
@@ -217,8 +217,8 @@ class App:
             self.connections.cut_idle()
 
     async def _sweep(self) -> None:
-        """Have the store let go of rooms that are kept no longer, until cancelled."""
-        interval = max(0.05, min(SWEEP_INTERVAL, self.config.room_keep / 10))
+        """Have the store evict rooms that have outlived their retention, until cancelled."""
+        interval = max(0.05, min(SWEEP_INTERVAL, self.config.room_retention / 10))
         while True:
             await asyncio.sleep(interval)
             with suppress(Unavailable):

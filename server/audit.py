@@ -1,4 +1,4 @@
-"""Who has changed which job, from where: counted, and told to the log of the process."""
+"""Who has changed which job, from where: counted, and written to the log of the process."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ SERVER = Actor("server", "server")
 """Who ends the jobs that are due."""
 
 
-class Change(Struct, omit_defaults=True):
+class AuditRecord(Struct, omit_defaults=True):
     """One change of a job, as the log of the process shows it."""
 
     at: float
@@ -44,10 +44,10 @@ class Change(Struct, omit_defaults=True):
     late: bool = False
 
 
-class Changes:
+class AuditLog:
     """The changes that this server has made."""
 
-    def __init__(self, counts: Counts, tell: Callable[[Change], None] | None = None) -> None:
+    def __init__(self, counts: Counts, tell: Callable[[AuditRecord], None] | None = None) -> None:
         """`tell` hears of each change; it must not wait."""
         self._changes = counts.changes
         self._tell = tell
@@ -62,9 +62,9 @@ class Changes:
                 self._tell(told(event, actor))
 
 
-def told(event: LogEvent, actor: Actor) -> Change:
+def told(event: LogEvent, actor: Actor) -> AuditRecord:
     """What the log of the process shows of an event."""
-    return Change(
+    return AuditRecord(
         at=event.at,
         event=event.name,
         room=event.room,

@@ -1,7 +1,7 @@
 """The state of one room, as its log tells it: nothing else may change a board.
 
 A board is what a snapshot shows. Replaying a room's log onto an empty board gives the same board,
-whoever replays it: the store at start-up, another node, a test. When a log is let go of, its board
+whoever replays it: the store at start-up, another node, a test. When a room is evicted, its board
 is empty again, at a seq above all of it.
 """
 

@@ -12,6 +12,9 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 SWITCH = {"1": True, "yes": True, "true": True, "on": True}
 SWITCH |= {"0": False, "no": False, "false": False, "off": False}
 
+RENAMED = {"ROOM_KEEP": "ROOM_RETENTION", "OUTPUT_KEEP": "OUTPUT_RETENTION"}
+"""Environment variables of older versions, with their present names. They still work."""
+
 
 class ConfigError(Exception):
     """A setting has a value that cannot be used; the message names it and says what would do."""
@@ -87,7 +90,7 @@ class Config:
     history: int = setting(
         10_000, "events", "how much of each room's log, and of its ended jobs, is kept", least=1
     )
-    room_keep: float = setting(
+    room_retention: float = setting(
         2_592_000,
         "seconds",
         "that a room in which nothing is running, and which nobody is in, keeps its log and its"
@@ -160,7 +163,7 @@ class Config:
     max_rooms: int = setting(
         10_000,
         "rooms",
-        "that have a log, until they have been idle for `ROOM_KEEP`; 0 for no cap",
+        "that have a log, until they have been idle for `ROOM_RETENTION`; 0 for no cap",
         least=0,
     )
     max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
@@ -251,7 +254,7 @@ class Config:
         "of what a job has printed that are kept for those who come to watch it",
         least=0,
     )
-    output_keep: float = setting(
+    output_retention: float = setting(
         3600, "seconds", "that it is kept after the job has last printed something", least=1
     )
     output_rate: float = setting(
@@ -356,14 +359,23 @@ class Config:
     def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Config":
         """The settings in `environ`, overridden by those `given` that are not None.
 
-        An empty variable counts as unset. Raises `ConfigError`.
+        An empty variable counts as unset, and the present name of a setting wins over an older
+        one. Raises `ConfigError`.
         """
         values = {name: value for name, value in given.items() if value is not None}
+        texts = {RENAMED[old]: environ[old] for old in renamed_settings(environ)} | {
+            name: text for name, text in environ.items() if text
+        }
         for item in dataclasses.fields(cls):
-            text = environ.get(item.name.upper(), "")
+            text = texts.get(item.name.upper(), "")
             if text and item.name not in values:
                 values[item.name] = _parse(item.name, type(item.default), text)
         return cls(**values)
+
+
+def renamed_settings(environ: Mapping[str, str]) -> list[str]:
+    """The variables in `environ` that have another name by now; see `RENAMED`."""
+    return [old for old in RENAMED if environ.get(old)]
 
 
 def canonical_origin(text: str) -> str:

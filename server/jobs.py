@@ -19,7 +19,7 @@ from random import getrandbits
 
 from msgspec import UNSET, Raw, UnsetType
 
-from server.audit import SERVER, Actor, Changes
+from server.audit import SERVER, Actor, AuditLog
 from server.clock import Watch
 from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress
 from server.counters import Histogram
@@ -29,9 +29,9 @@ from server.store.interface import (
     Due,
     EndJob,
     Entry,
-    Finish,
+    FinishDetails,
     Foreign,
-    Kill,
+    KillDetails,
     ReportProgress,
     Stale,
     StartJob,
@@ -58,10 +58,10 @@ class Jobs:
     what has come of it. What only owners may do is forbidden to others who are proven to be such.
     """
 
-    def __init__(self, store: Store, changes: Changes) -> None:
+    def __init__(self, store: Store, audit: AuditLog) -> None:
         self._store = store
         self._now = store.now
-        self.made = changes.made
+        self.made = audit.made
         """Notes that these entries, which are durable, are what this actor has done."""
 
     def start(
@@ -135,7 +135,7 @@ class Jobs:
         self, room: str, connid: str, actor: Actor, *, run: str | None, reason: str | None
     ) -> Submitted:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
-        how = Kill(run, actor.name, actor.via, reason)
+        how = KillDetails(run, actor.name, actor.via, reason)
         return self._store.submit(EndJob(room, connid, self._now(), how))
 
     def finish(
@@ -148,7 +148,7 @@ class Jobs:
         actor: Actor,
     ) -> Submitted:
         """End a job because its owner says that the work is over."""
-        how = Finish(run, outcome, result)
+        how = FinishDetails(run, outcome, result)
         return self._store.submit(EndJob(room, connid, self._now(), how, actor.owner))
 
     def progress(
@@ -260,11 +260,11 @@ class Jobs:
 class Timeouts:
     """Ends jobs whose time has run out, or whose lease was not renewed: one task for all."""
 
-    def __init__(self, store: Store, changes: Changes, watch: Watch, lateness: Histogram) -> None:
+    def __init__(self, store: Store, audit: AuditLog, watch: Watch, lateness: Histogram) -> None:
         """`lateness` learns how long after its due time each job was ended."""
         self._store = store
         self._watch = watch
-        self._changes = changes
+        self._audit = audit
         self._lateness = lateness
         self._ending = asyncio.Lock()
 
@@ -296,7 +296,7 @@ class Timeouts:
     def _ended(self, due: Due, end: Submitted) -> None:
         """Note what has come of the end of a job that was due."""
         if end.error is None:
-            self._changes.made(end.result(), SERVER)
+            self._audit.made(end.result(), SERVER)
             self._lateness.observe(self._store.now() - due.at)
 
 
@@ -305,12 +305,12 @@ def ending(due: Due, now: float) -> EndJob:
     job = due.job
     outcome: Outcome = "elapsed" if due.at >= job.deadline else "lost"
     late = now - due.at > LATE_AFTER or due.missed
-    return EndJob(job.room, job.connid, now, Finish(job.run, outcome, NULL, late))
+    return EndJob(job.room, job.connid, now, FinishDetails(job.run, outcome, NULL, late))
 
 
-def replacing(actor: Actor) -> Kill:
+def replacing(actor: Actor) -> KillDetails:
     """How the job ends that another one takes the place of."""
-    return Kill(None, actor.name, actor.via, "replaced")
+    return KillDetails(None, actor.name, actor.via, "replaced")
 
 
 def forbidden(connid: str, owner: str) -> Forbidden:

@@ -23,8 +23,8 @@ from server.core.commands import Commands
 from server.core.replies import Caller, Done, Reply, refusal
 from server.core.subscribers import Client
 from server.errors import CommandError, RateLimited
+from server.store.completion import Completion
 from server.store.interface import Submitted
-from server.store.ticket import Ticket
 
 CHANGING = frozenset([Request, Kill, Finish, Report, Print])
 """What the store decides at once. Not `Stop`: it looks for an end that may not be durable yet. Nor
@@ -85,7 +85,7 @@ class Run:
             return
         # What a task does with the future that its coroutine waits for.
         future._asyncio_future_blocking = False
-        if isinstance(future, Ticket):
+        if isinstance(future, Completion):
             future.then(self._step)
         else:
             future.add_done_callback(self._step)

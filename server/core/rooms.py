@@ -297,7 +297,7 @@ class Rooms(Listener):
                 room.unite(client)
 
     def _open(self, room: Room) -> Room:
-        """The room that is open under its name: one let go of meanwhile did not follow the log."""
+        """The room that is open under its name: one released meanwhile did not follow the log."""
         name = room.board.room
         if name not in self._rooms:
             self._rooms[name] = Room(room.board, self._new_group)
@@ -499,7 +499,7 @@ class Rooms(Listener):
         self._release_idle()
 
     def _release_idle(self) -> None:
-        """Let go of rooms that nobody was in or asked for since the last look."""
+        """Release rooms that nobody was in or asked for since the last look."""
         for name, room in list(self._rooms.items()):
             if room.members or room.watchers or room.reading.locked():
                 continue

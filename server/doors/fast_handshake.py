@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
 from server.doors.origin_guard import Guard
-from server.transport.acceptor import Listener
+from server.transport.acceptor import Acceptor
 from server.transport.connection import READ_AT_ONCE
 from server.transport.handshake import asks_for_websocket, handshake, ignores_closes, upgrade_in
 from server.transport.http_connections import Connections, HttpConnection, peer
@@ -35,13 +35,13 @@ class FastHandshake:
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
         self._guard = guard
         self._sockets = sockets
-        self._listener: Listener | None = None
+        self._listener: Acceptor | None = None
         # Whether handshakes are answered here.
         self._answers = "websocket" in sockets.eio.transports
 
     async def listen(self, host: str, port: int) -> None:
         """Let connections in. Raises `OSError` when the port is taken."""
-        self._listener = Listener(partial(ProtocolSniffer, self))
+        self._listener = Acceptor(partial(ProtocolSniffer, self))
         await self._listener.open(host, port)
 
     @property

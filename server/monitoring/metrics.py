@@ -100,9 +100,9 @@ class Metrics(Collector):
             "hourglass_stalls", "How often the process stood still.", value=counts.stalls
         )
         yield CounterMetricFamily(
-            "hourglass_rooms_let_go",
-            "Rooms let go of by this server, as they were idle for ROOM_KEEP.",
-            value=self._store.rooms_let_go,
+            "hourglass_rooms_evicted",
+            "Rooms evicted by this server, as they were idle for ROOM_RETENTION.",
+            value=self._store.rooms_evicted,
         )
         yield CounterMetricFamily(
             "hourglass_deliveries",

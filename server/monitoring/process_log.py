@@ -13,7 +13,7 @@ from io import TextIOBase
 
 import msgspec
 
-from server.audit import Change
+from server.audit import AuditRecord
 from server.config import Config
 from server.contract.text import HIDDEN
 from server.monitoring.sink import Sink
@@ -59,7 +59,7 @@ class ChangeLog:
         self._line = json_line if in_json else text_line
         self._lines: list[str] = []
 
-    def __call__(self, change: Change) -> None:
+    def __call__(self, change: AuditRecord) -> None:
         """Write a change soon."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._write)
@@ -70,7 +70,7 @@ class ChangeLog:
         self._stream.write("".join(lines))
 
 
-def set_up(config: Config) -> Callable[[Change], None] | None:
+def set_up(config: Config) -> Callable[[AuditRecord], None] | None:
     """Log to stderr; what writes changes, None where they are not to be seen.
 
     From now on nothing that is written to stdout or stderr waits for who reads it, not even when
@@ -112,7 +112,7 @@ def escaped(found: re.Match[str]) -> str:
     return json.dumps(found[0])[1:-1]
 
 
-def json_line(change: Change) -> str:
+def json_line(change: AuditRecord) -> str:
     """A change as a line of JSON, in the form of all others."""
     fields = HIDDEN.sub(escaped, msgspec.json.encode(change).decode())
     return (
@@ -120,7 +120,7 @@ def json_line(change: Change) -> str:
     )
 
 
-def text_line(change: Change) -> str:
+def text_line(change: AuditRecord) -> str:
     """A change as a line for people; what clients wrote is quoted."""
     fields = msgspec.structs.asdict(change)
     event = fields.pop("event")

@@ -25,7 +25,7 @@ from server.contract.messages import (
 )
 from server.counters import Histogram
 from server.errors import TooMany
-from server.store.ticket import Ticket
+from server.store.completion import Completion
 
 
 class Entry(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Entry(Struct, frozen=True):
     """What the job has become, where a change has just made it start or end."""
 
 
-class Kill(Struct, frozen=True):
+class KillDetails(Struct, frozen=True):
     """How somebody ends a run, before the log has given it a seq; None is whichever is running."""
 
     run: str | None
@@ -46,7 +46,7 @@ class Kill(Struct, frozen=True):
     reason: str | None = None
 
 
-class Finish(Struct, frozen=True):
+class FinishDetails(Struct, frozen=True):
     """How a run ended by itself, before the log has given it a seq."""
 
     run: str
@@ -63,7 +63,7 @@ class StartJob(Struct, frozen=True):
     """
 
     job: Job
-    replaces: Kill | None = None
+    replaces: KillDetails | None = None
     owner: str | None = None
 
 
@@ -76,7 +76,7 @@ class EndJob(Struct, frozen=True):
     room: str
     connid: str
     at: float
-    how: Kill | Finish
+    how: KillDetails | FinishDetails
     owner: str | None = None
 
 
@@ -110,7 +110,7 @@ class Due(Struct, frozen=True):
 Change = StartJob | EndJob | StopJob | ReportProgress
 
 
-class Submitted(Ticket[list[Entry]], kw_only=True, eq=False):
+class Submitted(Completion[list[Entry]], kw_only=True, eq=False):
     """A change that was asked for. Brings the entries that it has made, once they are durable and
     told: what they say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or
     `Unavailable`."""
@@ -165,7 +165,7 @@ class Listener:
         """A room's board was read anew, as there was no way from what it was."""
 
     def emptied(self, room: str) -> None:
-        """A room is empty: its log, if it had one, was let go of, and its board stands higher."""
+        """A room is empty: its log, if it had one, was evicted, and its board stands higher."""
 
     def reachable(self, reachable: bool) -> None:
         """The log can be read and written again, or no longer."""
@@ -174,8 +174,8 @@ class Listener:
 class Store(ABC):
     """The durable log of every room, and the boards that it adds up to.
 
-    A room without a log stands at the *floor*, a seq above those of every log that was ever let go
-    of: so no position in a log is one in the next log of the room.
+    A room without a log stands at the *floor*, a seq above those of every log that was ever
+    evicted: so no position in a log is one in the next log of the room.
 
     Every method that waits may raise `errors.Unavailable`, and has then changed nothing unless the
     error says that this is unknown.
@@ -193,8 +193,8 @@ class Store(ABC):
     """Whether the log can be written, and what others write to it is heard."""
     why: str = "the log is not heard"
     """Why not, where it is not ready."""
-    rooms_let_go: int = 0
-    """Logs that were let go of through this server."""
+    rooms_evicted: int = 0
+    """Rooms that were evicted through this server."""
 
     @property
     @abstractmethod
@@ -218,7 +218,7 @@ class Store(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what was submitted, refuse what comes later, and let go of the store."""
+        """Finish what was submitted, refuse what comes later, and release the store."""
 
     @abstractmethod
     def submit(self, change: Change) -> Submitted:
@@ -272,8 +272,8 @@ class Store(ABC):
 
     @abstractmethod
     async def sweep(self) -> None:
-        """Let go of the rooms in which nothing is running, which nobody is in, and whose last event
-        is older than `ROOM_KEEP`: of their logs, their ended jobs and all else."""
+        """Evict the rooms in which nothing is running, which nobody is in, and whose last event is
+        older than `ROOM_RETENTION`: their logs, their ended jobs and all else."""
 
     @abstractmethod
     def announce(self, presence: Presence) -> None:
@@ -312,9 +312,9 @@ def due_at(job: Job, renewed_at: float) -> float:
     return job.deadline if job.lease is None else min(job.deadline, renewed_at + job.lease)
 
 
-def ending(job: Job, seq: int, at: float, how: Kill | Finish) -> Killed | Finished:
+def ending(job: Job, seq: int, at: float, how: KillDetails | FinishDetails) -> Killed | Finished:
     """The event of a job's end, now that the log gives it a seq."""
-    if isinstance(how, Kill):
+    if isinstance(how, KillDetails):
         return Killed(job.room, seq, at, job.connid, job.run, how.by, how.via, how.reason)
     late = True if how.late else UNSET
     return Finished(job.room, seq, at, job.connid, job.run, how.outcome, how.result, late)

@@ -23,7 +23,7 @@ PAUSE = 1.0
 log = logging.getLogger(__name__)
 
 
-class Listener:
+class Acceptor:
     """Sockets that listen, in the loop of asyncio that waits for them with a selector."""
 
     def __init__(self, new_protocol: Callable[[], asyncio.BaseProtocol]) -> None:

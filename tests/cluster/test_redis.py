@@ -16,7 +16,7 @@ import pytest
 
 from server.app import App
 from server.contract.messages import NULL, Job
-from server.store.interface import EndJob, Finish, Stale, StartJob, StoreError
+from server.store.interface import EndJob, FinishDetails, Stale, StartJob, StoreError
 from server.store.redis import scripts
 from server.store.redis.next_due import NextDue
 from server.store.redis.store import RedisStore
@@ -447,11 +447,9 @@ async def test_who_comes_from_a_node_that_is_ahead_is_sent_no_snapshot(
         assert [name for name, _ in back.events if name != "presence"] == ["started"]
 
 
-async def test_rooms_that_are_let_go_of_are_empty_on_all_nodes(
-    nodes: Any, connect: Connect
-) -> None:
+async def test_rooms_that_are_evicted_are_empty_on_all_nodes(nodes: Any, connect: Connect) -> None:
     clock = Clock()
-    kept = {"room_keep": 600, "presence_interval": 60, "now": clock}
+    kept = {"room_retention": 600, "presence_interval": 60, "now": clock}
     one, two = await nodes(2, **kept)
     for room in ("old", "older"):
         await command(one, "request", room=room, connid="a", time=60)
@@ -460,7 +458,7 @@ async def test_rooms_that_are_let_go_of_are_empty_on_all_nodes(
     clients = [await connect(node.url, "websocket", rooms=["old", "new"]) for node in (one, two)]
     stale = [await node.store.board("old") for node in (one, two)]
     await one.store.sweep()
-    assert (one.store.rooms_let_go, two.store.rooms_let_go) == (2, 0)
+    assert (one.store.rooms_evicted, two.store.rooms_evicted) == (2, 0)
     (three,) = await nodes(1, **kept)
     for room in ("old", "older", "new", "elsewhere"):
         for node in (one, two, three):
@@ -486,7 +484,7 @@ async def test_who_comes_from_a_node_that_has_heard_of_the_end_of_a_room_waits_f
     own_redis: RedisServer, connect: Connect
 ) -> None:
     clock = Clock()
-    kept = {**PATIENT, "room_keep": 600, "presence_interval": 60, "now": clock}
+    kept = {**PATIENT, "room_retention": 600, "presence_interval": 60, "now": clock}
     async with one_through_a_proxy(own_redis, kept) as (proxy, one, two):
         watcher = await connect(two.url)
         await command(one, "request", connid="a", time=60)
@@ -514,7 +512,13 @@ async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
     own_redis: RedisServer, connect: Connect
 ) -> None:
     clock = Clock()
-    kept = {**PATIENT, "room_keep": 600, "redis_feed": 100, "presence_interval": 60, "now": clock}
+    kept = {
+        **PATIENT,
+        "room_retention": 600,
+        "redis_feed": 100,
+        "presence_interval": 60,
+        "now": clock,
+    }
     async with one_through_a_proxy(own_redis, kept) as (proxy, one, two):
         for room in ("main", "unseen"):
             await command(two, "request", room=room, connid="a", time=60)
@@ -549,8 +553,8 @@ async def test_who_asks_on_when_refused_is_answered(own_redis: RedisServer) -> N
     async with Proxy(own_redis.url) as proxy, serving(**QUICK, redis_url=proxy.url) as app:
 
         def ask(connid: str) -> None:
-            ticket = app.store.submit(StartJob(a_job(connid)))
-            ticket.then(partial(go_on, connid))
+            completion = app.store.submit(StartJob(a_job(connid)))
+            completion.then(partial(go_on, connid))
 
         def go_on(connid: str) -> None:
             answered.append(connid)
@@ -916,7 +920,7 @@ async def test_a_job_is_lost_only_while_its_lease_is_over(nodes: Any) -> None:
     (app,) = await nodes(1)
     store = store_of(app)
     job = (await command(app, "request", connid="a", time=60, lease=30))["job"]
-    lost = EndJob("main", "a", 0.0, Finish(job["run"], "lost", NULL, True))
+    lost = EndJob("main", "a", 0.0, FinishDetails(job["run"], "lost", NULL, True))
     with pytest.raises(Stale):  # As by a node that took it before its owner reported.
         await store.submit(lost)
     assert len((await command(app, "status"))["jobs"]) == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.audit import Change
+from server.audit import AuditRecord
 from server.config import Config
 from server.contract.text import HIDDEN, NAME
 from server.contract.validation import Checker
@@ -71,7 +71,7 @@ def test_names_are_of_any_language(text: str) -> None:
 
 @pytest.mark.parametrize("text", TELLING.values(), ids=TELLING)
 def test_the_log_shows_what_is_not_seen_by_its_number(text: str) -> None:
-    change = Change(
+    change = AuditRecord(
         at=0, event="killed", room="main", connid="a", run="r", by="ana", via="http", reason=text
     )
     for write in (json_line, text_line):

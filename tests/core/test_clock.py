@@ -102,7 +102,7 @@ async def test_a_step_lets_go_of_no_room(serve: Serve) -> None:
     await command(app, "kill", connid="a")
     await set_date(app, clock, 40 * 24 * HOUR)
     await app.store.sweep()
-    assert app.store.rooms_let_go == 0
+    assert app.store.rooms_evicted == 0
     assert len((await command(app, "history"))["jobs"]) == 1
 
 

@@ -158,7 +158,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def rest(self) -> None:
-        """Let go of the rooms in which nothing is running as a long time begins."""
+        """Evict the rooms in which nothing is running as a long time begins."""
         idle = set(self.seqs) - {room for room, _ in self.running}
         self.clock.now += KEEP + 1
         self.runner.run(self._end_due())
@@ -236,7 +236,9 @@ class Model(RuleBasedStateMachine):
 
     def _start_server(self) -> None:
         async def start() -> App:
-            app = App(config_with(**self.settings, room_keep=KEEP), self.clock, self.clock.steady)
+            app = App(
+                config_with(**self.settings, room_retention=KEEP), self.clock, self.clock.steady
+            )
             await app.start()
             return app
 

@@ -168,9 +168,9 @@ async def test_who_stops_watching_hears_no_more(app: App, connect: Connect) -> N
 
 
 @pytest.mark.embedded
-async def test_output_is_let_go_of_in_time(serve: Serve) -> None:
+async def test_output_is_dropped_in_time(serve: Serve) -> None:
     clock = Clock()
-    app = await serve(rate_limit=0, now=clock, output_keep=60)
+    app = await serve(rate_limit=0, now=clock, output_retention=60)
     job = (await command(app, "request", connid="a", time=10))["job"]
     await command(app, "output", connid="a", run=job["run"], text="x")
     assert (await app.store.printed("main", job["run"])).text == "x"

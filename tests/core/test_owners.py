@@ -11,17 +11,17 @@ from server.app import App
 from server.board import ENDED_SHOWN
 from server.contract.messages import NULL, Job, Progress
 from server.core.replies import Caller
+from server.store.completion import Completion
 from server.store.interface import (
     EndJob,
     Entry,
-    Finish,
+    FinishDetails,
     Foreign,
-    Kill,
+    KillDetails,
     ReportProgress,
     Stale,
     StartJob,
 )
-from server.store.ticket import Ticket
 from tests.conftest import Connect, Serve, Settings
 from tests.support.servers import Clock, eventually, seen, serving
 from tests.support.tokens import LATER, SECRET, token
@@ -56,20 +56,20 @@ async def kill_many(app: App) -> None:
         await ask(app, "bo", "kill", connid="other")
 
 
-def starting(app: App, run: str, who: str, replaces: Kill | None = None) -> StartJob:
+def starting(app: App, run: str, who: str, replaces: KillDetails | None = None) -> StartJob:
     now = app.store.now()
     times = {"time": 600, "started_at": now, "deadline": now + 600}
     return StartJob(Job(connid="a", run=run, room="main", by=who, **times), replaces)
 
 
 def finishing(app: App, run: str, who: str) -> EndJob:
-    return EndJob("main", "a", app.store.now(), Finish(run, "done", NULL), who)
+    return EndJob("main", "a", app.store.now(), FinishDetails(run, "done", NULL), who)
 
 
-async def owner_told(ticket: Ticket[list[Entry]]) -> str:
+async def owner_told(completion: Completion[list[Entry]]) -> str:
     """Whose job a change has failed at."""
     with pytest.raises(Foreign) as refused:
-        await ticket
+        await completion
     return refused.value.owner
 
 
@@ -82,7 +82,7 @@ async def test_another_s_change_is_refused_before_the_start_is_durable(app: App)
     again = submit(finishing(app, "1", "eve"))
     (entry,) = await begun
     assert entry.event.seq == 1
-    assert [await owner_told(ticket) for ticket in theirs] == ["ana", "ana"]
+    assert [await owner_told(completion) for completion in theirs] == ["ana", "ana"]
     (entry,) = await mine
     assert (entry.event.name, entry.event.seq) == ("finished", 2)
     with pytest.raises(Stale):  # By then it runs for nobody.
@@ -93,12 +93,12 @@ async def test_another_s_change_is_refused_before_the_start_is_durable(app: App)
 
 async def test_a_job_that_was_replaced_is_no_longer_that_of_its_first_owner(app: App) -> None:
     submit = app.store.submit
-    kill = Kill(None, "bo", "http", "replaced")
+    kill = KillDetails(None, "bo", "http", "replaced")
     changes = [starting(app, "1", "ana"), starting(app, "2", "bo", kill)]
     both = [submit(change) for change in changes]
     first, second = submit(finishing(app, "1", "ana")), submit(finishing(app, "2", "ana"))
-    for ticket in both:
-        await ticket
+    for completion in both:
+        await completion
     with pytest.raises(Stale) as stale:
         await first
     assert stale.value.job is not None and stale.value.job.run == "2"

@@ -1,4 +1,4 @@
-"""Rooms that are kept no longer: what is let go of, what is not, and that no position lies."""
+"""Rooms that are kept no longer: what is evicted, what is not, and that no position lies."""
 
 import asyncio
 import sqlite3
@@ -20,10 +20,10 @@ from tests.support.servers import Clock, Process, command, eventually, serving
 
 pytestmark = pytest.mark.each_store
 
-KEEP = {"room_keep": 600.0}
+KEEP = {"room_retention": 600.0}
 """Seconds of the clock that tests set; the servers look for such rooms once in a minute."""
 LONG = 601.0
-"""Seconds after which a room is let go of."""
+"""Seconds after which a room is evicted."""
 
 
 async def run(app: App, room: str, connid: str = "a") -> dict[str, Any]:
@@ -42,20 +42,20 @@ async def seq_of(app: App, room: str) -> int:
     return (await command(app, "status", room=room))["seq"]
 
 
-async def test_a_room_is_let_go_of_by_itself(serve: Serve) -> None:
+async def test_a_room_is_evicted_by_itself(serve: Serve) -> None:
     clock = Clock()
-    app = await serve(room_keep=0.5, max_rooms=1, now=clock)
+    app = await serve(room_retention=0.5, max_rooms=1, now=clock)
     await run(app, "build-1")
     full = await command(app, "request", room="build-2", connid="a", time=60)
     assert full["error"]["code"] == "too_many"
     clock.now += 1
-    await eventually(lambda: app.store.rooms_let_go == 1)
+    await eventually(lambda: app.store.rooms_evicted == 1)
     assert (await command(app, "request", room="build-2", connid="a", time=60))["ok"]
     full = await command(app, "request", room="build-3", connid="a", time=60)
     assert full["error"]["code"] == "too_many"
 
 
-async def test_nothing_is_left_of_a_room_that_was_let_go_of(serve: Serve) -> None:
+async def test_nothing_is_left_of_a_room_that_was_evicted(serve: Serve) -> None:
     clock = Clock()
     app = await serve(**KEEP, now=clock)
     job = await run(app, "old")
@@ -98,20 +98,20 @@ async def test_a_room_in_use_is_kept(serve: Serve, connect: Connect, why: str) -
     assert await events_after(app, "unused", 0) is None
     if why == "is looked at":
         await client.close()
-        await until_let_go(app, 2)
+        await until_evicted(app, 2)
 
 
-async def until_let_go(app: App, number: int) -> None:
-    """Sweep until so many rooms were let go of."""
+async def until_evicted(app: App, number: int) -> None:
+    """Sweep until so many rooms were evicted."""
     async with asyncio.timeout(10):
-        while app.store.rooms_let_go < number:
+        while app.store.rooms_evicted < number:
             await app.store.sweep()
             await asyncio.sleep(0.01)
 
 
 async def test_without_a_bound_rooms_are_kept_for_good(serve: Serve) -> None:
     clock = Clock()
-    app = await serve(room_keep=0, now=clock)
+    app = await serve(room_retention=0, now=clock)
     await run(app, "old")
     clock.now += 1e9
     assert "sweep" not in app._tasks
@@ -159,7 +159,7 @@ async def test_who_comes_back_is_sent_a_snapshot(serve: Serve, connect: Connect)
     await visit("snapshot")
     assert (dashboard.seq, len(dashboard.ended)) == (2, 1)
     clock.now += LONG
-    await until_let_go(app, 1)
+    await until_evicted(app, 1)
     await command(app, "request", room="room", connid="new", time=60)
     await visit("snapshot")
     assert (list(dashboard.running), dashboard.ended) == (["new"], [])
@@ -199,7 +199,7 @@ async def test_a_restart_neither_keeps_rooms_longer_nor_lowers_a_seq(kept: Setti
     clock.now += LONG / 2
     async with serving(**kept, **KEEP, now=clock) as app:
         await app.store.sweep()
-        assert app.store.rooms_let_go == 1
+        assert app.store.rooms_evicted == 1
         floor = await seq_of(app, "old")
         assert floor > 2
     async with serving(**kept, **KEEP, now=clock) as app:
@@ -214,7 +214,7 @@ async def test_a_restart_neither_keeps_rooms_longer_nor_lowers_a_seq(kept: Setti
         assert await seq_of(app, "old") > floor + 2
 
 
-async def test_many_rooms_are_let_go_of_while_commands_are_answered(serve: Serve) -> None:
+async def test_many_rooms_are_evicted_while_commands_are_answered(serve: Serve) -> None:
     clock = Clock()
     # So many changes at once may take a busy machine longer than Redis is given by default.
     app = await serve(**KEEP, now=clock, max_rooms=0, redis_timeout=30)
@@ -228,7 +228,7 @@ async def test_many_rooms_are_let_go_of_while_commands_are_answered(serve: Serve
         answered += 1
     await sweeping
     assert answered > 1
-    assert app.store.rooms_let_go == 3000
+    assert app.store.rooms_evicted == 3000
     assert await events_after(app, "room-7", 2) is None
     assert len(await events_after(app, "busy", await first_of(app, "busy")) or []) == 2 * answered
 
@@ -251,7 +251,7 @@ async def test_what_is_decided_with_its_end_begins_another_log(tmp_path: Path) -
         clock.now += LONG
         sweeping = asyncio.create_task(app.store.sweep())
         await asyncio.sleep(0)
-        assert list(store_of(app)._batch.let_go) == ["room"], "it is not on its way yet"
+        assert list(store_of(app)._batch.evicted) == ["room"], "it is not on its way yet"
         late = {"room": "room", "connid": "a", "run": job["run"], "exit": 0}
         stopped = asyncio.create_task(command(app, "stopped", **late))
         assert (await run(app, "room", "b"))["seq"] == await seq_of(app, "room") == 5
@@ -281,7 +281,7 @@ async def test_what_is_decided_while_its_end_is_written_begins_another_log(tmp_p
         with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
             other.execute("begin immediate")  # Now nobody else can write.
             sweeping = asyncio.create_task(app.store.sweep())
-            await eventually(lambda: not store_of(app)._batch.let_go)
+            await eventually(lambda: not store_of(app)._batch.evicted)
             starting = asyncio.create_task(run(app, "room", "b"))
             await asyncio.sleep(0.01)
             assert (await app.store.board("room")).seq == 2
@@ -301,13 +301,13 @@ async def test_a_commit_that_fails_lets_go_of_nothing(tmp_path: Path, connect: C
         with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
             other.execute("begin immediate")
             sweeping = asyncio.create_task(app.store.sweep())
-            await eventually(lambda: not store_of(app)._batch.let_go)
+            await eventually(lambda: not store_of(app)._batch.evicted)
             asked = command(app, "request", room="room", connid="b", time=60)
             with pytest.raises(Unavailable):
                 await sweeping
             assert (await asked)["error"]["code"] == "unavailable"
             other.rollback()
-        assert app.store.rooms_let_go == 0
+        assert app.store.rooms_evicted == 0
         assert await events_after(app, "room", 0) == [1, 2]
         assert len((await command(app, "history", room="room"))["jobs"]) == 1
         assert await seq_of(app, "never-there") == 0
@@ -339,7 +339,7 @@ async def test_a_room_whose_first_start_fails_has_no_log(tmp_path: Path) -> None
 async def test_a_server_that_is_killed_knows_the_positions_that_were(
     tmp_path: Path, connect: Connect
 ) -> None:
-    async with Process(tmp_path / "jobs.db", ROOM_KEEP="0.5") as server:
+    async with Process(tmp_path / "jobs.db", ROOM_RETENTION="0.5") as server:
         client = await connect(server.url, "http")
         assert isinstance(client, HttpClient)
         for _ in range(3):
@@ -400,7 +400,7 @@ async def test_whoever_comes_and_goes_meanwhile_sees_what_is_there(
     store: str, kept: Settings
 ) -> None:
     order = Random(7)
-    often = {**kept, "room_keep": 0.05, "presence_interval": 0.05, "rate_limit": 0}
+    often = {**kept, "room_retention": 0.05, "presence_interval": 0.05, "rate_limit": 0}
     async with AsyncExitStack() as stack:
         number = 2 if store == "redis" else 1
         apps = [await stack.enter_async_context(serving(**often)) for _ in range(number)]
@@ -413,5 +413,5 @@ async def test_whoever_comes_and_goes_meanwhile_sees_what_is_there(
                 await run(order.choice(apps), f"room-{order.randrange(4)}")
                 await asyncio.sleep(order.choice([0, 0, 0.1]))
             done.set()
-        assert sum(app.store.rooms_let_go for app in apps) > 10
+        assert sum(app.store.rooms_evicted for app in apps) > 10
         assert sum(wanderer.emptied for wanderer in wanderers) > 10

@@ -408,7 +408,7 @@ async def test_a_client_that_joins_again_and_again_is_not_sent_more_than_it_read
     await eventually(lambda: slow.queued)
 
 
-async def test_a_room_that_was_let_go_of_meanwhile_is_not_stale(
+async def test_a_room_that_was_released_meanwhile_is_not_stale(
     serve: Serve, connect: Connect
 ) -> None:
     app = await serve(rate_limit=0, presence_interval=0.05)

@@ -22,7 +22,7 @@ from server.config import Config
 from server.contract.messages import NULL, Job, Started
 from server.store.embedded.batch import Batch
 from server.store.embedded.store import EmbeddedStore
-from server.store.interface import EndJob, Finish
+from server.store.interface import EndJob, FinishDetails
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, TestClient
 from tests.support.load import (
@@ -253,7 +253,9 @@ async def test_a_refusal_that_nobody_waits_for_any_more_is_no_error(serve: Serve
     app = await serve()
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    refused = app.store.submit(EndJob("main", "nothing", 0, Finish("nothing", "elapsed", NULL)))
+    refused = app.store.submit(
+        EndJob("main", "nothing", 0, FinishDetails("nothing", "elapsed", NULL))
+    )
     await eventually(refused.done)
     del refused
     gc.collect()

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.app import App
-from server.audit import Change
+from server.audit import AuditRecord
 from server.counters import Histogram
 from server.errors import Unavailable
 from server.monitoring.process_log import json_line, text_line
@@ -129,7 +129,7 @@ async def test_metrics_tell_what_happens(app: App, connect: Connect) -> None:
     assert found["hourglass_sessions"] == 2
     assert found["hourglass_slow_clients"] == 0
     assert found["hourglass_rooms_open"] == 1
-    assert found["hourglass_rooms_let_go_total"] == 0
+    assert found["hourglass_rooms_evicted_total"] == 0
     assert found["hourglass_store_ready"] == 1
     assert found["hourglass_clock_steps_total forward"] == 0
     assert found["hourglass_clock_steps_total back"] == 0
@@ -259,7 +259,7 @@ async def test_changes_may_be_left_out_of_the_log(tmp_path: Path) -> None:
 
 
 def test_what_clients_wrote_cannot_make_a_line_of_its_own() -> None:
-    change = Change(
+    change = AuditRecord(
         at=0,
         event="killed",
         room="main",
@@ -289,7 +289,7 @@ async def test_the_server_says_when_it_may_open_too_few_files(tmp_path: Path) ->
 
 
 async def test_commands_without_a_connection_are_told_without_an_address(serve: Serve) -> None:
-    told: list[Change] = []
+    told: list[AuditRecord] = []
     app = await serve(on_change=told.append)
     await command(app, "request", connid="a", time=60)
     assert [(change.event, change.address) for change in told] == [("started", None)]

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from server.app import App
-from server.audit import Change
+from server.audit import AuditRecord
 from server.config import Config
 from tests.conftest import Connect, Serve
 from tests.support import redis
@@ -171,12 +171,12 @@ async def test_grafana_dashboard_has_every_metric_and_no_other(app: App, connect
 
 
 @pytest.fixture
-async def nginx(serve: Serve, tmp_path: Path) -> AsyncIterator[tuple[str, list[Change]]]:
+async def nginx(serve: Serve, tmp_path: Path) -> AsyncIterator[tuple[str, list[AuditRecord]]]:
     """The address of a server behind nginx as in docs/deploy.md, and what is changed on it."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
-    told: list[Change] = []
+    told: list[AuditRecord] = []
     app = await serve(auth_secret=SECRET, trusted_proxies=1, on_change=told.append)
     port = free_port()
     site = block("nginx").replace("127.0.0.1:8000", f"127.0.0.1:{app.port}")
@@ -210,7 +210,7 @@ async def nginx(serve: Serve, tmp_path: Path) -> AsyncIterator[tuple[str, list[C
 
 
 async def test_clients_come_through_nginx_with_their_addresses(
-    nginx: tuple[str, list[Change]], connect: Connect
+    nginx: tuple[str, list[AuditRecord]], connect: Connect
 ) -> None:
     url, told = nginx
     for kind in ("python", "polling", "node", "websocket", "http"):

@@ -18,7 +18,7 @@ from server.contract.messages import COMMANDS, LOG_EVENTS
 from server.contract.openapi import ROUTES, STATUS, document
 from server.contract.validation import Checker
 from tests.conftest import Serve
-from tests.support.servers import ROOT, command
+from tests.support.servers import ROOT, Process, command
 from tests.support.tokens import SECRET
 
 README = (ROOT / "README.md").read_text()
@@ -65,6 +65,21 @@ async def run_example(
 
 def test_the_configuration_lists_every_setting() -> None:
     assert settings_table() in CONFIGURATION
+
+
+def test_a_setting_is_also_taken_by_its_old_name() -> None:
+    assert Config.from_env({"ROOM_KEEP": "5"}).room_retention == 5
+    assert Config.from_env({"OUTPUT_KEEP": "5"}).output_retention == 5
+    assert Config.from_env({"ROOM_KEEP": "5", "ROOM_RETENTION": "6"}).room_retention == 6
+    with pytest.raises(ConfigError, match="ROOM_RETENTION must be at least 0"):
+        Config.from_env({"ROOM_KEEP": "-1"})
+
+
+async def test_the_log_says_that_a_setting_has_a_new_name(tmp_path: Path) -> None:
+    server = Process(tmp_path / "jobs.db", ROOM_KEEP="0")
+    await server.start()
+    await server.terminate()
+    assert "ROOM_KEEP is now called ROOM_RETENTION" in server.log
 
 
 async def test_the_python_example_runs(app: App) -> None:

@@ -164,7 +164,7 @@ async def test_no_more_keys_are_kept_than_jobs(new_log: Callable[[], Settings]) 
 
 
 async def test_a_key_is_forgotten_with_its_room(serve: Serve) -> None:
-    app = await serve(room_keep=0.01)
+    app = await serve(room_retention=0.01)
     await command(app, "request", **KEYED)
     await command(app, "kill", connid="backup")
     await asyncio.sleep(0.02)

@@ -33,6 +33,7 @@ from server.contract.messages import (
 )
 from server.errors import RateLimited
 from server.store import open_store
+from server.store.completion import Completion
 from server.store.embedded import statements
 from server.store.embedded.batch import Batch
 from server.store.embedded.memory import Memory
@@ -44,9 +45,9 @@ from server.store.interface import (
     Change,
     EndJob,
     Entry,
-    Finish,
+    FinishDetails,
     Foreign,
-    Kill,
+    KillDetails,
     Listener,
     Repeated,
     ReportProgress,
@@ -56,7 +57,6 @@ from server.store.interface import (
     Store,
     StoreError,
 )
-from server.store.ticket import Ticket
 from tests.conftest import Settings
 from tests.support.servers import Clock, command, eventually, seen, serving
 
@@ -83,9 +83,9 @@ async def opened(config: Config) -> AsyncIterator[Store]:
         running.cancel()
 
 
-async def outcome(ticket: Ticket[list[Entry]]) -> list[Entry] | str:
+async def outcome(completion: Completion[list[Entry]]) -> list[Entry] | str:
     try:
-        return await ticket
+        return await completion
     except Stale as stale:
         return f"{stale.job} is running"
     except Foreign as foreign:
@@ -159,7 +159,7 @@ async def test_the_store_makes_no_other_statements(
 
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Seen))
     for _ in "new", "again":
-        async with opened(Config(database=str(path), history=5, room_keep=0)) as store:
+        async with opened(Config(database=str(path), history=5, room_retention=0)) as store:
             await use_all(store)
     plain = {"begin immediate", "commit", "rollback"}
     rest = {each for each in made if not each.startswith("pragma ")} - plain
@@ -223,7 +223,7 @@ async def use_all(store: Store) -> None:
         job = a_job("main", "a", at)
         await store.submit(StartJob(job))
         await store.submit(ReportProgress(Progress("main", at, "a", job.run, 0.5, None)))
-        await store.submit(EndJob("main", "a", at, Kill(job.run, "ana", "http")))
+        await store.submit(EndJob("main", "a", at, KillDetails(job.run, "ana", "http")))
         await store.submit(StopJob("main", "a", job.run, at, 0))
         await store.read("main", await store.seq("main") - 3)
         await store.read_run("main", "a", job.run)
@@ -234,7 +234,7 @@ async def use_all(store: Store) -> None:
     keyed = structs.replace(job, connid="b", run="keyed", key="k")
     with suppress(Repeated):
         await store.start_once(StartJob(keyed))
-        await store.submit(EndJob("main", "b", 40, Kill("keyed", "ana", "http")))
+        await store.submit(EndJob("main", "b", 40, KillDetails("keyed", "ana", "http")))
     await store.ping()
     await store.sweep()
 
@@ -282,9 +282,13 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
             elif random.random() < 0.3:
                 change = ReportProgress(Progress(room, at, connid, job.run, 0.5, None), owner)
             else:
-                kill = Kill(job.run, "ana", "http", "enough")
+                kill = KillDetails(job.run, "ana", "http", "enough")
                 change = EndJob(
-                    room, connid, at, random.choice([kill, Finish(job.run, "done", NULL)]), owner
+                    room,
+                    connid,
+                    at,
+                    random.choice([kill, FinishDetails(job.run, "done", NULL)]),
+                    owner,
                 )
             told = [await outcome(store.submit(change)) for store in (file, memory)]
             assert told[0] == told[1]
@@ -294,7 +298,7 @@ async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: i
                 assert stopped[0] == stopped[1]
             if random.random() < 0.1:
                 await asyncio.gather(file.sweep(), memory.sweep())
-        assert file.rooms_let_go == memory.rooms_let_go > 0
+        assert file.rooms_evicted == memory.rooms_evicted > 0
         for room in ("main", "ops", "empty"):
             assert await file.seq(room) == await memory.seq(room)
         for room, after in itertools.product(["main", "ops", "empty"], range(0, 400, 7)):
@@ -322,8 +326,8 @@ async def test_who_asks_on_when_answered_leaves_the_others_their_turn() -> None:
 
         def ask() -> None:
             number = len(turns_when_answered)
-            ticket = store.submit(StartJob(a_job("main", str(number), number)))
-            ticket.then(go_on)
+            completion = store.submit(StartJob(a_job("main", str(number), number)))
+            completion.then(go_on)
 
         def go_on() -> None:
             turns_when_answered.append(turns)
@@ -338,13 +342,13 @@ async def test_who_asks_on_when_answered_leaves_the_others_their_turn() -> None:
 
 
 async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
-    ticket: Ticket[list[Entry]] = Ticket()
-    waiting = [asyncio.create_task(outcome(ticket)) for _ in range(3)]
+    completion: Completion[list[Entry]] = Completion()
+    waiting = [asyncio.create_task(outcome(completion)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[1].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting[1]
-    ticket.settle([])
+    completion.resolve([])
     waiting[0].cancel()  # It was to be woken already.
     assert await waiting[2] == []
     with pytest.raises(asyncio.CancelledError):
@@ -352,14 +356,14 @@ async def test_a_task_that_is_cancelled_waits_for_no_change() -> None:
 
 
 async def test_a_task_goes_on_in_the_turn_in_which_its_work_is_done() -> None:
-    ticket: Ticket[str] = Ticket()
+    completion: Completion[str] = Completion()
     order: list[str] = []
 
     async def wait(name: str) -> None:
-        order.append(f"{name} {await ticket}")
+        order.append(f"{name} {await completion}")
 
     def settle() -> None:
-        ticket.settle("done")
+        completion.resolve("done")
         order.append("settled")
 
     waiting = asyncio.create_task(wait("a"))
@@ -370,80 +374,80 @@ async def test_a_task_goes_on_in_the_turn_in_which_its_work_is_done() -> None:
 
 
 async def test_one_that_waits_and_fails_keeps_no_other_from_going_on() -> None:
-    ticket: Ticket[str] = Ticket()
+    completion: Completion[str] = Completion()
     failures: list[dict[str, object]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, failure: failures.append(failure))
-    ticket.add_done_callback(lambda _: 1 // 0)
-    waiting = asyncio.create_task(outcome_of(ticket))
+    completion.add_done_callback(lambda _: 1 // 0)
+    waiting = asyncio.create_task(outcome_of(completion))
     await asyncio.sleep(0)
-    loop.call_soon(ticket.settle, "done")
+    loop.call_soon(completion.resolve, "done")
     assert await waiting == "done"
     assert len(failures) == 1
 
 
 async def test_a_task_goes_on_later_where_another_task_has_done_its_work() -> None:
-    ticket: Ticket[str] = Ticket()
-    waiting = asyncio.create_task(outcome_of(ticket))
+    completion: Completion[str] = Completion()
+    waiting = asyncio.create_task(outcome_of(completion))
     await asyncio.sleep(0)
-    ticket.refuse(ValueError("no"))
+    completion.reject(ValueError("no"))
     assert not waiting.done()
     assert await waiting == "no"
 
 
 async def test_all_go_on_who_wait_for_one_change() -> None:
-    ticket: Ticket[str] = Ticket()
+    completion: Completion[str] = Completion()
     order: list[str] = []
-    ticket.then(lambda: order.append("first"))
-    ticket.then(lambda: order.append("second"))
-    leaving = asyncio.create_task(outcome_of(ticket))
+    completion.then(lambda: order.append("first"))
+    completion.then(lambda: order.append("second"))
+    leaving = asyncio.create_task(outcome_of(completion))
     await asyncio.sleep(0)
     leaving.cancel()  # It wakes all who wait.
     await asyncio.sleep(0.01)
     assert order == []
-    ticket.settle("done")
+    completion.resolve("done")
     assert order == ["first"]
     await asyncio.sleep(0.01)
     assert order == ["first", "second"]
 
 
 async def test_who_asks_when_it_is_done_goes_on_as_well() -> None:
-    ticket: Ticket[str] = Ticket()
-    ticket.settle("done")
+    completion: Completion[str] = Completion()
+    completion.resolve("done")
     order: list[str] = []
-    ticket.then(lambda: order.append("late"))
+    completion.then(lambda: order.append("late"))
     assert order == []
     await asyncio.sleep(0)
     assert order == ["late"]
 
 
-async def test_a_ticket_lets_go_of_who_has_waited_for_it() -> None:
+async def test_a_completion_releases_who_has_waited_for_it() -> None:
     class Waiter:
         def go_on(self) -> None:
             """It has waited for nothing else."""
 
-    ticket: Ticket[str] = Ticket()
+    completion: Completion[str] = Completion()
     waiter = Waiter()
-    ticket.then(waiter.go_on)
+    completion.then(waiter.go_on)
     held = weakref.ref(waiter)
     del waiter
     assert held() is not None
-    ticket.settle("done")
+    completion.resolve("done")
     assert held() is None
 
 
 async def test_a_timeout_ends_a_task_that_waits_for_a_change() -> None:
-    ticket: Ticket[str] = Ticket()
+    completion: Completion[str] = Completion()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await ticket
-    ticket.settle("too late for it")
-    assert await ticket == "too late for it"
+            await completion
+    completion.resolve("too late for it")
+    assert await completion == "too late for it"
 
 
-async def outcome_of(ticket: Ticket[str]) -> str:
+async def outcome_of(completion: Completion[str]) -> str:
     try:
-        return await ticket
+        return await completion
     except ValueError as error:
         return str(error)
 
@@ -456,11 +460,11 @@ async def test_a_worker_does_one_thing_after_the_other_off_the_loop() -> None:
         seen.append((number, threading.get_ident()))
         return 1 // number
 
-    tickets = [worker.do(work, number) for number in (1, 0, 2)]
-    assert await tickets[0] == 1
+    completions = [worker.do(work, number) for number in (1, 0, 2)]
+    assert await completions[0] == 1
     with pytest.raises(ZeroDivisionError):
-        await tickets[1]
-    assert await tickets[2] == 0
+        await completions[1]
+    assert await completions[2] == 0
     worker.stop()
     assert [number for number, _ in seen] == [1, 0, 2]
     (thread,) = {thread for _, thread in seen}
@@ -488,7 +492,7 @@ async def test_a_job_outlives_what_the_log_says_of_its_start(tmp_path: Path) -> 
         for number in range(10, 300):
             passing = a_job("main", f"passing {number}", number)
             await store.submit(StartJob(passing))
-            how = Kill(passing.run, "ana", "http")
+            how = KillDetails(passing.run, "ana", "http")
             await store.submit(EndJob("main", passing.connid, number, how))
         running = (await store.board("main")).running
         assert await store.read("main", 0) is None
@@ -614,7 +618,7 @@ async def test_a_file_without_an_index_of_runs_is_given_one(tmp_path: Path) -> N
     job = a_job("main", "a", 1)
     async with opened(config) as store:
         await store.submit(StartJob(job))
-        await store.submit(EndJob("main", "a", 2, Kill(job.run, "ana", "http")))
+        await store.submit(EndJob("main", "a", 2, KillDetails(job.run, "ana", "http")))
         ended = await store.ended("main", "a", job.run)
     file = sqlite3.connect(config.database)
     file.executescript("drop index ended_by_run; drop index ended_by_key")
@@ -635,7 +639,9 @@ async def test_what_was_written_at_once_is_read_one_by_one(tmp_path: Path) -> No
     logs: dict[str, list[bytes]] = {"main": [], "ops": []}
 
     async def submit(store: Store, changes: list[Change]) -> None:
-        for told in [await outcome(ticket) for ticket in [store.submit(each) for each in changes]]:
+        for told in [
+            await outcome(completion) for completion in [store.submit(each) for each in changes]
+        ]:
             for entry in told if isinstance(told, list) else []:
                 logs[entry.event.room].append(entry.body)
 
@@ -645,7 +651,7 @@ async def test_what_was_written_at_once_is_read_one_by_one(tmp_path: Path) -> No
             for at in range(len(jobs), len(jobs) + size):
                 job = a_job(random.choice(list(logs)), str(at), at)
                 jobs.append(job)
-                kill = EndJob(job.room, job.connid, at, Kill(job.run, "ana", "http"))
+                kill = EndJob(job.room, job.connid, at, KillDetails(job.run, "ana", "http"))
                 progress = Progress(job.room, at, job.connid, job.run, 0.5, None)
                 rest = random.choice([[], [kill], [ReportProgress(progress)]])
                 changes += [StartJob(job), *rest]

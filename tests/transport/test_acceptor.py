@@ -12,7 +12,7 @@ import pytest
 
 from server.doors.downloads import downloads
 from server.transport import acceptor as listener
-from server.transport.acceptor import Listener
+from server.transport.acceptor import Acceptor
 from tests.conftest import Serve
 from tests.support.files import no_more_files
 from tests.support.servers import eventually
@@ -28,8 +28,8 @@ class Greeter(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def listening(host: str = "127.0.0.1") -> AsyncIterator[Listener]:
-    found = Listener(Greeter)
+async def listening(host: str = "127.0.0.1") -> AsyncIterator[Acceptor]:
+    found = Acceptor(Greeter)
     await found.open(host, 0)
     try:
         yield found

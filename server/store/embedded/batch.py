@@ -35,7 +35,7 @@ class Batch:
     """The last seq of each room that is no longer kept."""
     drift: float | None = None
     """How far the machine's date is ahead of the clock, where that is to be kept."""
-    let_go: dict[str, int] = field(default_factory=dict)
+    evicted: dict[str, int] = field(default_factory=dict)
     """The rooms of which nothing is kept but what this batch adds, each with the seq, above all
     that it had, at which it stands before that."""
 
@@ -91,11 +91,11 @@ class Backend(ABC):
 
     @abstractmethod
     def floor(self) -> int:
-        """The seq at which a room without a log stands; 0 where no log was ever let go of."""
+        """The seq at which a room without a log stands; 0 where no log was ever evicted."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything; closing twice is as good as once."""
+        """Release everything; closing twice is as good as once."""
 
     @abstractmethod
     def write(self, batch: Batch) -> None:

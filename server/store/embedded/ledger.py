@@ -65,13 +65,13 @@ class Ledger:
         # What is not durable yet has a seq of its own.
         return self.running == 0 and self.last_at < before and self.seq == self.board.seq
 
-    def let_go(self, seq: int) -> None:
-        """Decide to let go of the log; what comes next has a seq above this one."""
+    def evict(self, seq: int) -> None:
+        """Decide to evict the log; what comes next has a seq above this one."""
         self.seq = seq
         self.stops.update(self.unanswered)  # Nobody can say of these runs any more that they did.
 
     def empty(self, seq: int) -> None:
-        """The log is let go of: that is durable now."""
+        """The log is evicted: that is durable now."""
         self.board.empty(seq)
         self.oldest = seq + 1
         self.unanswered.clear()

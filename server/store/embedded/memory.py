@@ -143,7 +143,7 @@ class Memory(Backend):
         """There is always room."""
 
     def write(self, batch: Batch) -> None:
-        for room in batch.let_go:
+        for room in batch.evicted:
             del self._rooms[room]
         for row in batch.log:
             room = row[0]

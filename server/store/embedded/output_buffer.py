@@ -65,7 +65,7 @@ class Outputs:
     def __init__(self, config: Config) -> None:
         self._most = config.max_output
         self._most_in_all = Shares(config).output
-        self._keep = config.output_keep
+        self._keep = config.output_retention
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self.size = 0
         """Bytes that they take, about."""
@@ -103,7 +103,7 @@ class Outputs:
         return Printed(after, "") if tail is None else tail.read(after)
 
     def forget(self, now: float) -> None:
-        """Let go of what was printed too long ago."""
+        """Drop what was printed too long ago."""
         while self._tails and next(iter(self._tails.values())).touched_at < now - self._keep:
             self._drop()
 

@@ -125,8 +125,8 @@ class Database(Backend):
         db = self._db
         try:
             db.execute("begin immediate")
-            if batch.let_go:
-                self._let_go(batch.let_go)
+            if batch.evicted:
+                self._evict(batch.evicted)
             self._insert(sql.INTO_LOG, _segments(batch.log))
             ended = [run for run, job in batch.running.items() if job is None]
             starts = self._starts(batch, ended)
@@ -244,7 +244,7 @@ class Database(Backend):
             starts.update(self._db.execute(sql.naming(sql.STARTS, len(runs)), runs))
         return starts
 
-    def _let_go(self, rooms: Mapping[str, int]) -> None:
+    def _evict(self, rooms: Mapping[str, int]) -> None:
         """Delete all rows of rooms, and keep the highest of their new seqs as the floor."""
         self._db.execute(sql.INTO_META, ("floor", str(max(rooms.values()))))
         self._name(sql.DROP_LOGS, list(rooms))

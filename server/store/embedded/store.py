@@ -39,6 +39,7 @@ from server.contract.messages import (
 )
 from server.counters import Histogram
 from server.errors import TooMany, Unavailable
+from server.store.completion import Completion, notify_all
 from server.store.embedded.batch import Backend, Batch, Lost
 from server.store.embedded.ledger import Decided, Ledger, check_owner
 from server.store.embedded.memory import Memory
@@ -51,9 +52,9 @@ from server.store.interface import (
     Due,
     EndJob,
     Entry,
-    Finish,
+    FinishDetails,
     Foreign,
-    Kill,
+    KillDetails,
     Listener,
     Repeated,
     ReportProgress,
@@ -67,7 +68,6 @@ from server.store.interface import (
     ending,
     too_many,
 )
-from server.store.ticket import Ticket, go_on_with
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ TOLD_AT_ONCE = 200
 """Entries told before the loop may turn to its other work."""
 LOOKED_AT_ONCE = 1000
 """Rooms that a sweep looks at before the loop may turn to its other work."""
-LET_GO_AT_ONCE = 1000
+EVICTED_AT_ONCE = 1000
 """Entries of logs that one commit deletes, and the rest of those of the last room."""
 TRIM_SLACK = 100
 """Entries by which a log may outgrow its bound before it is cut back, to cut seldom."""
@@ -111,12 +111,12 @@ class EmbeddedStore(Store):
         self._floor = 0
         # The rooms that somebody is in.
         self._present: set[str] = set()
-        # Waits for the commit that lets go of rooms, if one is to.
-        self._sweeping: Ticket[None] | None = None
+        # Waits for the commit that evicts rooms, if one is to.
+        self._sweeping: Completion[None] | None = None
         # How many jobs run, as decided.
         self._total = 0
         # The starts that have a key and are under way, by room, connid and key.
-        self._keyed: dict[tuple[str, str, str | UnsetType], Ticket[None]] = {}
+        self._keyed: dict[tuple[str, str, str | UnsetType], Completion[None]] = {}
         self._schedule = Schedule(config.retry_interval, self._runs)
         # How far the machine's date is ahead of the clock, and what of that is durable.
         self._drift = self._drift_kept = 0.0
@@ -258,24 +258,24 @@ class EmbeddedStore(Store):
         self._stop_worker()
 
     def submit(self, change: Change) -> Submitted:
-        ticket = Decided(change=change)
+        completion = Decided(change=change)
         if self._closed:
-            ticket.refuse(Unavailable("the server is stopping"))
-            return ticket
+            completion.reject(Unavailable("the server is stopping"))
+            return completion
         if len(self._waiting) >= self._config.max_pending:
-            ticket.refuse(Unavailable("too many commands are waiting to be written"))
-            return ticket
+            completion.reject(Unavailable("too many commands are waiting to be written"))
+            return completion
         if self._lost:
-            ticket.refuse(Unavailable(f"{self._lost}; nothing was changed"))
-            return ticket
+            completion.reject(Unavailable(f"{self._lost}; nothing was changed"))
+            return completion
         try:
-            self._deciders[type(change)](change, ticket)
+            self._deciders[type(change)](change, completion)
         except (Stale, Foreign, TooMany) as refusal:
-            ticket.refusal = refusal
+            completion.refusal = refusal
         if not self._waiting:
             self._begin_commit()
-        self._waiting.append(ticket)
-        return ticket
+        self._waiting.append(completion)
+        return completion
 
     def begin_leases_anew(self) -> None:
         self._schedule.begin_leases_anew(self.now())
@@ -291,7 +291,7 @@ class EmbeddedStore(Store):
         # One by one: no start with this key is under way while another one looks for it.
         while what in self._keyed:
             await self._keyed[what]
-        turn = self._keyed[what] = Ticket()
+        turn = self._keyed[what] = Completion()
         try:
             if before := await self._started_with(change):
                 raise Repeated(before)
@@ -300,7 +300,7 @@ class EmbeddedStore(Store):
             return await self.submit(replace(change, job=at_last))
         finally:
             del self._keyed[what]
-            turn.settle(None)
+            turn.resolve(None)
 
     async def _started_with(self, change: StartJob) -> Job | EndedJob | None:
         """The job that was started before with the key of this one."""
@@ -390,11 +390,11 @@ class EmbeddedStore(Store):
         return (ledger.board if ledger else self._empty_board(room)).seq
 
     async def sweep(self) -> None:
-        before = self.now() - self._config.room_keep
+        before = self.now() - self._config.room_retention
         rooms = deque(self._rooms)
         while rooms and not self._closed:
-            if self._let_go(rooms, before):
-                written = self._sweeping = self._sweeping or Ticket()
+            if self._evict(rooms, before):
+                written = self._sweeping = self._sweeping or Completion()
                 self._begin_commit()
                 await written
             else:
@@ -436,7 +436,7 @@ class EmbeddedStore(Store):
         seq = ledger.board.seq
         try:
             entries = await self._ask(self._backend.read, room, after)
-            if after < ledger.oldest - 1:  # Meanwhile the log was cut, or let go of.
+            if after < ledger.oldest - 1:  # Meanwhile the log was cut, or evicted.
                 return None
             check_whole(entries, after, seq)
         except Unavailable:
@@ -457,7 +457,7 @@ class EmbeddedStore(Store):
     ) -> list[EndedJob]:
         return await self._ask(self._backend.history, room, connid, None, before, limit)
 
-    def _start_job(self, change: StartJob, ticket: Decided) -> None:
+    def _start_job(self, change: StartJob, completion: Decided) -> None:
         job, kill = change.job, change.replaces
         ledger = self._rooms.get(job.room)
         current = ledger.current(job.connid) if ledger else None
@@ -467,38 +467,43 @@ class EmbeddedStore(Store):
         elif kill is None or ledger is None:
             raise Stale(current)
         else:
-            self._write_end(ledger, current, job.started_at, kill, ticket)
+            self._write_end(ledger, current, job.started_at, kill, completion)
         ledger.seq += 1
         ledger.running += 1
         self._total += 1
         event = Started(job.room, ledger.seq, job.started_at, job)
         encoded = encode(job)
         raw = Raw(encoded)
-        self._add(ledger, ticket, Entry(event, event.encoded(raw), raw), job.run)
+        self._add(ledger, completion, Entry(event, event.encoded(raw), raw), job.run)
         self._batch.running[job.run] = encoded
-        self._become(ledger, job.connid, job, ticket)
+        self._become(ledger, job.connid, job, completion)
 
-    def _end_job(self, change: EndJob, ticket: Decided) -> None:
+    def _end_job(self, change: EndJob, completion: Decided) -> None:
         ledger = self._known(change.room)
         job = ledger.expect(change.connid, change.how.run, change.owner)
-        self._write_end(ledger, job, change.at, change.how, ticket)
-        self._become(ledger, job.connid, None, ticket)
+        self._write_end(ledger, job, change.at, change.how, completion)
+        self._become(ledger, job.connid, None, completion)
 
     def _write_end(
-        self, ledger: Ledger, job: Job, at: float, how: Kill | Finish, ticket: Decided
+        self,
+        ledger: Ledger,
+        job: Job,
+        at: float,
+        how: KillDetails | FinishDetails,
+        completion: Decided,
     ) -> None:
         ledger.seq += 1
         ledger.running -= 1
         self._total -= 1
         event = ending(job, ledger.seq, at, how)
         ended = encode(end(job, event))
-        self._add(ledger, ticket, Entry(event, encode(event), Raw(ended)), job.run)
+        self._add(ledger, completion, Entry(event, encode(event), Raw(ended)), job.run)
         unanswered = int(isinstance(event, Killed))
         row = (job.room, event.seq, job.connid, job.run, unanswered, job.key or None, ended)
         self._batch.running[job.run] = None
         self._batch.ended.append(row)
 
-    def _stop_job(self, change: StopJob, ticket: Decided) -> None:
+    def _stop_job(self, change: StopJob, completion: Decided) -> None:
         ledger = self._known(change.room)
         killed = ledger.unanswered.get(change.run)
         if killed is None or killed.connid != change.connid or change.run in ledger.stops:
@@ -506,12 +511,12 @@ class EmbeddedStore(Store):
         check_owner(change.owner, killed.owner)
         ledger.seq += 1
         event = Stopped(change.room, ledger.seq, change.at, change.connid, change.run, change.exit)
-        self._add(ledger, ticket, Entry(event, encode(event)), change.run)
+        self._add(ledger, completion, Entry(event, encode(event)), change.run)
         ledger.stops.add(change.run)
         row = (ledger.seq, change.exit, repr(change.at), change.room, killed.seq)
         self._batch.stopped.append(row)
 
-    def _report_progress(self, change: ReportProgress, ticket: Decided) -> None:
+    def _report_progress(self, change: ReportProgress, completion: Decided) -> None:
         progress = change.progress
         ledger = self._known(progress.room)
         job = copy(ledger.expect(progress.connid, progress.run, change.owner))
@@ -519,24 +524,24 @@ class EmbeddedStore(Store):
         self._schedule.renew(progress.run, progress.at)
         job.progress = Reported(progress.done, progress.note)
         self._batch.running[job.run] = encode(job)
-        self._become(ledger, job.connid, job, ticket)
-        ticket.ledger = ledger
-        ticket.progress = progress
+        self._become(ledger, job.connid, job, completion)
+        completion.ledger = ledger
+        completion.progress = progress
 
-    def _add(self, ledger: Ledger, ticket: Decided, entry: Entry, run: str) -> None:
+    def _add(self, ledger: Ledger, completion: Decided, entry: Entry, run: str) -> None:
         """Put an entry of the log into the batch."""
-        ticket.ledger = ledger
-        ticket.entries.append(entry)
+        completion.ledger = ledger
+        completion.entries.append(entry)
         event = entry.event
         seq = event.seq
         self._batch.log.append((event.room, seq, run, event.name, entry.body))
         if seq - ledger.oldest >= self._most_kept:
             self._overgrown.add(ledger)
 
-    def _become(self, ledger: Ledger, connid: str, job: Job | None, ticket: Decided) -> None:
+    def _become(self, ledger: Ledger, connid: str, job: Job | None, completion: Decided) -> None:
         """Remember what a job has become until that is durable, None when it has ended."""
-        ticket.connid = connid
-        ledger.pending[connid] = (job, ticket)
+        completion.connid = connid
+        ledger.pending[connid] = (job, completion)
 
     def _runs(self, job: Job) -> bool:
         """Whether a job is running still."""
@@ -573,20 +578,20 @@ class EmbeddedStore(Store):
             board = self._empty[room] = Board(room, self._floor)
         return board
 
-    def _let_go(self, rooms: deque[str], before: float) -> bool:
-        """Look at the first of these rooms, which are taken out, and have the batch let go of those
+    def _evict(self, rooms: deque[str], before: float) -> bool:
+        """Look at the first of these rooms, which are taken out, and have the batch evict those
         in which nothing has happened since `before`; whether there are any."""
         floor = self._floor
         looked = entries = 0
-        while rooms and looked < LOOKED_AT_ONCE and entries < LET_GO_AT_ONCE:
+        while rooms and looked < LOOKED_AT_ONCE and entries < EVICTED_AT_ONCE:
             room = rooms.popleft()
             looked += 1
             ledger = self._rooms.get(room)
             if ledger is not None and room not in self._present and ledger.idle(before):
                 entries += ledger.seq - ledger.oldest + 1
                 floor = max(floor, ledger.seq + 1)
-                ledger.let_go(floor)
-                self._batch.let_go[room] = floor
+                ledger.evict(floor)
+                self._batch.evicted[room] = floor
         return entries > 0
 
     def _begin_commit(self) -> None:
@@ -599,17 +604,17 @@ class EmbeddedStore(Store):
         return began is not None and time.monotonic() - began > self._config.stall_timeout
 
     async def _commit(self) -> None:
-        tickets, self._waiting = self._waiting, []
+        completions, self._waiting = self._waiting, []
         batch, self._batch = self._batch, Batch()
         sweeping, self._sweeping = self._sweeping, None
         overgrown, self._overgrown = self._overgrown, set()
         for ledger in overgrown:
             room, seq = ledger.board.room, ledger.board.seq
-            if seq - ledger.oldest >= self._most_kept and room not in batch.let_go:
+            if seq - ledger.oldest >= self._most_kept and room not in batch.evicted:
                 batch.trimmed[room] = seq - self._config.history
         if self._drift != self._drift_kept:
             batch.drift = self._drift
-        if batch.log or batch.running or batch.let_go or batch.drift is not None:
+        if batch.log or batch.running or batch.evicted or batch.drift is not None:
             began = self._committing = time.monotonic()
             try:
                 await self._call(self._backend.write, batch)
@@ -617,9 +622,9 @@ class EmbeddedStore(Store):
                 log.error("the store cannot be written: %s", error)
                 if not isinstance(error, Lost):
                     self._note_failure(error)
-                self._forget([*tickets, *self._waiting])
+                self._forget([*completions, *self._waiting])
                 if sweeping is not None:
-                    sweeping.refuse(Unavailable("the store cannot be written"))
+                    sweeping.reject(Unavailable("the store cannot be written"))
                 return
             finally:
                 if self._stalls():
@@ -632,22 +637,22 @@ class EmbeddedStore(Store):
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
         # Before anything waits: what the thread reads from now on is without these rooms.
-        if batch.let_go:
-            self._show_let_go(batch.let_go)
+        if batch.evicted:
+            self._show_evicted(batch.evicted)
         if sweeping is not None:
-            sweeping.settle(None)
-        for start in range(0, len(tickets), TOLD_AT_ONCE):
+            sweeping.resolve(None)
+        for start in range(0, len(completions), TOLD_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            told = tickets[start : start + TOLD_AT_ONCE]
-            for ticket in told:
-                self._tell(ticket)
+            told = completions[start : start + TOLD_AT_ONCE]
+            for completion in told:
+                self._tell(completion)
             # Not before all are told: who has asked for several goes on with all of them.
-            go_on_with(told)
+            notify_all(told)
 
-    def _show_let_go(self, rooms: Mapping[str, int]) -> None:
-        """Show that rooms were let go of, and how high the floor is now."""
-        self.rooms_let_go += len(rooms)
+    def _show_evicted(self, rooms: Mapping[str, int]) -> None:
+        """Show that rooms were evicted, and how high the floor is now."""
+        self.rooms_evicted += len(rooms)
         self._floor = max(self._floor, *rooms.values())
         for room, seq in rooms.items():
             ledger = self._rooms[room]
@@ -667,7 +672,7 @@ class EmbeddedStore(Store):
         board.empty(self._floor)
         self._listener.emptied(board.room)
 
-    def _forget(self, tickets: list[Decided]) -> None:
+    def _forget(self, completions: list[Decided]) -> None:
         """Answer all that is pending `unavailable`: what was decided on top is void as well."""
         self._waiting = []
         self._batch = Batch()
@@ -679,28 +684,28 @@ class EmbeddedStore(Store):
                 if ledger.board.seq < self._floor:
                     self._lift(ledger.board)
         self._total = sum(ledger.running for ledger in self._rooms.values())
-        for ticket in tickets:
-            ticket.refuse(Unavailable("the store cannot be written; nothing was changed"))
+        for completion in completions:
+            completion.reject(Unavailable("the store cannot be written; nothing was changed"))
 
-    def _tell(self, ticket: Decided) -> None:
+    def _tell(self, completion: Decided) -> None:
         """Let a durable change be seen: first the board, then who listens."""
-        ledger = ticket.ledger
+        ledger = completion.ledger
         if ledger is not None:
             before = ledger.board.weight
-            for entry in ticket.entries:
+            for entry in completion.entries:
                 ledger.settle(entry.event)
                 self._schedule.follow(entry.event)
                 self._listener.follow(entry)
-            if ticket.progress is not None:
-                ledger.board.report(ticket.progress)
-                self._listener.report(ticket.progress)
-            pending = ledger.pending.get(ticket.connid)
-            if pending is not None and pending[1] is ticket:
-                del ledger.pending[ticket.connid]
+            if completion.progress is not None:
+                ledger.board.report(completion.progress)
+                self._listener.report(completion.progress)
+            pending = ledger.pending.get(completion.connid)
+            if pending is not None and pending[1] is completion:
+                del ledger.pending[completion.connid]
             self._held += ledger.board.weight - before
             if self._held > self._most_held:
                 self._leave_ended(ledger)
-        ticket.bring(ticket.entries, ticket.refusal)
+        completion.complete(completion.entries, completion.refusal)
 
     def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None

@@ -7,11 +7,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from server.store.ticket import Ticket
+from server.store.completion import Completion
 
 Result = TypeVar("Result")
 
-Given = tuple[Ticket[Any], Callable[..., Any], tuple[Any, ...]]
+Given = tuple[Completion[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 class Worker:
@@ -28,11 +28,11 @@ class Worker:
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[..., Result], *args: object) -> Ticket[Result]:
+    def do(self, work: Callable[..., Result], *args: object) -> Completion[Result]:
         """Have `work(*args)` done: its result, or what it has raised."""
-        ticket: Ticket[Result] = Ticket()
-        self._given.put((ticket, work, args))
-        return ticket
+        completion: Completion[Result] = Completion()
+        self._given.put((completion, work, args))
+        return completion
 
     def stop(self) -> None:
         """End the thread, once all is done."""
@@ -41,13 +41,13 @@ class Worker:
 
     def _run(self) -> None:
         while (given := self._given.get()) is not None:
-            ticket, work, args = given
+            completion, work, args = given
             try:
-                tell = partial(ticket.settle, work(*args))
+                tell = partial(completion.resolve, work(*args))
             except BaseException as error:
-                tell = partial(ticket.refuse, error)
+                tell = partial(completion.reject, error)
             try:
                 self._loop.call_soon_threadsafe(tell)
             except RuntimeError:  # The loop is closed: the server did not wait for the disk.
                 return
-            del given, ticket, work, args, tell  # Else they would be held until there is more.
+            del given, completion, work, args, tell  # Else they would be held until there is more.

@@ -20,7 +20,7 @@ from server.store.redis import scripts
 from server.store.redis.feed import Item, Missed
 
 OF_ALL = ("emptied", "gone")
-"""What the feed says of all rooms: which were let go of, and which node is gone."""
+"""What the feed says of all rooms: which were evicted, and which node is gone."""
 
 
 class Source(Protocol):
@@ -160,7 +160,7 @@ class SharedBoards:
             else:
                 self._awaited.append((board, seq, future))
 
-    def let_go(self) -> None:
+    def release_idle(self) -> None:
         """Hold no longer what nobody has asked for of late."""
         oldest = asyncio.get_running_loop().time() - self._config.redis_keep
         for room, (_, at) in list(self._asked.items()):

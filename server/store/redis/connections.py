@@ -93,7 +93,7 @@ class RedisEndpoint:
         return made
 
     async def close(self) -> None:
-        """Let go of those who were asked for the way."""
+        """Close the connections to the sentinels."""
         for sentinel in self._sentinels:
             await sentinel.aclose()
 

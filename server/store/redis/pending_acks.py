@@ -9,10 +9,10 @@ class PendingAck(Struct, eq=False):
     """A change that is made, and is answered when the feed has come to its number."""
 
     number: int
-    ticket: Submitted
+    completion: Submitted
     entries: list[Entry]
     deadline: float
 
-    def give(self) -> None:
+    def resolve(self) -> None:
         """Answer it."""
-        self.ticket.settle(self.entries)
+        self.completion.resolve(self.entries)

@@ -35,9 +35,9 @@ from server.store.interface import (
     Due,
     EndJob,
     Entry,
-    Finish,
+    FinishDetails,
     Foreign,
-    Kill,
+    KillDetails,
     Repeated,
     Stale,
     StartJob,
@@ -82,8 +82,8 @@ def arguments(change: Change, config: Config) -> list[Arg]:
         run = change.how.run or ""
         job = _named(change.room, change.connid, "")
         before, after = _cut(ending(job, 0, 0.0, change.how))
-        kind = Killed.name if isinstance(change.how, Kill) else Finished.name
-        lost = int(isinstance(change.how, Finish) and change.how.outcome == "lost")
+        kind = Killed.name if isinstance(change.how, KillDetails) else Finished.name
+        lost = int(isinstance(change.how, FinishDetails) and change.how.outcome == "lost")
         what = (run, kind, before, after, lost, *owned(change.owner))
         return ["end", change.room, change.connid, *what]
     if isinstance(change, StopJob):
@@ -234,7 +234,7 @@ def fill(board: Board, reply: list[Any]) -> None:
 
 @lru_cache(1)
 def emptied(body: bytes) -> tuple[int, frozenset[str]]:
-    """The floor, and the rooms that were let go of, from what the feed says of them. All boards
+    """The floor, and the rooms that were evicted, from what the feed says of them. All boards
     that are held ask for the same in turn."""
     floor, *rooms = body.decode().split(" ")
     return int(floor), frozenset(rooms)

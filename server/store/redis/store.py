@@ -23,6 +23,7 @@ from server.config import Config
 from server.contract.messages import EndedJob, Job, Presence, Printed, encode
 from server.counters import Histogram
 from server.errors import CommandError, Unavailable
+from server.store.completion import notify_all
 from server.store.interface import (
     Change,
     Due,
@@ -46,7 +47,6 @@ from server.store.redis.feed import Feed, Item, Missed
 from server.store.redis.next_due import NextDue
 from server.store.redis.pending_acks import PendingAck
 from server.store.redis.scripts import Arg
-from server.store.ticket import go_on_with
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class RedisStore(Store):
         await asyncio.shield(line)
 
     async def _end(self) -> None:
-        """Let go of all connections and timers."""
+        """Close all connections and timers."""
         for timer in (self._telling, self._told_timer):
             if timer is not None:
                 timer.cancel()
@@ -172,31 +172,31 @@ class RedisStore(Store):
 
     def submit(self, change: Change) -> Submitted:
         loop = asyncio.get_running_loop()
-        ticket = Submitted(change=change)
+        completion = Submitted(change=change)
         began = loop.time()
         deadline = began + self._config.redis_timeout
         if self._closed:
-            ticket.refuse(Unavailable("the server is stopping"))
-            return ticket
+            completion.reject(Unavailable("the server is stopping"))
+            return completion
         if len(self._orders) >= self._config.max_pending:
-            ticket.refuse(Unavailable("too many commands are waiting to be written"))
-            return ticket
+            completion.reject(Unavailable("too many commands are waiting to be written"))
+            return completion
 
         def take(reply: Any, error: Exception | None) -> None:
             if error is not None:
-                ticket.refuse(error)
+                completion.reject(error)
                 return
             try:
                 self._check(reply)
                 entries = scripts.changed(reply, self._config)
             except (Stale, Foreign, Repeated, CommandError) as refusal:
-                ticket.refuse(refusal)
+                completion.reject(refusal)
                 return
             self.commits.observe(loop.time() - began)
             room = room_of(change)
             if reply[1] > self._feed.position:  # Else the feed has said it, or what came later.
                 self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
-            self._answer(PendingAck(reply[1], ticket, entries, deadline))
+            self._answer(PendingAck(reply[1], completion, entries, deadline))
 
         self._changes += 1
         # Later than this it is not done any more: it may have been answered `unavailable`.
@@ -205,7 +205,7 @@ class RedisStore(Store):
         # The turn is filled in when it is sent.
         fixed = (self.node, self._changes, 0, latest, self._config.history)
         self._orders.ask(Ask(self._evaluate("change", *fixed, *args), take, deadline, change=True))
-        return ticket
+        return completion
 
     def begin_leases_anew(self) -> None:
         """The scripts notice by themselves when no node was there, or this one stood still."""
@@ -264,8 +264,8 @@ class RedisStore(Store):
     async def sweep(self) -> None:
         cursor = b"0"
         while True:
-            reply = await self._call("sweep", cursor, repr(self._config.room_keep))
-            self.rooms_let_go += reply[2]
+            reply = await self._call("sweep", cursor, repr(self._config.room_retention))
+            self.rooms_evicted += reply[2]
             cursor = reply[1]
             if cursor == b"0":
                 return
@@ -277,7 +277,7 @@ class RedisStore(Store):
     async def print(
         self, room: str, connid: str, run: str, text: str, owner: str | None = None
     ) -> None:
-        keep = (self._config.max_output, int(self._config.output_keep) or 1)
+        keep = (self._config.max_output, int(self._config.output_retention) or 1)
         self._changes += 1
         once = (
             self.node,
@@ -385,7 +385,7 @@ class RedisStore(Store):
                 async with asyncio.timeout(self._config.redis_heartbeat):
                     await self._beat_now.wait()
             self._beat_now.clear()
-            self._boards.let_go()
+            self._boards.release_idle()
 
     async def _beat(self) -> None:
         asked_at = time.monotonic()
@@ -537,7 +537,7 @@ class RedisStore(Store):
     def _answer(self, told: PendingAck) -> None:
         """Answer a change once this node has heard of it; at its deadline at the latest."""
         if told.number <= self._feed.position:
-            told.give()
+            told.resolve()
             return
         self._pending_acks.append(told)
         if self._told_timer is None:
@@ -547,18 +547,18 @@ class RedisStore(Store):
         self._told_timer = None
         loop = asyncio.get_running_loop()
         while self._pending_acks and self._pending_acks[0].deadline <= loop.time():
-            self._pending_acks.popleft().give()
+            self._pending_acks.popleft().resolve()
         if self._pending_acks:
             self._told_timer = loop.call_at(self._pending_acks[0].deadline, self._answer_late)
 
     def _settle(self) -> None:
         """Answer those who have waited for what was heard by now."""
-        tickets = []
+        completions = []
         while self._pending_acks and self._pending_acks[0].number <= self._feed.position:
             told = self._pending_acks.popleft()
-            told.ticket.bring(told.entries)
-            tickets.append(told.ticket)
-        go_on_with(tickets)
+            told.completion.complete(told.entries)
+            completions.append(told.completion)
+        notify_all(completions)
 
 
 def room_of(change: Change) -> str:

@@ -12,7 +12,7 @@
 --                   opened_at: when the first node came; beat, beat_clock: when a node last gave a sign
 --                   of life, by the time and by Redis's clock;
 --                   floor: the seq at which a room without a log stands, above that of every log that
---                   was let go of
+--                   was evicted
 --   feed            a stream: all that the nodes have to hear, numbered without holes
 --   rooms           the seq of each room that has a log
 --   due             each running job, as ROOM:CONNID, by the time at which it is due
@@ -76,7 +76,7 @@ local function seq_of(room)
   return tonumber(call('HGET', P .. 'rooms', room) or call('HGET', P .. 'meta', 'floor') or '0')
 end
 
--- Let go of a node that has left or died.
+-- Forget a node that has left or died.
 local function forget(node)
   for _, room in ipairs(call('SMEMBERS', P .. 'here:' .. node)) do
     call('HDEL', P .. 'presence:' .. room, node)

@@ -1,4 +1,4 @@
--- Look at some of the rooms, from a cursor, ARGV[4], on, and let go of those in which nothing is running,
+-- Look at some of the rooms, from a cursor, ARGV[4], on, and evict those in which nothing is running,
 -- which nobody is in, and whose last event is older than ARGV[5] seconds: the next cursor, and how many
 -- there were. What their jobs have printed is forgotten when its own time has come.
 local found = call('HSCAN', P .. 'rooms', ARGV[4], 'COUNT', 100)

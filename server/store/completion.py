@@ -1,4 +1,4 @@
-"""What will come of something that was asked for, such as a change of the store."""
+"""The outcome of an operation that is under way, such as a change of the store."""
 
 import asyncio
 import logging
@@ -16,69 +16,72 @@ Waiter = tuple[Callable[[Any], Any], Context | None]
 """A callback, and the context that it is called in."""
 
 
-class Ticket(Struct, Generic[Result], eq=False):
-    """Awaitable: the result, or the error that there was instead, once one of them is there.
+class Completion(Struct, Generic[Result], eq=False):
+    """An awaitable that is resolved with a result, or rejected with an error.
 
-    For a task it is like a future, with two differences. Nothing takes it back: what a task has
-    asked for that is cancelled while it waits comes to its end all the same. And who waits goes on
-    in the turn of the loop in which the outcome comes, where that can be. It is made to be awaited
-    alone: `gather`, `wait`, `wait_for` and `shield` of asyncio ask for more than it has.
+    It differs from a future in two ways. It cannot be cancelled: when a task is cancelled while it
+    waits, the operation still runs to its end. And a waiting task resumes in the same turn of the
+    loop in which the outcome arrives, where that is possible. It supports plain `await` only, and
+    not `gather`, `wait`, `wait_for` or `shield` of asyncio.
     """
 
     error: BaseException | None = None
-    """Why it has not been done, once that is known."""
+    """Why the operation failed, once that is known."""
     _done: bool = False
     _result: Result | None = None
     _first: Callable[[], None] | None = None
     _waiting: list[Waiter] | None = None
     _asyncio_future_blocking: bool = False
 
-    def settle(self, result: Result) -> None:
-        """It has been done."""
-        self.bring(result)
-        self.go_on()
+    def resolve(self, result: Result) -> None:
+        """Record the result, and notify the waiters."""
+        self.complete(result)
+        self.notify()
 
-    def refuse(self, error: BaseException) -> None:
-        """It has not been done."""
-        self.bring(None, error)
-        self.go_on()
+    def reject(self, error: BaseException) -> None:
+        """Record the error, and notify the waiters."""
+        self.complete(None, error)
+        self.notify()
 
-    def bring(self, result: Result | None, error: BaseException | None = None) -> None:
-        """The outcome is there; `go_on` tells those who wait."""
+    def complete(self, result: Result | None, error: BaseException | None = None) -> None:
+        """Record the outcome without notifying anybody: `notify` follows."""
         self._result = result
         self.error = error
         self._done = True
 
-    def go_on(self) -> None:
-        """Let those who wait for the outcome go on."""
+    def notify(self) -> None:
+        """Resume those who wait for the outcome."""
         if self._first is not None:
-            # It may hold this ticket, and is not called twice.
+            # The callback may hold this completion, and must not be called twice.
             first, self._first = self._first, None
             try:
                 first()
             except Exception:
-                log.exception("what waited for a change has failed")
+                log.exception("the callback of a completed change failed")
         if self._waiting is not None:
-            # A task cannot go on inside another one, and none keeps the others from going on.
+            # A task cannot be resumed inside another one, nor may one delay the others.
             alone = len(self._waiting) == 1
             self._wake(at_once=alone and asyncio.current_task() is None)
 
     def then(self, resume: Callable[[], None]) -> None:
-        """Call `resume` when the outcome is there: at once, even where a task brings it, for the
-        first who asks for that before, and in the next turn of the loop for the others."""
+        """Call `resume` when the outcome is there.
+
+        The first callback that is registered before then is called by `notify` itself, even inside
+        a task; the others are called in the next turn of the loop.
+        """
         if self._first is None and not self._done:
             self._first = resume
             return
 
-        def go_on(_: object) -> None:
+        def look(_: object) -> None:
             if self._done:
                 resume()
-            else:  # Another one was woken who waits no more.
-                self.add_done_callback(go_on)
+            else:  # Woken by the cancellation of another waiter.
+                self.add_done_callback(look)
 
-        self.add_done_callback(go_on)
+        self.add_done_callback(look)
 
-    def __await__(self) -> "Generator[Ticket[Result], None, Result]":
+    def __await__(self) -> "Generator[Completion[Result], None, Result]":
         while not self._done:
             self._asyncio_future_blocking = True
             yield self
@@ -89,12 +92,12 @@ class Ticket(Struct, Generic[Result], eq=False):
         return self._done
 
     def result(self) -> Result:
-        """What has come of it, once it is done; raises the error that there was instead."""
+        """The result, once it is done. Raises the error where there is one."""
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[return-value]
 
-    # What asyncio asks of something that a task waits for, besides `_asyncio_future_blocking`.
+    # What asyncio expects of an awaitable object, besides `_asyncio_future_blocking`.
 
     def add_done_callback(
         self, callback: Callable[..., Any], *, context: Context | None = None
@@ -110,7 +113,7 @@ class Ticket(Struct, Generic[Result], eq=False):
         return asyncio.get_running_loop()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Wake all who wait: the task that is being cancelled ends, the others wait again."""
+        """Wake all waiters: the task that is being cancelled ends, the others wait again."""
         self._wake(at_once=False)
         return False
 
@@ -125,8 +128,8 @@ class Ticket(Struct, Generic[Result], eq=False):
                 context.run(callback, self)
 
 
-def go_on_with(tickets: Iterable[Ticket[Any]]) -> None:
-    """Let those who wait for any of these go on, where the outcomes are there."""
-    for ticket in tickets:
-        if ticket._first is not None or ticket._waiting is not None:
-            ticket.go_on()
+def notify_all(completions: Iterable[Completion[Any]]) -> None:
+    """Notify the waiters of completions whose outcomes are recorded."""
+    for completion in completions:
+        if completion._first is not None or completion._waiting is not None:
+            completion.notify()
