@@ -60,7 +60,7 @@ class App:
         clock = Clock(now, steady)
         self.store = open_store(config, clock)
         self.counts = Counts()
-        audit = AuditLog(self.counts, on_change)
+        self._audit = AuditLog(self.counts, on_change)
         self._watch = Watch(
             clock,
             self.counts,
@@ -68,8 +68,8 @@ class App:
             self.store.keep_drift,
             self.store.begin_leases_anew,
         )
-        self.timeouts = Timeouts(self.store, audit, self._watch, self.counts.lateness)
-        self.jobs = Jobs(self.store, audit)
+        self.timeouts = Timeouts(self.store, self._watch, self.counts.lateness)
+        self.jobs = Jobs(self.store)
         checker = Checker(config)
         self.limits = Limits(config, time.monotonic, self.counts)
         self.budget = Budget(config, time.monotonic, self.counts)
@@ -138,7 +138,7 @@ class App:
 
     async def start(self) -> None:
         """Read the store and listen. Raises `StoreError`, and `OSError` when the port is taken."""
-        await self.store.open(self.rooms)
+        await self.store.open(self.rooms, self._audit.record)
         self._watch.begin()
         self._run("store", self.store.run())
         try:

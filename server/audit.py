@@ -1,35 +1,20 @@
-"""Who has changed which job, from where: counted, and written to the log of the process."""
+"""The audit log: who has changed which job, from where. Counted, and told to the process log."""
 
+import logging
 from collections.abc import Callable
 
 from msgspec import Struct
 
+from server.access.actor import Actor
 from server.contract.messages import Finished, Killed, LogEvent, Via
 from server.counters import Counts
 from server.store.interface import Entry
 
-
-class Actor(Struct, frozen=True):
-    """Who does something to a job, through which door and from which address."""
-
-    name: str
-    via: Via
-    address: str | None = None
-    proven: bool = False
-    """Whether a token says who this is, so that jobs can be its own."""
-
-    @property
-    def owner(self) -> str | None:
-        """Who must own the jobs that this one reports of; None where a name proves nothing."""
-        return self.name if self.proven else None
-
-
-SERVER = Actor("server", "server")
-"""Who ends the jobs that are due."""
+log = logging.getLogger(__name__)
 
 
 class AuditRecord(Struct, omit_defaults=True):
-    """One change of a job, as the log of the process shows it."""
+    """One change of a job, as the process log shows it."""
 
     at: float
     event: str
@@ -45,25 +30,30 @@ class AuditRecord(Struct, omit_defaults=True):
 
 
 class AuditLog:
-    """The changes that this server has made."""
+    """Records the changes that this server has made."""
 
-    def __init__(self, counts: Counts, tell: Callable[[AuditRecord], None] | None = None) -> None:
-        """`tell` hears of each change; it must not wait."""
+    def __init__(
+        self, counts: Counts, on_record: Callable[[AuditRecord], None] | None = None
+    ) -> None:
+        """`on_record` must not wait."""
         self._changes = counts.changes
-        self._tell = tell
+        self._on_record = on_record
 
-    def made(self, entries: list[Entry], actor: Actor) -> None:
-        """These entries of the log are what this actor has done."""
+    def record(self, entries: list[Entry], actor: Actor) -> None:
+        """Record that `actor` has made these entries of the log."""
         for entry in entries:
             event = entry.event
             outcome = event.outcome if type(event) is Finished else ""
             self._changes[event.name, outcome] += 1
-            if self._tell is not None:
-                self._tell(told(event, actor))
+            if self._on_record is not None:
+                try:
+                    self._on_record(recorded(event, actor))
+                except Exception:  # The change has been made, and its answer must go out.
+                    log.exception("a change could not be recorded")
 
 
-def told(event: LogEvent, actor: Actor) -> AuditRecord:
-    """What the log of the process shows of an event."""
+def recorded(event: LogEvent, actor: Actor) -> AuditRecord:
+    """The record of an event that `actor` has caused."""
     return AuditRecord(
         at=event.at,
         event=event.name,

@@ -19,7 +19,7 @@ from random import getrandbits
 
 from msgspec import UNSET, Raw, UnsetType
 
-from server.audit import SERVER, Actor, AuditLog
+from server.access.actor import Actor
 from server.clock import Watch
 from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress
 from server.counters import Histogram
@@ -58,11 +58,9 @@ class Jobs:
     what has come of it. What only owners may do is forbidden to others who are proven to be such.
     """
 
-    def __init__(self, store: Store, audit: AuditLog) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._now = store.now
-        self.made = audit.made
-        """Notes that these entries, which are durable, are what this actor has done."""
 
     def start(
         self,
@@ -79,7 +77,7 @@ class Jobs:
         that is to be replaced.
         """
         job = self._job(room, connid, time, actor, note, lease)
-        return self._store.submit(StartJob(job, replacing(actor) if replace else None))
+        return self._store.submit(StartJob(job, replacing(actor) if replace else None, None, actor))
 
     async def start_once(
         self,
@@ -98,12 +96,11 @@ class Jobs:
         Raises `Repeated` where it has, and what `outcome` does.
         """
         job = self._job(room, connid, time, actor, note, lease, key)
-        change = StartJob(job, replacing(actor) if replace else None, actor.owner)
+        change = StartJob(job, replacing(actor) if replace else None, actor.owner, actor)
         try:
             entries = await self._store.start_once(change)
         except Stale as stale:
             raise await self._refused(change, stale) from None
-        self.made(entries, actor)
         return entries[-1]
 
     def _job(
@@ -136,7 +133,7 @@ class Jobs:
     ) -> Submitted:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
         how = KillDetails(run, actor.name, actor.via, reason)
-        return self._store.submit(EndJob(room, connid, self._now(), how))
+        return self._store.submit(EndJob(room, connid, self._now(), how, None, actor))
 
     def finish(
         self,
@@ -149,7 +146,7 @@ class Jobs:
     ) -> Submitted:
         """End a job because its owner says that the work is over."""
         how = FinishDetails(run, outcome, result)
-        return self._store.submit(EndJob(room, connid, self._now(), how, actor.owner))
+        return self._store.submit(EndJob(room, connid, self._now(), how, actor.owner, actor))
 
     def progress(
         self,
@@ -162,17 +159,15 @@ class Jobs:
     ) -> Submitted:
         """Keep the owner's latest report, and renew the job's lease."""
         progress = Progress(room, self._now(), connid, run, done, note)
-        return self._store.submit(ReportProgress(progress, actor.owner))
+        return self._store.submit(ReportProgress(progress, actor.owner, actor))
 
-    async def outcome(self, submitted: Submitted, actor: Actor) -> list[Entry]:
+    async def outcome(self, submitted: Submitted) -> list[Entry]:
         """The entries that a change has made, once it is durable. Raises `Conflict`, `NotRunning`,
         `Forbidden`, `TooMany` and `Unavailable`."""
         try:
-            entries = await submitted
+            return await submitted
         except (Stale, Foreign) as refusal:
             raise await self._refused(submitted.change, refusal) from None
-        self.made(entries, actor)
-        return entries
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor
@@ -184,7 +179,7 @@ class Jobs:
         """
         owner = actor.owner
         try:
-            entries = await self._store.submit(StopJob(room, connid, run, self._now(), exit, owner))
+            await self._store.submit(StopJob(room, connid, run, self._now(), exit, owner, actor))
         except Foreign as foreign:
             raise forbidden(connid, foreign.owner) from None
         except Stale as stale:
@@ -194,7 +189,6 @@ class Jobs:
             if job is None or job.stopped_at is None:
                 raise await self._not_running(room, connid, stale.job, run, "killed") from None
             return job
-        self.made(entries, actor)
         with suppress(Unavailable):  # It has happened, whether it can be read or not.
             return await self._store.ended(room, connid, run)
         return None
@@ -260,11 +254,10 @@ class Jobs:
 class Timeouts:
     """Ends jobs whose time has run out, or whose lease was not renewed: one task for all."""
 
-    def __init__(self, store: Store, audit: AuditLog, watch: Watch, lateness: Histogram) -> None:
+    def __init__(self, store: Store, watch: Watch, lateness: Histogram) -> None:
         """`lateness` learns how long after its due time each job was ended."""
         self._store = store
         self._watch = watch
-        self._audit = audit
         self._lateness = lateness
         self._ending = asyncio.Lock()
 
@@ -294,9 +287,8 @@ class Timeouts:
             return len(due)
 
     def _ended(self, due: Due, end: Submitted) -> None:
-        """Note what has come of the end of a job that was due."""
+        """Note how late a job was ended that was due."""
         if end.error is None:
-            self._audit.made(end.result(), SERVER)
             self._lateness.observe(self._store.now() - due.at)
 
 

@@ -177,13 +177,11 @@ class Commands:
 
     async def changed(self, caller: Caller, change: Submitted) -> Entry:
         """The entry that a change has made. Raises `CommandError` where it was refused."""
-        return (await self._jobs.outcome(change, caller.actor))[-1]
+        return (await self._jobs.outcome(change))[-1]
 
     def made(self, caller: Caller, change: Submitted) -> Reply:
         """The answer to a change that is durable."""
-        entries = change.result()
-        self._jobs.made(entries, caller.actor)
-        return Reply(self._told(entries[-1]))
+        return Reply(self._told(change.result()[-1]))
 
     def reply(self, done: Done | BaseException) -> Reply:
         """The answer to a command that has come to this, or has failed so."""
@@ -323,7 +321,7 @@ class Commands:
             command.note,
             caller.actor,
         )
-        await self._jobs.outcome(report, caller.actor)
+        await self._jobs.outcome(report)
         return await self._answer_now("ok", command.room)
 
     async def _stopped(self, caller: Caller, command: Stop) -> Answer:

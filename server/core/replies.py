@@ -6,9 +6,9 @@ from typing import Any, final
 
 from msgspec import Raw, Struct
 
+from server.access.actor import Actor
 from server.access.auth import Identity
 from server.access.rate_limits import TokenBucket
-from server.audit import Actor
 from server.contract.messages import Answer, Closing, Frame, Job, Problem, Refusal, Via, encode
 from server.core.subscribers import Client
 from server.errors import CommandError, Unavailable

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET, Raw, Struct
 
+from server.access.actor import SERVER, Actor
 from server.board import Board
 from server.clock import Clock
 from server.config import Config
@@ -60,11 +61,14 @@ class StartJob(Struct, frozen=True):
     `replaces` what is running.
 
     Where the job has a key, `owner` is whose key it is, None where that is anybody's.
+
+    Here and below `actor` is who asks for the change: the audit log records it.
     """
 
     job: Job
     replaces: KillDetails | None = None
     owner: str | None = None
+    actor: Actor = SERVER
 
 
 class EndJob(Struct, frozen=True):
@@ -78,6 +82,7 @@ class EndJob(Struct, frozen=True):
     at: float
     how: KillDetails | FinishDetails
     owner: str | None = None
+    actor: Actor = SERVER
 
 
 class StopJob(Struct, frozen=True):
@@ -89,6 +94,7 @@ class StopJob(Struct, frozen=True):
     at: float
     exit: int | None
     owner: str | None = None
+    actor: Actor = SERVER
 
 
 class ReportProgress(Struct, frozen=True):
@@ -96,6 +102,7 @@ class ReportProgress(Struct, frozen=True):
 
     progress: Progress
     owner: str | None = None
+    actor: Actor = SERVER
 
 
 class Due(Struct, frozen=True):
@@ -171,6 +178,14 @@ class Listener:
         """The log can be read and written again, or no longer."""
 
 
+Record = Callable[[list[Entry], Actor], None]
+"""Records who has made entries of the log."""
+
+
+def ignore(entries: list[Entry], actor: Actor) -> None:
+    """Record nothing."""
+
+
 class Store(ABC):
     """The durable log of every room, and the boards that it adds up to.
 
@@ -202,8 +217,11 @@ class Store(ABC):
         """The bytes of `ended` jobs and of `output` that are held in memory, about."""
 
     @abstractmethod
-    async def open(self, listener: Listener) -> None:
+    async def open(self, listener: Listener, record: Record = ignore) -> None:
         """Read what is there; from then on tell each entry, in order, once it is durable.
+
+        `record(entries, actor)` is called for each change that was submitted here and has made
+        entries: once they are durable, before its completion is resolved.
 
         Raises `StoreError` when the store cannot be used.
         """

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from server.access.actor import Actor
 from server.app import App
-from server.audit import Actor
 from server.store.embedded.schedule import SLACK
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient

@@ -56,6 +56,7 @@ from server.store.interface import (
     Foreign,
     KillDetails,
     Listener,
+    Record,
     Repeated,
     ReportProgress,
     Stale,
@@ -66,6 +67,7 @@ from server.store.interface import (
     Submitted,
     check_whole,
     ending,
+    ignore,
     too_many,
 )
 
@@ -147,8 +149,9 @@ class EmbeddedStore(Store):
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def open(self, listener: Listener) -> None:
+    async def open(self, listener: Listener, record: Record = ignore) -> None:
         self._listener = listener
+        self._record = record
         if self._backend.blocks:
             self._worker = Worker("store")
         try:
@@ -696,6 +699,8 @@ class EmbeddedStore(Store):
                 ledger.settle(entry.event)
                 self._schedule.follow(entry.event)
                 self._listener.follow(entry)
+            if completion.entries:
+                self._record(completion.entries, completion.change.actor)
             if completion.progress is not None:
                 ledger.board.report(completion.progress)
                 self._listener.report(completion.progress)

@@ -30,6 +30,7 @@ from server.store.interface import (
     Entry,
     Foreign,
     Listener,
+    Record,
     Repeated,
     ReportProgress,
     Stale,
@@ -38,6 +39,7 @@ from server.store.interface import (
     StoreError,
     Submitted,
     check_whole,
+    ignore,
 )
 from server.store.redis import scripts
 from server.store.redis.boards import SharedBoards, refuse
@@ -103,8 +105,9 @@ class RedisStore(Store):
         self.takes = 0
         self.takes_in_vain = 0
 
-    async def open(self, listener: Listener) -> None:
+    async def open(self, listener: Listener, record: Record = ignore) -> None:
         self._listener = self._boards.listener = listener
+        self._record = record
         self._lines = [
             asyncio.create_task(orders.run()) for orders in (self._orders, self._questions)
         ]
@@ -193,6 +196,8 @@ class RedisStore(Store):
                 completion.reject(refusal)
                 return
             self.commits.observe(loop.time() - began)
+            if entries:
+                self._record(entries, change.actor)
             room = room_of(change)
             if reply[1] > self._feed.position:  # Else the feed has said it, or what came later.
                 self._seqs[room] = max(self._seqs.get(room, 0), seq_of(reply))
