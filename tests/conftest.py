@@ -8,6 +8,7 @@ marked `embedded`.
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -27,6 +28,22 @@ Connect = Callable[..., Awaitable[TestClient]]
 Settings = dict[str, Any]
 Tell = Callable[[str], None]
 TOLD = pytest.StashKey[list[str]]()
+
+
+def pytest_configure() -> None:
+    """Hear what a run in the foreground hears.
+
+    Behind `nohup` or a script's `&` some signals are ignored, and all programs that the tests start
+    would inherit that.
+    """
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for signum, default in defaults.items():
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, default)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
