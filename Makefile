@@ -1,35 +1,38 @@
-# The two commands: `make run` serves on http://127.0.0.1:8000, `make test` checks everything.
-# Both install what they need: Python packages into .venv, Node packages into node_modules.
+# `make` lists what there is. The two that matter: `make run` and `make test`.
+# Each installs what it needs: Python packages into .venv, Node packages into node_modules.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Processes that run the tests of Python, of which some always wait.
-PROCESSES := 3
 TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev ps:procps \
 	curl:curl openssl:openssl
-PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
-# A test that failed beside others runs once more by itself, as machines are shared and busy: it has
-# failed when it fails again.
-AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+# Three processes, as some tests always wait. What fails beside others runs once more by itself.
+TESTS := PYTHON=$(BIN)/python PROCESSES=3 scripts/run_tests.sh
 
-.PHONY: run run-cluster test check test-python test-other-python test-web suites bench soak picture clean
+.DEFAULT_GOAL := help
+.PHONY: help run run-cluster test fast check test-python test-other-python test-web coverage suites \
+	bench soak picture clean
 
-run: $(VENV)/run
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/run ## Serve on http://127.0.0.1:8000
 	$(BIN)/python -m server
 
-# Redis and three servers on it, on ports 8001 to 8003, for a look.
-run-cluster: $(VENV)/run
+run-cluster: $(VENV)/run ## Start Redis and three servers on it, on ports 8001 to 8003, for a look
 	scripts/need.sh redis-server:redis-server
 	$(BIN)/python scripts/cluster.py
 
 # The quick ones side by side, each with what it says in one piece.
-test: $(VENV)/dev node_modules/installed
+test: $(VENV)/dev node_modules/installed ## Check and test everything, in under ten minutes
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target check test-web
 	$(MAKE) --no-print-directory test-python
 
-# Linters, types and the import contract.
-check: $(VENV)/dev node_modules/installed
+fast: $(VENV)/dev node_modules/installed ## Run the tests that take a moment: no browser, no Redis, no long ones
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
+		-m "not elsewhere and not redis and not slow"
+
+check: $(VENV)/dev node_modules/installed ## Check format, types and imports
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
@@ -37,38 +40,40 @@ check: $(VENV)/dev node_modules/installed
 	npm run --silent lint
 	npm run --silent types
 
-test-web: $(VENV)/dev node_modules/installed
+test-web: $(VENV)/dev node_modules/installed ## Test the modules of the page in Node
 	scripts/need.sh redis-server:redis-server
 	npm test --silent
 
-test-python: $(VENV)/dev node_modules/installed
+test-python: $(VENV)/dev node_modules/installed ## Run all tests in Python
 	scripts/need.sh chromium:chromium $(TOOLS)
-	$(PYTEST) || $(AGAIN)
+	$(TESTS)
 
-# All that depends on Python, on another one: make test-other-python PYTHON=python3.13 VENV=.venv-3.13
-test-other-python: $(VENV)/dev node_modules/installed
+# On another Python: make test-other-python PYTHON=python3.13 VENV=.venv-3.13
+test-other-python: $(VENV)/dev node_modules/installed ## Run the tests that depend on Python
 	scripts/need.sh $(TOOLS)
-	$(PYTEST) -m "not elsewhere" || $(AGAIN)
+	$(TESTS) -m "not elsewhere"
+
+coverage: $(VENV)/dev node_modules/installed ## Show which lines the tests do not reach
+	scripts/need.sh chromium:chromium $(TOOLS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report term:skip-covered
 
 # The protocol suites in a checkout of socketio/socket.io: make suites SUITES=…
-suites: $(VENV)/dev
+suites: $(VENV)/dev ## Run the protocol suites of Socket.IO that are in the folder SUITES
 	$(BIN)/python scripts/protocol_suites.py $(SUITES)
 
-bench: $(VENV)/dev node_modules/installed
+bench: $(VENV)/dev node_modules/installed ## Measure, and write docs/benchmarks.md
 	scripts/need.sh chromium:chromium
 	$(BIN)/python -m bench
 
-# The long runs: many more rounds of what `make test` does in few.
-soak: $(VENV)/dev node_modules/installed
+soak: $(VENV)/dev node_modules/installed ## Run many more rounds of what `make test` does in few
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py \
 		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/store/test_power_cut.py
 
-# The pictures in the documents, from the real page.
-picture: $(VENV)/dev node_modules/installed
+picture: $(VENV)/dev node_modules/installed ## Take the pictures in the documents from the real page
 	PYTHONPATH=. $(BIN)/python scripts/picture.py docs
 
-clean:
-	rm -rf .venv .venv-3.* .venv-bench node_modules bench/peers/node_modules
+clean: ## Remove all that was installed or built
+	rm -rf .venv .venv-3.* .venv-bench node_modules bench/peers/node_modules .coverage
 	rm -rf examples/*/build examples/*/target examples/*/node_modules
 	rm -rf tests/returning/*/build tests/returning/*/target
 	rm -rf tests/generated/build tests/generated/*/build tests/generated/*/node_modules

@@ -1,6 +1,6 @@
 """Start Redis and a few servers on it, for a look at how many of them serve as one.
 
-    .venv/bin/python scripts/cluster.py [SERVERS]
+    .venv/bin/python scripts/cluster.py [SERVERS [FIRST_PORT]]
 
 They end with Ctrl-C, and nothing is kept.
 """
@@ -13,34 +13,55 @@ import sys
 import tempfile
 import time
 
-FIRST_PORT = 8001
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Child = subprocess.Popen[bytes]
 
 
 def main() -> int:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    processes: list[subprocess.Popen[bytes]] = []
+    first_port = int(sys.argv[2]) if len(sys.argv) > 2 else 8001
+    for signum in SIGNALS:
+        signal.signal(signum, leave)
+    servers: list[Child] = []
+    stores: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="hourglass-cluster-") as folder:
         try:
             redis = free_port()
             where = ["--bind", "127.0.0.1", "--port", str(redis), "--dir", folder]
             keeps = ["--appendonly", "yes", "--save", "", "--loglevel", "warning"]
-            processes.append(subprocess.Popen(["redis-server", *where, *keeps]))
+            stores.append(begin(["redis-server", *where, *keeps]))
             wait_for(redis)
             environ = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{redis}/0"}
-            for port in range(FIRST_PORT, FIRST_PORT + number):
+            for port in range(first_port, first_port + number):
                 command = [sys.executable, "-m", "server", "--port", str(port)]
-                processes.append(subprocess.Popen(command, env=environ))
+                servers.append(begin(command, environ))
             print(f"Redis is on 127.0.0.1:{redis}. Open two of the servers; Ctrl-C ends all.")
-            while all(process.poll() is None for process in processes):
+            while all(child.poll() is None for child in servers + stores):
                 time.sleep(0.2)
+            print("One of them has ended, so all do.", file=sys.stderr)
             return 1
-        except KeyboardInterrupt:
-            return 0
         finally:
-            for process in reversed(processes):
-                process.terminate()
-                process.wait()
+            end(servers)
+            end(stores)
+
+
+def leave(*_: object) -> None:
+    """End with success, and hear no more signals on the way out."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    sys.exit(0)
+
+
+def begin(command: list[str], environ: dict[str, str] | None = None) -> Child:
+    """Start a process that does not hear the terminal's Ctrl-C: we end all, in their order."""
+    return subprocess.Popen(command, env=environ, start_new_session=True)
+
+
+def end(children: list[Child]) -> None:
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.wait()
 
 
 def free_port() -> int:

@@ -28,6 +28,7 @@ Connect = Callable[..., Awaitable[TestClient]]
 Settings = dict[str, Any]
 Tell = Callable[[str], None]
 TOLD = pytest.StashKey[list[str]]()
+ON_REDIS = pytest.param("redis", marks=pytest.mark.redis)
 
 
 def pytest_configure() -> None:
@@ -50,13 +51,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker
         both = marked("each_store") and not marked("embedded")
-        metafunc.parametrize("store", ["sqlite", "redis"] if both else ["sqlite"], scope="module")
+        metafunc.parametrize("store", ["sqlite", ON_REDIS] if both else ["sqlite"], scope="module")
 
 
 @pytest.hookimpl(tryfirst=True)  # Before what is not marked is left out.
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if "empty_browser" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.elsewhere)
 
 

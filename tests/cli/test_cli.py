@@ -38,6 +38,8 @@ from tests.support.network import Proxy
 from tests.support.servers import Clock, Process, command, eventually, serving
 from tests.support.tokens import SECRET, token
 
+pytestmark = pytest.mark.slow
+
 
 async def hg(url: str, *args: str, **environ: str) -> Cli:
     """A run of the command line that has ended."""

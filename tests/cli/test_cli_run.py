@@ -27,6 +27,8 @@ from tests.support.network import Proxy
 from tests.support.servers import Clock, Process, command, eventually
 from tests.support.tokens import SECRET, token
 
+pytestmark = pytest.mark.slow
+
 WAIT = "echo ready; sleep 60"
 TREE = """
 trap '' TERM

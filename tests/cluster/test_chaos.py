@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.support.load import (
     ENDS,
@@ -39,6 +40,8 @@ from tests.support.load import (
 from tests.support.network import Proxy
 from tests.support.redis import RedisServer
 from tests.support.servers import Process, eventually
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 SOAK = os.environ.get("HOURGLASS_SOAK") == "1"
 ROUNDS = 30 if SOAK else 1

@@ -29,6 +29,8 @@ from tests.support.redis import DatedServer, RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
 from tests.support.servers import Clock, Process, command, eventually, serving
 
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
 QUICK = {"redis_timeout": 0.5, "redis_heartbeat": 0.1, "redis_deaf": 0.5, "rate_limit": 0}
 """For the tests in which Redis is away, which take as long as that."""
 PATIENT = {"redis_timeout": 10, "redis_heartbeat": 0.1, "redis_deaf": 10, "rate_limit": 0}

@@ -201,6 +201,7 @@ async def lose_the_store(record: Record, kind: type[Socket], folder: Path) -> No
             await client.close()
 
 
+@pytest.mark.redis
 @pytest.mark.parametrize(("kind", "prefix"), [(Socket, ""), (Plain, "plain.")])
 async def test_all_that_goes_over_the_wire_is_as_the_document_says(
     serve: Serve, tmp_path: Path, kind: type[Socket], prefix: str

@@ -14,7 +14,7 @@ from tests.support.clients import CLIENTS, TestClient
 from tests.support.replay import Dashboard
 from tests.support.servers import command, eventually, serving
 
-pytestmark = pytest.mark.each_store
+pytestmark = [pytest.mark.each_store, pytest.mark.slow]
 
 SOAK = bool(os.environ.get("HOURGLASS_SOAK"))
 DASHBOARDS = 30 if SOAK else 8

@@ -134,6 +134,7 @@ async def test_connections_of_http_are_capped(serve: Serve) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 async def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
     app = await serve(slow_timeout=0.2, rate_limit=0)
     starts = (command(app, "request", connid=str(n), time=60, note="x" * 500) for n in range(5000))

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -327,7 +328,7 @@ class ModelOnRedis(Model):
         return max(self.clock(), before)
 
 
-TestModel = Model.TestCase
+TestModel = pytest.mark.slow(Model.TestCase)
 TestModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-TestModelOnRedis = ModelOnRedis.TestCase
+TestModelOnRedis = pytest.mark.redis(pytest.mark.slow(ModelOnRedis.TestCase))
 TestModelOnRedis.settings = TestModel.settings

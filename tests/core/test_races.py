@@ -12,13 +12,13 @@ import pytest
 
 from server.app import App
 from server.store.embedded.batch import Batch
-from tests.conftest import Connect, Serve
+from tests.conftest import ON_REDIS, Connect, Serve
 from tests.support import redis
 from tests.support.clients import PATIENCE
 from tests.support.replay import replay_log
 from tests.support.servers import Clock, command, eventually, serving
 
-pytestmark = pytest.mark.each_store
+pytestmark = [pytest.mark.each_store, pytest.mark.slow]
 
 ROUNDS = 20_000 if os.environ.get("HOURGLASS_SOAK") else 2_000
 Answer = dict[str, Any]
@@ -52,7 +52,7 @@ def ends_of(events: list[dict[str, Any]]) -> Counter[str]:
     return Counter(event["run"] for event in events if event["event"] in ("killed", "finished"))
 
 
-@pytest.mark.parametrize("place", ["memory", "file", "redis"])
+@pytest.mark.parametrize("place", ["memory", "file", ON_REDIS])
 async def test_one_end_for_each_run_whoever_races(tmp_path: Path, place: str) -> None:
     rounds = ROUNDS if place == "memory" else ROUNDS // 10
     settings: dict[str, Any] = {"database": str(tmp_path / "jobs.db")} if place == "file" else {}

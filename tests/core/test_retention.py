@@ -214,6 +214,7 @@ async def test_a_restart_neither_keeps_rooms_longer_nor_lowers_a_seq(kept: Setti
         assert await seq_of(app, "old") > floor + 2
 
 
+@pytest.mark.slow
 async def test_many_rooms_are_evicted_while_commands_are_answered(serve: Serve) -> None:
     clock = Clock()
     # So many changes at once may take a busy machine longer than Redis is given by default.

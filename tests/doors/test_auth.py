@@ -399,6 +399,7 @@ async def test_a_server_for_everyone_does_not_start_by_mistake(tmp_path: Path) -
     assert not server.database.exists()
 
 
+@pytest.mark.slow
 async def test_the_command_line_makes_tokens(serve: Serve, connect: Connect) -> None:
     app = await serve(auth_secret=f"{OTHER},{SECRET}")
     flags = "--name ana --role operator --room ops-* --room main --days 30"
@@ -414,6 +415,7 @@ async def test_the_command_line_makes_tokens(serve: Serve, connect: Connect) -> 
     assert not (await client.command("request", {"connid": "b", "time": 1}))["ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "secret", "message"),
     [

@@ -26,6 +26,8 @@ from tests.support.soak import SEED, SOAK, rounds
 from tests.support.tokens import SECRET, token
 from tests.support.wire import REQUEST, masked
 
+pytestmark = pytest.mark.slow
+
 WARM = 20 if SOAK else 2
 """Rounds that warm a door up; memory may not grow in as many more, or in those that follow."""
 DOORS = 7

@@ -279,6 +279,7 @@ async def test_what_was_asked_before_the_signal_is_answered_truthfully(
     await check_kept(server, ledger, lines)
 
 
+@pytest.mark.slow
 async def test_what_is_asked_while_the_server_stops_is_answered_truthfully(
     server: Process, lines: Lines
 ) -> None:
@@ -495,6 +496,7 @@ async def test_those_who_say_nothing_do_not_hold_up_the_stop(server: Process, li
         await stop(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/ws", "/socket.io/?EIO=4&transport=websocket"])
 async def test_those_who_do_not_read_do_not_hold_up_the_stop(
     server: Process, lines: Lines, path: str

@@ -19,6 +19,8 @@ from tests.support.clients import PATIENCE
 from tests.support.load import free_port
 from tests.support.servers import ROOT, Process, eventually
 
+pytestmark = pytest.mark.slow
+
 Ends = tuple[int, int]
 """Where one reads what is written at the other."""
 SMALL = 4096

@@ -19,12 +19,14 @@ import pytest
 from server.app import App
 from server.audit import AuditRecord
 from server.config import Config
-from tests.conftest import Connect, Serve
+from tests.conftest import ON_REDIS, Connect, Serve
 from tests.support import redis
 from tests.support.clients import PATIENCE, NodeClient
 from tests.support.load import free_port
 from tests.support.servers import ROOT
 from tests.support.tokens import SECRET, token
+
+pytestmark = pytest.mark.slow
 
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -74,7 +76,7 @@ async def running(command: str, folder: Path, **environ: str) -> AsyncIterator[A
             await process.wait()
 
 
-@pytest.mark.parametrize("where", ["file", "redis"])
+@pytest.mark.parametrize("where", ["file", ON_REDIS])
 async def test_the_procfile_runs_as_a_platform_runs_it(
     tmp_path: Path, connect: Connect, where: str
 ) -> None:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Tell
 from tests.support.clients import PATIENCE
 from tests.support.load import (
@@ -37,6 +39,8 @@ from tests.support.load import (
 )
 from tests.support.servers import Process, eventually
 from tests.support.soak import rounds
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = 25
 MOST_ROUNDS = 3 * ROUNDS

@@ -46,6 +46,8 @@ from tests.support.load import (
 )
 from tests.support.servers import ROOT, Process, eventually, serving
 
+pytestmark = pytest.mark.slow
+
 FULL = "the store cannot be written"
 
 

@@ -33,6 +33,8 @@ from tests.support.powercut import SYNC, Disk, Entry
 from tests.support.servers import Process, command, eventually, serving
 from tests.support.soak import SEED, SOAK, rounds
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 8
 ENOUGH = 600
 """Changes that a server acknowledges before its power is cut."""

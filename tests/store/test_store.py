@@ -264,6 +264,7 @@ async def test_heavy_answers_count_as_many_commands() -> None:
     assert 8 < refused.value.retry_after < 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_store_in_memory_keeps_what_a_file_keeps(tmp_path: Path, seed: int) -> None:
     random = Random(seed)

@@ -265,6 +265,7 @@ async def test_pings_at_the_plain_door_are_answered_and_counted(serve: Serve) ->
     client.writer.close()
 
 
+@pytest.mark.slow
 async def test_who_is_not_read_for_a_while_is_not_taken_for_lost(serve: Serve) -> None:
     app = await serve(rate_limit=25, ping_interval=1, ping_timeout=2)
     async with wire(app) as client:

@@ -15,7 +15,7 @@ from server.app import App
 from server.budget import Budget, Holding
 from server.config import Config
 from server.counters import Counts
-from tests.conftest import Connect, Serve
+from tests.conftest import ON_REDIS, Connect, Serve
 from tests.support import redis
 from tests.support.clients import PythonClient
 from tests.support.servers import Clock, command, eventually, serving
@@ -378,7 +378,7 @@ async def shown(connect: Connect, app: App, room: str) -> list[str]:
     return [job["run"] for job in ended]
 
 
-@pytest.mark.parametrize("kind", ["file", "redis"])
+@pytest.mark.parametrize("kind", ["file", ON_REDIS])
 async def test_ended_jobs_of_many_rooms_are_held_within_the_budget(
     kind: str, tmp_path: Path, connect: Connect
 ) -> None:

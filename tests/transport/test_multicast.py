@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp import WSMsgType
 
 from server.app import App
@@ -131,6 +132,7 @@ async def clogged(app: App) -> AsyncIterator[tuple[Wire, Connection]]:
         yield client, connection
 
 
+@pytest.mark.slow
 async def test_a_slow_link_may_take_longer_than_the_ping_timeout(serve: Serve) -> None:
     app = await serve(rate_limit=0, ping_interval=1, ping_timeout=1, max_running_room=0)
     async with clogged(app) as (client, connection):

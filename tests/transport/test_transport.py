@@ -294,6 +294,7 @@ async def test_a_client_that_does_not_answer_pings_is_let_go(
     assert (await alive.command("status"))["ok"]
 
 
+@pytest.mark.slow
 async def test_clients_that_answer_pings_stay_and_take_no_task(
     serve: Serve, connect: Connect
 ) -> None:
@@ -443,6 +444,7 @@ async def test_an_upgrade_loses_and_doubles_nothing(serve: Serve) -> None:
         await client.close()
 
 
+@pytest.mark.slow
 async def test_clients_of_every_kind_hear_one_order(serve: Serve, connect: Connect) -> None:
     app = await serve(rate_limit=0)
     kinds = ["python", "polling", "websocket", "node"] * 3
@@ -456,6 +458,7 @@ async def test_clients_of_every_kind_hear_one_order(serve: Serve, connect: Conne
         assert heard == list(range(501))
 
 
+@pytest.mark.slow
 async def test_many_who_come_and_go_leave_nothing(serve: Serve) -> None:
     app = await serve(rate_limit=0)
     order = random.Random(11)
@@ -565,6 +568,7 @@ async def test_a_client_in_python_that_is_told_so_takes_a_large_snapshot(serve: 
     await client.disconnect()
 
 
+@pytest.mark.slow
 async def test_clients_that_do_not_read_are_bounded_and_let_go(
     serve: Serve, connect: Connect
 ) -> None:
