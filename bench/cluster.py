@@ -99,8 +99,8 @@ def serving(kind: type[OnRedis], number: int, scratch: Path) -> Iterator[tuple[R
             server.start()
         yield redis, servers
     finally:
-        for server in servers:
-            server.stop()
+        for started in servers:
+            started.stop()
         redis.stop()
 
 

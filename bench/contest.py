@@ -107,8 +107,10 @@ async def measure(rounds: int, scratch: Path) -> list[Table]:
 
 def installed(scratch: Path) -> tuple[list[Rival], str]:
     """The servers that can be run here, and what is to be said of the others."""
-    rivals, missing = [], []
-    for kind in (Hourglass, InMemory, Node, Stock, Channels, Limit):
+    rivals: list[Rival] = []
+    missing: list[str] = []
+    kinds: tuple[type[Rival], ...] = (Hourglass, InMemory, Node, Stock, Channels, Limit)
+    for kind in kinds:
         rival = kind(scratch)
         try:
             rival.install()

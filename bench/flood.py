@@ -166,7 +166,7 @@ async def controls(session: aiohttp.ClientSession) -> None:
 
 async def pour(socket: aiohttp.ClientWebSocketResponse, data: bytes) -> None:
     """Send the same over and over, for as long as the connection is there."""
-    transport = socket._writer.transport  # type: ignore[attr-defined]
+    transport = socket._writer.transport
     while not socket.closed and not transport.is_closing():
         transport.write(data)
         while transport.get_write_buffer_size() > 2**20:  # noqa: ASYNC110

@@ -93,7 +93,7 @@ async def opened(
     door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     door.connect(("127.0.0.1", server.port))
     reader, writer = await asyncio.open_connection(sock=door, limit=2**24)
-    stack.callback(lambda: (reader, writer.transport.abort()))  # The reader must live as long.
+    stack.callback(drop, reader, writer)
     writer.write(REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path) + rest)
     return reader, writer
 
@@ -126,10 +126,15 @@ async def posts(server: Server, number: int) -> int:
     async with AsyncExitStack() as stack:
         for _ in range(number):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            stack.callback(lambda both=(reader, writer): both[1].transport.abort())
+            stack.callback(drop, reader, writer)
             writer.write(head + b" " * 59_999)
             await asyncio.sleep(0.001)
         return await settled(server)
+
+
+def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Cut a connection, whose reader must live as long."""
+    writer.transport.abort()
 
 
 async def look(server: Server, rooms: int) -> int:

@@ -64,7 +64,7 @@ def medians(rounds: int) -> str:
 
 def machine() -> Table:
     """What the results were measured on."""
-    rows = [
+    rows: list[Sequence[str]] = [
         ("CPU", f"{_cpu()}, {os.cpu_count()} cores"),
         ("kernel", platform.release()),
         ("Python", f"{platform.python_version()} of {platform.python_build()[1]}"),

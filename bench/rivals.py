@@ -129,7 +129,7 @@ class Node(Rival):
 
 class Stock(Rival):
     name = "stock python-socketio"
-    program = (PYTHON, str(PEERS / "stock.py"))
+    program: tuple[str, ...] = (PYTHON, str(PEERS / "stock.py"))
 
     def install(self) -> None:
         installed, wanted = VENV / "installed", PEERS / "requirements.txt"

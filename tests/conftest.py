@@ -37,7 +37,7 @@ def pytest_configure() -> None:
     Behind `nohup` or a script's `&` some signals are ignored, and all programs that the tests start
     would inherit that.
     """
-    defaults = {
+    defaults: dict[signal.Signals, Any] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGQUIT: signal.SIG_DFL,
         signal.SIGHUP: signal.SIG_DFL,
@@ -71,7 +71,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if first and not session.config.option.collectonly:
         of: dict[str, list[Any]] = {}
         for item in session.items:
-            of.setdefault(item.module.__name__.rpartition(".")[2], []).append(item)
+            of.setdefault(item.path.stem, []).append(item)
         if "test_generated" in of:
             generated.begin_build()
         if "test_returning" in of:

@@ -30,7 +30,7 @@ from hourglass.session import Backoff
 from hourglass.settings import Settings, SettingsError
 from hourglass.watch import harmless
 from server.app import App
-from server.doors import downloads
+from server.doors import downloads, pages
 from tests.conftest import Connect, Serve
 from tests.support.cli import HOURGLASS, Cli
 from tests.support.load import free_port
@@ -192,7 +192,7 @@ async def test_downloads_are_what_their_hashes_tell(app: App) -> None:
 def test_downloads_are_made_the_same_way_each_time(tmp_path: Path) -> None:
     """Whatever the time, and the dates of the sources, say."""
     made = [downloads.zipapp(), downloads.wheel()]
-    for path in (downloads.CLIENT / "hourglass").glob("*.py"):
+    for path in (pages.CLIENT / "hourglass").glob("*.py"):
         path.touch()
     assert [downloads.zipapp(), downloads.wheel()] == made
 
@@ -348,7 +348,7 @@ def test_a_line_that_is_lost_soon_does_not_make_us_come_back_at_once(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(session, "clock", lambda: now)
-    monkeypatch.setattr(session.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
     backoff = Backoff()
     waits = []
     for lasted in (0, 1, 15, 14, 1, 1, 1, 16, 1):

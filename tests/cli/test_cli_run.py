@@ -628,7 +628,7 @@ async def test_a_server_that_takes_no_output_is_sent_no_more(app: App) -> None:
         sent.append(payload.text)
         raise UnknownRoute("there is no command 'output'")
 
-    app.commands._handlers[Print] = refuse
+    app.commands._handlers[Print] = refuse  # type: ignore[assignment]
     async with run(app.url, "echo 1; sleep 0.5; echo 2; sleep 0.5; echo 3") as cli:
         assert await cli.end() == 0
     assert sent == ["1\n"]

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -114,9 +115,9 @@ class Cluster:
         self.resting.set()
         lines = [await self._open(node) for node in self.nodes]
         for line in lines:
-            await until(lambda line=line: well(line))
+            await until(partial(well, line))
         for room in ROOMS:
-            await until(lambda room=room: quiet(lines[0], room))
+            await until(partial(quiet, lines[0], room))
         return lines
 
     async def check(self) -> None:
@@ -233,7 +234,7 @@ class Cluster:
 
     def troubles(self) -> list[Callable[[], Awaitable[None]]]:
         """All of the above, in some order."""
-        every = [
+        every: list[Callable[[], Awaitable[None]]] = [
             self.kill_a_server,
             self.kill_all_connections,
             self.restart_redis,

@@ -497,7 +497,7 @@ async def test_who_comes_from_a_node_that_has_heard_of_the_end_of_a_room_waits_f
         proxy.hold()
         await one.store.sweep()
         since = {room: {"epoch": one.store.epoch, "seq": 3} for room in ("main", "empty")}
-        coming = asyncio.create_task(connect(two.url, rooms=["main", "empty"], since=since))
+        coming = asyncio.ensure_future(connect(two.url, rooms=["main", "empty"], since=since))
         await asyncio.sleep(0.1)
         proxy.mend()
         client = await coming
@@ -666,6 +666,7 @@ async def test_no_words_of_redis_reach_a_client(
     async with serving(**settings) as app:
         job = (await command(app, "request", connid="a", time=60))["job"]
         client = await connect(app.url, "http")
+        assert isinstance(client, HttpClient)
         run = {"connid": "a", "run": job["run"]}
         kinds = ("running", "log", "progress", "ends", "runs") if "{}" in BROKEN[how] else ("",)
         for kind in kinds:

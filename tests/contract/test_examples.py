@@ -49,7 +49,7 @@ async def test_an_example_prints_what_all_do_with_a_token_and_without(
             if not attempts_left:
                 raise
         else:
-            assert printed == [expected(), expected()]
+            assert list(printed) == [expected(), expected()]
             break
 
 

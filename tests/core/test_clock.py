@@ -6,6 +6,7 @@ What a test adds to `clock.now` has passed; by what it adds to `clock.set_by` th
 import asyncio
 import signal
 import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,8 @@ def test_a_clock_neither_falls_nor_jumps() -> None:
 async def process(kept: Settings, tmp_path: Path) -> Any:
     """A server of its own process."""
     environ = {name.upper(): str(value) for name, value in kept.items()}
-    async with Process(environ.pop("DATABASE", tmp_path / "unused.db"), **environ) as process:
+    database = Path(environ.pop("DATABASE", tmp_path / "unused.db"))
+    async with Process(database, **environ) as process:
         yield process
 
 
@@ -262,9 +264,13 @@ async def test_a_job_of_three_seconds_takes_three_on_any_machine(
         job = (await client.command("request", {"connid": "a", "time": 3, "lease": 3}))["job"]
         for told, by in (("forward", 3600), ("back", -3600)):
             date.set_by(by)
-            await eventually(lambda told=told: f"was set {told}" in server.log)
+            await eventually(partial(logged, server, f"was set {told}"))
         assert (await client.command("progress", {"connid": "a", "run": job["run"]}))["ok"]
         finished = await client.event("finished")
         assert finished["outcome"] == "elapsed"
         assert finished["at"] >= job["deadline"]
         assert asyncio.get_running_loop().time() >= begun + 3
+
+
+def logged(server: Process, text: str) -> bool:
+    return text in server.log

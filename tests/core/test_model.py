@@ -46,7 +46,7 @@ class Model(RuleBasedStateMachine):
         self.settings = self.log()
         self.clock = Clock()
         # By how much the server's time is ahead of what the clock has counted.
-        self.ahead = 0
+        self.ahead = 0.0
         self.runner = asyncio.Runner()
         self.running: dict[tuple[str, str], dict[str, Any]] = {}
         self.ended: dict[str, list[dict[str, Any]]] = {"main": [], "ops": []}

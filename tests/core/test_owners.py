@@ -58,7 +58,7 @@ async def kill_many(app: App) -> None:
 
 def starting(app: App, run: str, who: str, replaces: KillDetails | None = None) -> StartJob:
     now = app.store.now()
-    times = {"time": 600, "started_at": now, "deadline": now + 600}
+    times: Any = {"time": 600, "started_at": now, "deadline": now + 600}
     return StartJob(Job(connid="a", run=run, room="main", by=who, **times), replaces)
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import threading
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ async def race(app: App, clock: Clock, order: random.Random) -> tuple[str, list[
     started = await command(app, "request", connid="a", time=60, if_running="replace")
     run = started["job"]["run"]
     clock.now = started["job"]["deadline"]
-    contenders = [
+    contenders: list[Callable[[], Awaitable[Any]]] = [
         lambda: command(app, "kill", connid="a"),
         lambda: command(app, "kill", connid="a", run=run),
         lambda: command(app, "finish", connid="a", run=run),

@@ -8,6 +8,7 @@ import pytest
 from server.access.actor import Actor
 from server.app import App
 from server.store.embedded.schedule import SLACK
+from server.store.embedded.store import EmbeddedStore
 from tests.conftest import Connect, Serve, Settings
 from tests.support.clients import TestClient
 from tests.support.servers import Clock, serving
@@ -95,6 +96,7 @@ async def test_pending_jobs_take_no_tasks(serve: Serve) -> None:
         await start
     # A few of the server's own may have begun only now.
     assert len(asyncio.all_tasks()) < before + 10
+    assert isinstance(app.store, EmbeddedStore)
     assert app.store.scheduled == 2_000
 
 
@@ -103,6 +105,7 @@ async def test_ended_jobs_do_not_stay_in_the_heap(app: App) -> None:
     for _ in range(3 * SLACK):
         await app.jobs.start("main", "a", 3600, ANA)
         await app.jobs.kill("main", "a", ANA, run=None, reason=None)
+    assert isinstance(app.store, EmbeddedStore)
     assert app.store.scheduled <= SLACK + 2
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
@@ -15,7 +16,7 @@ from tests.support.servers import command
 from tests.support.tokens import SECRET, token
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
-WIDE = {"viewport": {"width": 1440, "height": 900}}
+WIDE: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
 
 
 async def fill(app: App, number: int, room: str = "main", seconds: float = 600) -> None:

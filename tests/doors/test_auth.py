@@ -387,7 +387,7 @@ def test_loopback_needs_no_secret(host: str) -> None:
     ],
     ids=repr,
 )
-def test_settings_of_who_is_let_in_are_checked(settings: dict[str, str]) -> None:
+def test_settings_of_who_is_let_in_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="AUTH"):
         Config(**settings)
 

@@ -232,7 +232,7 @@ async def test_messages_of_any_kind_are_answered_at_ws(
                 else:
                     await socket.send_str(message)
                 await socket.send_str(json.dumps({"route": "status", "id": f"end {number}"}))
-                answers = []
+                answers: list[str] = []
                 while f'"end {number}"' not in (answers or [""])[-1]:
                     heard = await socket.receive_str(timeout=PATIENCE)
                     if not heard.startswith('{"event":'):

@@ -169,7 +169,7 @@ class Builder:
             shown = f"\\{name.upper() if '_NOT_' in str(value) else name}"
             return re.match(shown, letter, self.flags & re.ASCII) is not None
         negated = value[0][0] is op.NEGATE
-        return negated != any(self.takes(*item, letter) for item in value[negated:])
+        return negated != any(self.takes(kind, item, letter) for kind, item in value[negated:])
 
 
 def is_linear(pattern: str, flags: int = 0, how: str = "search") -> bool:

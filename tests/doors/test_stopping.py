@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from server.app import App
+from server.audit import AuditRecord
 from server.config import Config
 from server.contract.messages import NULL, Job, Started
 from server.store.embedded.batch import Batch
@@ -170,7 +171,8 @@ async def test_a_server_stops_while_its_disk_hangs(tmp_path: Path) -> None:
 
 
 async def test_ends_that_the_last_commit_brings_are_told(serve: Serve, tmp_path: Path) -> None:
-    clock, told, disk = Clock(), [], threading.Event()
+    clock, disk = Clock(), threading.Event()
+    told: list[AuditRecord] = []
     app = await serve(database=str(tmp_path / "jobs.db"), now=clock, on_change=told.append)
     store = app.store
     assert isinstance(store, EmbeddedStore)

@@ -199,8 +199,8 @@ def test_a_bad_setting_is_named(environ: dict[str, str], message: str) -> None:
 
 def command_line() -> dict[str, set[str]]:
     """The commands of the command line, each with its options."""
-    (commands,) = (action for action in parser()._actions if isinstance(action.choices, dict))
-    return {name: set(parser._option_string_actions) for name, parser in commands.choices.items()}
+    (commands,) = (found.choices for found in parser()._actions if isinstance(found.choices, dict))
+    return {name: set(parser._option_string_actions) for name, parser in commands.items()}
 
 
 def test_every_command_and_option_of_the_command_line_is_documented() -> None:

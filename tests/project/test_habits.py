@@ -35,12 +35,12 @@ QUICKLY = {
 }
 
 
-async def output_of(*command: str, exit_code: int = 0, **environ: str) -> str:
+async def output_of(*command: str, environ: dict[str, str], exit_code: int = 0) -> str:
     """What a command prints, with both streams in their order."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
-        env={**os.environ, **environ},
+        env=os.environ | environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -51,7 +51,9 @@ async def output_of(*command: str, exit_code: int = 0, **environ: str) -> str:
 
 async def test_make_by_itself_lists_every_target() -> None:
     targets = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.M)[0].replace("\\", "").split()
-    listed = re.findall(r"^make (\S+) +\S", await output_of("make", MAKEFLAGS=""), re.M)
+    listed = re.findall(
+        r"^make (\S+) +\S", await output_of("make", environ={"MAKEFLAGS": ""}), re.M
+    )
     assert sorted(listed) == sorted(targets)
 
 
@@ -70,7 +72,7 @@ async def test_what_failed_beside_others_runs_once_more_and_that_is_said(
     (tmp_path / "pytest.ini").touch()
     file = tmp_path / "test_some.py"
     file.write_text(FAILS_ONCE.format(or_not=or_not))
-    said = await output_of("scripts/run_tests.sh", str(file), exit_code=exit_code, **QUICKLY)
+    said = await output_of("scripts/run_tests.sh", str(file), environ=QUICKLY, exit_code=exit_code)
     first, rerun, result = said.split("RERUN: ")
     assert "1 failed, 1 passed" in first
     assert ("1 failed" if exit_code else "PASSED") in rerun
@@ -83,7 +85,7 @@ async def test_tests_that_pass_run_once(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").touch()
     file = tmp_path / "test_some.py"
     file.write_text("def test_that_passes():\n    pass\n")
-    assert "RERUN" not in await output_of("scripts/run_tests.sh", str(file), **QUICKLY)
+    assert "RERUN" not in await output_of("scripts/run_tests.sh", str(file), environ=QUICKLY)
 
 
 @pytest.mark.redis

@@ -45,8 +45,9 @@ async def open_page(context: BrowserContext, url: str, *, cdn: bool = True) -> P
     await answer_cdn(context, cdn)
     context.set_default_timeout(10_000)
     page = await context.new_page()
-    page.errors = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
+    errors: list[str] = []
+    page.errors = errors  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(url)
     return page
 

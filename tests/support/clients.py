@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import socketio
+from yarl import URL
 
 from server.core.subscribers import Client
 from tests.support.servers import ROOT
@@ -281,7 +282,7 @@ class HttpClient(TestClient):
     ) -> Answer:
         params = {**self._query, **query(fields or {})}
         data = None if body is None else json.dumps(body)
-        url = aiohttp.client.URL(path, encoded=True).with_query(params)
+        url = URL(path, encoded=True).with_query(params)
         async with self._session.request(method, url, data=data) as response:
             self.status = response.status
             return await response.json()

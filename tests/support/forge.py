@@ -55,9 +55,14 @@ async def fork(environ: dict[str, str]) -> Forked:
         os.close(end)
     process = Forked(int(await loop.sock_recv(ours, 16)), ours)
     for reader, (end, _) in zip((process.stdout, process.stderr), pipes, strict=True):
-        protocol = asyncio.StreamReaderProtocol(reader)
-        await loop.connect_read_pipe(lambda made=protocol: made, os.fdopen(end, "rb", 0))
+        await feed(reader, end)
     return process
+
+
+async def feed(reader: asyncio.StreamReader, end: int) -> None:
+    """Have a reader read what comes out of a pipe."""
+    protocol, pipe = asyncio.StreamReaderProtocol(reader), os.fdopen(end, "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
 
 
 @cache

@@ -11,7 +11,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.dates import Date
 from tests.support.load import free_port
@@ -38,7 +38,7 @@ class RedisServer:
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
         return ["redis-server", *where, *self._keeps, "--repl-diskless-sync-delay", "0"]
 
-    def start(self) -> "RedisServer":
+    def start(self) -> Self:
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -120,7 +120,7 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> "RedisServer":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -149,8 +149,11 @@ class TlsServer(RedisServer):
     def command(self) -> list[str]:
         key, certificate = str(self.folder / "key"), str(self.folder / "certificate")
         made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere")
-        files = ("-keyout", key, "-out", certificate)
-        subprocess.run(["openssl", "req", *made, *files], check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", "req", *made, "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+        )
         files = ("--tls-key-file", key, "--tls-cert-file", certificate, "--tls-auth-clients", "no")
         return [*super().command(), "--port", "0", "--tls-port", str(self.port), *files]
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from server.access.auth import Identity
 from server.access.rate_limits import TokenBucket
@@ -73,7 +73,9 @@ def seen(message: Any) -> Any:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[App]:
     """A server in this loop, on a free port, with no file unless `database` names one."""
-    parts = {name: settings.pop(name) for name in ("now", "on_change") if name in settings}
+    parts: dict[str, Any] = {
+        name: settings.pop(name) for name in ("now", "on_change") if name in settings
+    }
     if isinstance(now := parts.get("now"), Clock):
         parts["steady"] = now.steady
     app = App(Config(**{**DEFAULTS, **settings}), **parts)
@@ -107,7 +109,7 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self) -> "Process":
+    async def start(self) -> Self:
         """Start it and wait until it listens."""
         await self._spawn()
         assert self._process is not None and self._process.stdout is not None
@@ -144,7 +146,7 @@ class Process:
         await self._finish_reading()
         return code
 
-    async def __aenter__(self) -> "Process":
+    async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(self, *_: object) -> None:

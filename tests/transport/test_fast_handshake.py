@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
@@ -129,10 +130,11 @@ async def test_what_comes_with_a_handshake_is_heard(app: App) -> None:
 
 async def test_a_handshake_is_refused_above_each_cap_and_counted_once(serve: Serve) -> None:
     settings = {"trusted_proxies": 1, "auth": "open"}
-    for cap, reason in [
+    caps: list[tuple[dict[str, Any], str]] = [
         ({"max_connections_address": 1}, "connections"),
         ({"connect_rate": 0.01}, "connect_rate"),
-    ]:
+    ]
+    for cap, reason in caps:
         app = await serve(**settings, **cap)
         writers = []
         for number in range(4):

@@ -5,7 +5,9 @@ import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,7 +19,7 @@ from server.config import Config
 from server.counters import Counts
 from tests.conftest import ON_REDIS, Connect, Serve
 from tests.support import redis
-from tests.support.clients import PythonClient
+from tests.support.clients import Event, PythonClient
 from tests.support.servers import Clock, command, eventually, serving
 from tests.support.wire import REQUEST, Wire, masked, wire
 
@@ -56,7 +58,7 @@ class Held:
     def _holdings(self) -> Iterator[Holding]:
         for name, size in list(self.sizes.items()):
             address = name.partition(":")[0]
-            yield Holding(address, self.since[name], lambda name=name: self._cut(name), size)
+            yield Holding(address, self.since[name], partial(self._cut, name), size)
 
     def _cut(self, name: str) -> None:
         self.cut.append(name)
@@ -266,7 +268,7 @@ async def test_what_is_posted_by_those_who_are_gone_is_held_within_the_budget(
             _, writer = await asyncio.open_connection("127.0.0.1", app.port)
             writer.write(head % (path.encode(), len(body)) + body)
             (*_, socket) = app.sockets.eio.sockets.values()
-            await eventually(lambda of=socket: hasattr(of, "controls") and of.controls._left < 0)
+            await eventually(partial(above_its_rate, socket))
             writer.transport.abort()
             await eventually(lambda: app.connections.total == 1)
             cuts = app.counts.cuts["waiting"]
@@ -430,9 +432,7 @@ async def test_events_for_those_who_reconnect_are_held_within_the_budget(
     for room, seq in zip(ROOMS[:5], seqs, strict=True):
         late = await connect(app.url, rooms=[room], since={room: {"epoch": epoch, "seq": seq}})
         board = await app.store.board(room)
-        await late.until(
-            lambda events, last=board.seq: last in [event.get("seq") for _, event in events]
-        )
+        await late.until(partial(has_heard, board.seq))
 
 
 async def test_metrics_tell_what_is_held(serve: Serve) -> None:
@@ -446,3 +446,12 @@ async def test_metrics_tell_what_is_held(serve: Serve) -> None:
         assert float(lines["hourglass_memory_budget_bytes"]) == BUDGET
         for kind in ("unfinished", "waiting", "ended", "output", "replay"):
             assert float(lines[f'hourglass_memory_held_bytes{{kind="{kind}"}}']) >= 0
+
+
+def above_its_rate(socket: Any) -> bool:
+    """Whether a connection has been counted more than it may send."""
+    return hasattr(socket, "controls") and socket.controls._left < 0
+
+
+def has_heard(seq: int, events: list[Event]) -> bool:
+    return seq in [event.get("seq") for _, event in events]

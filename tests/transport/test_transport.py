@@ -15,11 +15,12 @@ import pytest
 import socketio
 from aiohttp import WSMsgType, web
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import WebSocketReader
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_socket import AsyncSocket
 
 from server.app import App
-from server.transport.connection import Dispatch, WebSocketReader
+from server.transport.connection import Dispatch
 from server.transport.driver import install
 from server.transport.frames import frame
 from server.transport.handshake import upgrade_in
@@ -304,7 +305,7 @@ async def test_clients_that_answer_pings_stay_and_take_no_task(
     await asyncio.sleep(3.5)
     for client in [*clients, polling]:
         assert (await client.command("status"))["ok"]
-    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in names if "_send_ping" in name or "_service_task" in name]
     assert not [name for name in names if "websocket_wait" in name or "writer" in name]
 
@@ -349,7 +350,7 @@ async def test_what_a_commit_has_brought_is_answered_in_one_write(
     together: list[int] = []
     answer = app.sockets.answer
 
-    def noting(socket: AsyncSocket, answers: list[tuple[int | None, bytes]]) -> None:
+    def noting(socket: AsyncSocket, answers: list[tuple[bytes | None, bytes]]) -> None:
         together.append(len(answers))
         answer(socket, answers)
 
@@ -507,20 +508,20 @@ async def test_a_plain_server_works_as_before(transports: list[str] | None) -> N
         gone = asyncio.Event()
         addresses = []
 
-        @sio.event
+        @sio.event  # type: ignore[untyped-decorator]
         async def connect(sid: str, environ: dict[str, Any], auth: Any) -> None:
             addresses.append(environ.get("REMOTE_ADDR"))
 
-        @sio.event
+        @sio.event  # type: ignore[untyped-decorator]
         async def echo(sid: str, *args: Any) -> Any:
             await sio.emit("all", {"data": b"\x00\x01", "n": [1, b"\x02"]})
             return args
 
-        @sio.event
+        @sio.event  # type: ignore[untyped-decorator]
         async def ask(sid: str) -> Any:
             return await sio.call("question", {"x": b"\x03"}, to=sid)
 
-        @sio.event
+        @sio.event  # type: ignore[untyped-decorator]
         async def disconnect(sid: str, reason: str) -> None:
             gone.set()
 
