@@ -26,7 +26,7 @@ CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PROGRAMS = (ROOT / "docs/programs.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 CLI = (ROOT / "docs/cli.md").read_text()
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 PATH = re.compile(r"\w[\w/.-]*(?:/|\.(?:py|js|lua|toml|md))")
 
 
@@ -157,6 +157,33 @@ def test_every_link_within_the_documents_leads_somewhere(document: Path) -> None
             target = document.parent / name if name else document
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def drawn_folders() -> set[str]:
+    """The folders in the picture of ARCHITECTURE.md, with their paths."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    found: set[str] = set()
+    above: list[str] = []
+    picture = example(text, "", "## Folders")
+    for indent, name in re.findall(r"^( *)([\w-]+)/ ", picture, re.M):
+        above[len(indent) // 2 :] = [name]
+        found.add("/".join(above))
+    return found
+
+
+def folders(top: Path, deep: bool) -> set[str]:
+    """The folders in one that hold files of the project, with their paths."""
+    found = {path for path in (top.rglob("*") if deep else top.iterdir()) if path.is_dir()}
+    named = {str(path.relative_to(ROOT)) for path in found}
+    return {name for name in named if not re.search(r"(^|/)[._]|node_modules", name)}
+
+
+def test_the_picture_of_the_folders_is_that_of_the_disk() -> None:
+    drawn = drawn_folders()
+    whole = folders(ROOT / "server", deep=True) | folders(ROOT / "client", deep=True)
+    assert whole == {name for name in drawn if name.startswith(("server/", "client/"))}
+    assert folders(ROOT, deep=False) == {name for name in drawn if "/" not in name}
+    assert all((ROOT / name).is_dir() for name in drawn)
 
 
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
