@@ -20,7 +20,7 @@ import { keep, recall } from "../browser/storage.js";
 import { Menu } from "../views/menu.js";
 import { CLIENT_MISSING, offlineNotice, refusedNotice, roomsNotice, whySignIn } from "../models/notices.js";
 import { Watches } from "../views/notify.js";
-import { Pulse } from "../browser/frame-timer.js";
+import { FrameTimer } from "../browser/frame-timer.js";
 import { matcher } from "../models/query.js";
 import { Rooms } from "../views/room-tabs.js";
 import { SignIn } from "../views/signin.js";
@@ -83,7 +83,7 @@ const rooms = new Rooms({
   open: (room) => go({ rooms: [...new Set([...view.rooms, room])], only: room }, { push: true }),
   close: closeRoom,
 });
-const pulse = new Pulse(frame);
+const timer = new FrameTimer(frame);
 
 listenToKeys({ enabled: () => menu.singleKeys, commands: keyCommands() });
 addEventListener("popstate", () => show(read(location.search)));
@@ -92,7 +92,7 @@ byId("curl").textContent = `curl -d '{"connid": "import", "time": 90}' ${locatio
 showMenu();
 show(view);
 whenClientLoaded(connect, sayClientMissing);
-pulse.in(0);
+timer.schedule(0);
 whenIdle(() => charts.load());
 
 // The line
@@ -274,7 +274,7 @@ function findJob(room, connid, run) {
 /** Something is different: it will be drawn with the next frame. */
 function touch() {
   changed = true;
-  pulse.in(0);
+  timer.schedule(0);
 }
 
 /** Returns the seconds until something will look different by itself. */

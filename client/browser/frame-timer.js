@@ -1,35 +1,36 @@
 /**
- * The one timer of the page: it draws a frame when something will look different, and rests between.
+ * The one timer of the page: it draws a frame when something will look different, and idles between.
  *
- *   const pulse = new Pulse(frame);   // frame() draws, and returns the seconds until the next one
- *   pulse.in(0);                      // something has changed: with the next frame
+ *   const timer = new FrameTimer(frame);   // frame() draws, and returns the seconds until the next one
+ *   timer.schedule(0);                     // something has changed: draw with the next frame
  */
 
-/** Seconds below which there is a frame for each of the screen's. */
-const FLUENT = 0.034;
+/** Seconds below which each frame of the screen is drawn. */
+const EVERY_FRAME = 0.034;
 const LONGEST = 1;
 
-export class Pulse {
+export class FrameTimer {
   #frame;
   #timer = null;
-  #asked = false;
+  #requested = false;
 
   constructor(frame) {
     this.#frame = frame;
   }
 
-  in(seconds) {
+  /** Draw in so many seconds, at most LONGEST; replaces what was scheduled before. */
+  schedule(seconds) {
     clearTimeout(this.#timer);
-    if (seconds < FLUENT) this.#ask();
-    else this.#timer = setTimeout(() => this.#ask(), Math.min(LONGEST, seconds) * 1000);
+    if (seconds < EVERY_FRAME) this.#request();
+    else this.#timer = setTimeout(() => this.#request(), Math.min(LONGEST, seconds) * 1000);
   }
 
-  #ask() {
-    if (this.#asked) return;
-    this.#asked = true;
+  #request() {
+    if (this.#requested) return;
+    this.#requested = true;
     requestAnimationFrame(() => {
-      this.#asked = false;
-      this.in(this.#frame());
+      this.#requested = false;
+      this.schedule(this.#frame());
     });
   }
 }

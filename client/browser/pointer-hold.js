@@ -1,39 +1,39 @@
 /**
- * Whether somebody aims at a row of a list, which must not move away then.
+ * Whether the reader is interacting with a list, whose rows must not move then.
  *
- *   const aim = new Aim(list, changed);   // changed() when nobody does any more
- *   aim.held
+ *   const hold = new PointerHold(list, released);   // released() when the reader does so no more
+ *   hold.active
  */
 
-/** How long rows stay in place after the reader has last moved in the list, in milliseconds. */
+/** How long rows stay in place after the last interaction, in milliseconds. */
 const HOLD_MS = 8_000;
-const MOVES = ["pointermove", "pointerdown", "keydown", "wheel"];
+const INTERACTIONS = ["pointermove", "pointerdown", "keydown", "wheel"];
 
-export class Aim {
-  #changed;
+export class PointerHold {
+  #released;
   #until = 0;
   #timer = null;
 
-  constructor(list, changed) {
-    this.#changed = changed;
-    for (const move of MOVES) list.addEventListener(move, () => this.#hold(), { passive: true });
-    list.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.#letGo());
+  constructor(list, released) {
+    this.#released = released;
+    for (const name of INTERACTIONS) list.addEventListener(name, () => this.#hold(), { passive: true });
+    list.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.#release());
   }
 
-  get held() {
+  get active() {
     return performance.now() < this.#until;
   }
 
   #hold() {
     this.#until = performance.now() + HOLD_MS;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#letGo(), HOLD_MS);
+    this.#timer = setTimeout(() => this.#release(), HOLD_MS);
   }
 
-  #letGo() {
+  #release() {
     if (this.#until === 0) return;
     this.#until = 0;
     clearTimeout(this.#timer);
-    this.#changed();
+    this.#released();
   }
 }

@@ -3,7 +3,7 @@
  *
  *   const order = new Order();
  *   order.show(jobs, compare);            // sorted anew
- *   order.hold(find, jobs);               // somebody aims at a row: every row keeps its place
+ *   order.hold(find, jobs);               // somebody points at a row: every row keeps its place
  *   order.jobs; order.waiting;
  *
  * While it is held, a job that has ended stays where it is, as what it has become, and new ones come

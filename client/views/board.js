@@ -1,5 +1,5 @@
 /**
- * The running jobs: a list that is live, and holds still under whoever aims at a row.
+ * The running jobs: a list that is live, and holds still while the reader points at a row.
  *
  *   const board = new Board({ changed, open, kill, linkOf, lookOf });
  *   board.draw(jobs, { view, find, several, total, known });
@@ -9,7 +9,7 @@
  * `lookOf(job)` gives what is known besides the job: `{ doing, error }`.
  */
 
-import { Aim } from "../browser/pointer-hold.js";
+import { PointerHold } from "../browser/pointer-hold.js";
 import { byId, isTyping, setText } from "../browser/dom.js";
 import { Order } from "../models/order.js";
 import { matcher, ORDERS } from "../models/query.js";
@@ -27,12 +27,12 @@ export class Board {
   #list = byId("running");
   #matching = []; // running jobs that match, in no order
   #query = "";
-  #aim;
+  #hold;
 
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new VirtualRows(this.#list, () => new JobRow(), byId("tab-running"));
-    this.#aim = new Aim(this.#list, actions.changed);
+    this.#hold = new PointerHold(this.#list, actions.changed);
     this.#list.addEventListener("click", (click) => this.#clicked(click));
     byId("select-all").addEventListener("change", ({ target }) => this.selectAll(target.checked));
     byId("kill-selected").addEventListener("click", () => this.killSelected());
@@ -46,7 +46,7 @@ export class Board {
   draw(jobs, { view, find, several, total, known, filtered }) {
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
-    const held = query === this.#query && this.#aim.held && this.#order.jobs.length > 0;
+    const held = query === this.#query && this.#hold.active && this.#order.jobs.length > 0;
     const asked = query !== this.#query;
     if (asked) this.#rows.toTop();
     this.#query = query;

@@ -5,7 +5,7 @@
  *   ended.draw(states, { view, several, filtered, known, shown });   // shown: the view is open
  */
 
-import { Aim } from "../browser/pointer-hold.js";
+import { PointerHold } from "../browser/pointer-hold.js";
 import { byId, clone, cutText, make, onPlainClick, partsOf, setText, textOrHide } from "../browser/dom.js";
 import { merge, Past } from "../models/past.js";
 import { byEnd, matcher } from "../models/query.js";
@@ -23,14 +23,14 @@ export class Ended {
   #recent = new Map(); // run -> its element
   #jobs = []; // as they are shown
   #query = "";
-  #aim;
+  #hold;
   #asking = false;
   #epoch = null;
 
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new VirtualRows(byId("history"), () => new PastRow(), byId("tab-ended"));
-    this.#aim = new Aim(byId("history"), actions.changed);
+    this.#hold = new PointerHold(byId("history"), actions.changed);
     byId("older").addEventListener("click", () => this.#askAll());
     byId("history").addEventListener("click", (click) => this.#clicked(click));
   }
@@ -56,7 +56,7 @@ export class Ended {
     const { jobs, more } = merge(rooms);
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.rooms, view.only].join("\n");
-    const held = this.#aim.held && query === this.#query && this.#jobs.length > 0;
+    const held = this.#hold.active && query === this.#query && this.#jobs.length > 0;
     this.#query = query;
     if (!held) this.#jobs = wanted;
     this.#rows.draw(this.#jobs, (job) => ({ several, link: this.#actions.linkOf(job) }));
