@@ -19,7 +19,9 @@ export default [
     languageOptions: { globals: { ...globals.browser, io: "readonly" } },
   },
   // Which folder of the page may import which, and that what decides knows no document.
-  ...layer("browser", ["app", "views"]),
+  ...layer("app", ["docs"]),
+  ...layer("browser", ["app", "views", "models", "follow", "docs"]),
+  ...layer("docs", ["app", "views", "models", "follow"]),
   ...layer("follow", ["app", "views", "models", "browser", "docs"], ["document", "window", "localStorage"]),
   ...layer("models", ["app", "views", "browser", "docs"], ["document", "window", "localStorage"]),
   ...layer("views", ["app", "docs"]),

@@ -11,14 +11,20 @@ const LONGEST = 1;
 
 export class FrameTimer {
   #frame;
-  #timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   #requested = false;
 
+  /** @param {() => number} frame */
   constructor(frame) {
     this.#frame = frame;
   }
 
-  /** Draw in so many seconds, at most LONGEST; replaces what was scheduled before. */
+  /**
+   * Draw in so many seconds, at most LONGEST; replaces what was scheduled before.
+   *
+   * @param {number} seconds
+   */
   schedule(seconds) {
     clearTimeout(this.#timer);
     if (seconds < EVERY_FRAME) this.#request();

@@ -12,8 +12,13 @@ const INTERACTIONS = ["pointermove", "pointerdown", "keydown", "wheel"];
 export class PointerHold {
   #released;
   #until = 0;
-  #timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
 
+  /**
+   * @param {HTMLElement} list
+   * @param {() => void} released
+   */
   constructor(list, released) {
     this.#released = released;
     for (const name of INTERACTIONS) list.addEventListener(name, () => this.#hold(), { passive: true });

@@ -5,13 +5,21 @@
  *   recall("token", tab); keep("token", "eyJ…", tab);    // in this tab, until it is closed
  */
 
+/** @type {Map<string, string>} */
 const kept = new Map();
 
 export const browser = () => localStorage;
 export const tab = () => sessionStorage;
 
+/**
+ * What is kept under a key, "" for nothing.
+ *
+ * @param {string} key
+ * @param {() => Storage} [storage]
+ */
 export function recall(key, storage = browser) {
-  if (kept.has(key)) return kept.get(key);
+  const known = kept.get(key);
+  if (known !== undefined) return known;
   try {
     return storage().getItem(`hourglass.${key}`) ?? "";
   } catch {
@@ -19,6 +27,11 @@ export function recall(key, storage = browser) {
   }
 }
 
+/**
+ * @param {string} key
+ * @param {string} value "" for nothing
+ * @param {() => Storage} [storage]
+ */
 export function keep(key, value, storage = browser) {
   kept.set(key, value);
   try {
@@ -29,7 +42,11 @@ export function keep(key, value, storage = browser) {
   }
 }
 
-/** The same for values that are no text; what cannot be read is null. */
+/**
+ * The same for values that are no text; what cannot be read is null.
+ *
+ * @param {string} key
+ */
 export function recallJson(key) {
   try {
     return JSON.parse(recall(key));

@@ -11,6 +11,7 @@ const SYSTEM = matchMedia("(prefers-color-scheme: dark)");
 
 export const theme = () => recall("theme") || "system";
 
+/** @param {string} name `system`, `light` or `dark` */
 export function setTheme(name) {
   keep("theme", name === "system" ? "" : name);
   apply();
@@ -23,7 +24,11 @@ function apply() {
   document.dispatchEvent(new Event("themechange"));
 }
 
-/** The colour that a custom property of the style sheet has now, as `rgb(…)`. */
+/**
+ * The colour that a custom property of the style sheet has now, as `rgb(…)`.
+ *
+ * @param {string} name
+ */
 export function colour(name) {
   probe.style.color = `var(${name})`;
   if (!probe.isConnected) document.body.append(probe);

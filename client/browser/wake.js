@@ -10,6 +10,7 @@ const SLEPT_MS = 10_000;
 /** Two clocks that went apart by so much, in milliseconds: one of them stood still, or was set. */
 const APART_MS = 1_000;
 
+/** @param {() => void} wake */
 export function onWaking(wake) {
   addEventListener("online", wake);
   document.addEventListener("visibilitychange", () => document.hidden || wake());

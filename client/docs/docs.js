@@ -3,6 +3,12 @@
 import { answersOf, commandsOf, eventsOf, routesOf } from "./contract.js";
 import { byId, make } from "../browser/dom.js";
 
+/**
+ * @import { Entry, Field } from "./contract.js"
+ *
+ * @typedef {{ name: string, size: number, sha256: string }} Download
+ */
+
 async function show() {
   const paths = ["/asyncapi.json", "/openapi.json", "/downloads.json"];
   const [asyncapi, openapi, downloads] = await Promise.all(paths.map(fetched));
@@ -15,22 +21,32 @@ async function show() {
   document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
+/** @param {string} path */
 async function fetched(path) {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path} was answered ${response.status}`);
   return response.json();
 }
 
+/**
+ * @param {string} part
+ * @param {Entry[]} entries
+ */
 function fill(part, entries) {
   byId(part).append(...entries.map((entry) => drawn(part, entry)));
 }
 
+/** @param {Download} download */
 function offered({ name, size, sha256 }) {
   const line = make("p");
   line.append(make("a", name, { href: `/${name}` }), ` ${Math.ceil(size / 1024)} KiB, SHA-256 `, make("code", sha256));
   return line;
 }
 
+/**
+ * @param {string} part
+ * @param {Entry} entry
+ */
 function drawn(part, { name, summary, fields }) {
   const article = make("article", "", { id: `${part}-${name.replaceAll(/\W+/g, "-")}` });
   const heading = make("h3");
@@ -41,6 +57,10 @@ function drawn(part, { name, summary, fields }) {
   return article;
 }
 
+/**
+ * @param {string} name
+ * @param {Field[]} fields
+ */
 function table(name, fields) {
   const drawnTable = make("table");
   drawnTable.setAttribute("aria-label", `Fields of ${name}`);

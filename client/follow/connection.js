@@ -52,12 +52,23 @@ const PASSING = new Set(["unavailable", "rate_limited", "internal"]);
  * @property {number} seq
  * @property {number} [now]
  * @property {Job | EndedJob} [job]
+ * @property {{ offset: number, text: string }} [output]
  * @property {(Job | EndedJob)[]} [jobs]
  * @property {Record<string, unknown>[]} [events]
  * @property {{ room: string, running: number }[]} [rooms]
  * @property {number | null} [before]
  *
  * @typedef {(url: any, options: any) => any} Io the Socket.IO client's function
+ *
+ * @typedef {(name: string, data?: object) => Promise<Answer>} Command gives a command and returns its
+ *   answer; throws a CommandError
+ *
+ * @typedef {object} Problem
+ * @property {string} code
+ * @property {string} message
+ * @property {string | null} [field]
+ * @property {number | null} [retry_after]
+ * @property {boolean} [unknown]
  *
  * @typedef {ReturnType<typeof setTimeout> | undefined} Timer
  *
@@ -70,17 +81,21 @@ const PASSING = new Set(["unavailable", "rate_limited", "internal"]);
  * @property {() => void} [onChange]
  */
 
-/** A command that did not succeed: `code`, `field`, `retryAfter` (seconds) and `job` as answered. */
+/**
+ * A command that did not succeed: `code`, `field`, `retryAfter` (seconds), `job` and `unknown` (whether it
+ * may have been carried out all the same) as answered.
+ */
 export class CommandError extends Error {
   /**
-   * @param {{ code: string, message: string, field?: string | null, retry_after?: number | null }} problem
+   * @param {Problem} problem
    * @param {Job | EndedJob | null} [job]
    */
-  constructor({ code, message, field = null, retry_after: retryAfter = null }, job = null) {
+  constructor({ code, message, field = null, retry_after: retryAfter = null, unknown = false }, job = null) {
     super(message);
     this.code = code;
     this.field = field;
     this.retryAfter = retryAfter;
+    this.unknown = unknown;
     this.job = job;
   }
 
@@ -91,7 +106,8 @@ export class CommandError extends Error {
 }
 
 export class Connection {
-  #socket;
+  /** @type {any} */
+  #socket; // of a client whose types are not ours
   #credentials;
   #onEvent;
   #onChange;
@@ -120,14 +136,15 @@ export class Connection {
       // A WebSocket at once needs no sticky sessions; long polling remains for networks without it.
       transports: ["websocket", "polling"],
       tryAllTransports: true,
-      auth: (send) => send({ ...this.#credentials(), rooms: [] }),
+      auth: (/** @type {(auth: object) => void} */ send) => send({ ...this.#credentials(), rooms: [] }),
     });
     this.#socket.on("connect", () => this.#connected());
-    this.#socket.on("disconnect", (reason) => this.#disconnected(reason));
-    this.#socket.on("connect_error", (error) => this.#failed(error));
-    this.#socket.onAny((name, data) => this.#received(name, data));
+    this.#socket.on("disconnect", (/** @type {string} */ reason) => this.#disconnected(reason));
+    this.#socket.on("connect_error", (/** @type {any} */ error) => this.#failed(error));
+    this.#socket.onAny((/** @type {string} */ name, /** @type {any} */ data) => this.#received(name, data));
   }
 
+  /** @returns {boolean} */
   get connected() {
     return this.#socket.connected;
   }
@@ -141,7 +158,11 @@ export class Connection {
     return this.#clock.now();
   }
 
-  /** Why the server does not let us into a room, for good or for now, as a CommandError; null when it does. */
+  /**
+   * Why the server does not let us into a room, for good or for now; null when it does.
+   *
+   * @param {string} room
+   */
   refusalOf(room) {
     return this.#followed.get(room)?.refusal ?? null;
   }
@@ -158,11 +179,15 @@ export class Connection {
     this.#settle();
   }
 
-  /** Hear no more of a room. */
+  /**
+   * Hear no more of a room.
+   *
+   * @param {string} room
+   */
   unfollow(room) {
     const followed = this.#followed.get(room);
     if (!followed) return;
-    clearTimeout(followed.timer);
+    clearTimeout(followed.timer ?? undefined);
     this.#followed.delete(room);
     if (this.connected) this.command("leave", { room }).catch(() => {});
     this.#settle();
@@ -231,13 +256,18 @@ export class Connection {
     return answer;
   }
 
-  /** Join a room, at first or again; throws only where the line itself failed to answer. */
+  /**
+   * Join a room, at first or again; throws only where the line itself failed to answer.
+   *
+   * @param {Followed} followed
+   * @param {number} [within] milliseconds
+   */
   async #join(followed, within = ANSWER_WITHIN_MS) {
     const { state } = followed;
     const { room } = state;
     // The second time in a row asks for a snapshot instead of the gap.
     const since = followed.timer === null ? state.position() : null;
-    clearTimeout(followed.timer);
+    clearTimeout(followed.timer ?? undefined);
     followed.timer = setTimeout(() => this.#joinAgain(followed), JOIN_AGAIN_AFTER_MS);
     try {
       const answer = await this.command("join", since ? { room, since } : { room }, within);
@@ -249,14 +279,19 @@ export class Connection {
     this.#settle();
   }
 
+  /** @param {Followed} followed */
   #joinAgain(followed) {
-    if (!this.connected || followed.complete || FINAL.has(followed.refusal?.code)) {
+    if (!this.connected || followed.complete || isFinal(followed.refusal)) {
       followed.timer = null;
     } else {
       this.#join(followed).catch(() => {});
     }
   }
 
+  /**
+   * @param {string} name
+   * @param {any} data
+   */
   #received(name, data) {
     // It is no earlier there by now, however long this was on its way.
     this.#clock.learn(data?.now ?? data?.at);
@@ -285,6 +320,7 @@ export class Connection {
     this.#change(waiting.length > 0 ? { line: "catching-up", refusal } : { line: "live" });
   }
 
+  /** @param {string} reason */
   #disconnected(reason) {
     this.#forgetJoins();
     const farewell = this.#farewell;
@@ -292,17 +328,23 @@ export class Connection {
     if (reason !== "io client disconnect") this.#lost(farewell);
   }
 
+  /** @param {any} error */
   #failed(error) {
     this.#lost(this.#socket.active ? null : refusalOf(error));
   }
 
+  /** @param {CommandError | null} refusal */
   #lost(refusal) {
-    if (!FINAL.has(refusal?.code)) return this.#retry(refusal);
+    if (!isFinal(refusal)) return this.#retry(refusal);
     const since = this.#status.since ?? Date.now();
     return this.#change({ line: "refused", since, refusal });
   }
 
-  /** Try again later: ever later, and not in step with all the others that lost the same server. */
+  /**
+   * Try again later: ever later, and not in step with all the others that lost the same server.
+   *
+   * @param {CommandError | null} refusal
+   */
   #retry(refusal) {
     const patience = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#attempts);
     const wait = Math.max(patience * (0.5 + Math.random() / 2), (refusal?.retryAfter ?? 0) * 1000);
@@ -317,6 +359,7 @@ export class Connection {
     for (const followed of this.#followed.values()) followed.lost();
   }
 
+  /** @param {Status} status */
   #change(status) {
     const { line, retryAt, refusal } = this.#status;
     const same = status.line === line && status.retryAt === retryAt && status.refusal?.code === refusal?.code;
@@ -327,26 +370,33 @@ export class Connection {
 
 /** A room that is followed: what the server said that it will send, and whether that has come. */
 class Followed {
+  /** @type {CommandError | null} */
+  refusal = null;
+  /** @type {Timer | null} */
+  timer = null; // set while a join is given its time
+  /** @type {import("./state.js").Position | null} */
+  target = null; // that the last join has promised
+  away = false; // whether the server has lost its store
+
+  /** @param {RoomState} state */
   constructor(state) {
     this.state = state;
-    this.refusal = null;
-    this.timer = null; // set while a join is given its time
-    this.target = null; // the position that the last join has promised
-    this.away = false; // whether the server has lost its store
   }
 
+  /** @param {import("./state.js").Position} target */
   joined({ epoch, seq }) {
     this.target = { epoch, seq };
     this.refusal = null;
   }
 
+  /** @param {CommandError} error */
   refused(error) {
     this.refusal = error;
     if (error.code === "forbidden") this.state.forget();
   }
 
   lost() {
-    clearTimeout(this.timer);
+    clearTimeout(this.timer ?? undefined);
     this.timer = null;
     this.target = null;
     this.refusal = null;
@@ -414,7 +464,14 @@ export class Clock {
   }
 }
 
-/** The server's own words about a refused connect. */
+/** @param {CommandError | null} refusal */
+const isFinal = (refusal) => refusal !== null && FINAL.has(refusal.code);
+
+/**
+ * The server's own words about a refused connect.
+ *
+ * @param {any} error
+ */
 function refusalOf(error) {
   const told = error.data?.error ?? error.data;
   const object = told !== null && typeof told === "object" ? told : {};

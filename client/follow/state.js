@@ -46,6 +46,13 @@ const EARLY_PROGRESS_LIMIT = 200;
  * @property {boolean} [late]
  * @property {number | null} [exit]
  * @property {number | null} [stopped_at]
+ *
+ * @typedef {Omit<Job, "state"> & Partial<Omit<Ending, "state">> & Pick<Job | EndedJob, "state">} AnyJob
+ *   a job of which it does not matter whether it has ended
+ *
+ * @typedef {{ epoch: string, seq: number }} Position where a state stands in the log of its room
+ *
+ * @typedef {"applied" | "duplicate" | "held" | "ignored"} Applied
  */
 
 export class RoomState {
@@ -53,8 +60,10 @@ export class RoomState {
   #running = new Map(); // by run, oldest first
   /** @type {Map<string, EndedJob>} */
   #ended = new Map(); // by run, oldest first
-  #held = new Map(); // seq -> [name, event], came too early
-  #earlyProgress = new Map(); // run -> progress of a job whose `started` is still to come
+  /** @type {Map<number, [string, any]>} */
+  #held = new Map(); // by seq: [name, event] that came too early
+  /** @type {Map<string, { done: number | null, note: string | null, at: number }>} */
+  #earlyProgress = new Map(); // by run: progress of a job whose `started` is still to come
   /** @type {Map<string, number>} */
   #reportedAt = new Map(); // run -> when its last report on this line was
   #heard = 0; // the highest seq that we know to exist
@@ -84,9 +93,13 @@ export class RoomState {
     return this.known && (this.#heard > this.seq || this.#uncertain);
   }
 
-  /** What to send as `since`; null asks for a snapshot. */
+  /**
+   * What to send as `since`; null asks for a snapshot.
+   *
+   * @returns {Position | null}
+   */
   position() {
-    return this.known && !this.#uncertain ? { epoch: this.epoch, seq: this.seq } : null;
+    return this.epoch !== null && !this.#uncertain ? { epoch: this.epoch, seq: this.seq } : null;
   }
 
   /** Running jobs, the newest first: a job keeps its place for as long as it runs. */
@@ -104,11 +117,23 @@ export class RoomState {
     return this.#running.size;
   }
 
-  /** The job of a run, running or among the last ended ones. */
+  /**
+   * The job of a run, running or among the last ended ones.
+   *
+   * @param {string} run
+   * @returns {Job | EndedJob | undefined}
+   */
   find(run) {
     return this.#running.get(run) ?? this.#ended.get(run);
   }
 
+  /**
+   * Take an event that has arrived, of any name and any room.
+   *
+   * @param {string} name
+   * @param {any} event
+   * @returns {Applied}
+   */
   apply(name, event) {
     if (event?.room !== this.room) return "ignored";
     if (name === "snapshot") return this.#applySnapshot(event);
@@ -140,6 +165,7 @@ export class RoomState {
     this.disconnected();
   }
 
+  /** @param {{ epoch: string, seq: number, running: Job[], ended: EndedJob[] }} snapshot */
   #applySnapshot({ epoch, seq, running, ended }) {
     const sameLog = epoch === this.epoch;
     if (sameLog && seq < this.seq) return "duplicate";
@@ -164,6 +190,7 @@ export class RoomState {
     return "applied";
   }
 
+  /** @param {{ run: string, done: number | null, note: string | null, at: number }} event */
   #applyProgress({ run, done, note, at }) {
     const progress = { done, note, at };
     const job = this.#running.get(run);
@@ -174,12 +201,17 @@ export class RoomState {
       return "applied";
     }
     if (this.#ended.has(run)) return "ignored";
-    if (at < this.#earlyProgress.get(run)?.at) return "duplicate";
+    if (at < (this.#earlyProgress.get(run)?.at ?? -Infinity)) return "duplicate";
     this.#earlyProgress.set(run, progress);
     dropOldest(this.#earlyProgress, EARLY_PROGRESS_LIMIT);
     return "held";
   }
 
+  /**
+   * @param {string} name
+   * @param {any} event
+   * @returns {Applied}
+   */
   #applyLogged(name, event) {
     const { seq } = event;
     if (!Number.isSafeInteger(seq)) return "ignored";
@@ -195,9 +227,17 @@ export class RoomState {
   }
 
   #applyHeld() {
-    while (this.#held.has(this.seq + 1)) this.#advance(...this.#held.get(this.seq + 1));
+    for (let next = this.#next(); next; next = this.#next()) this.#advance(...next);
   }
 
+  #next() {
+    return this.#held.get(this.seq + 1);
+  }
+
+  /**
+   * @param {string} name
+   * @param {any} event
+   */
   #advance(name, event) {
     this.seq = event.seq;
     this.#held.delete(event.seq);
@@ -211,6 +251,7 @@ export class RoomState {
     }
   }
 
+  /** @param {Job} started */
   #adoptEarlyProgress({ run }) {
     const progress = this.#earlyProgress.get(run);
     this.#earlyProgress.delete(run);
@@ -220,11 +261,20 @@ export class RoomState {
     this.#running.set(run, { ...job, progress });
   }
 
-  /** Two nodes may pass on the progress of one job; the later instant wins, whichever comes last. */
+  /**
+   * Two nodes may pass on the progress of one job; the later instant wins, whichever comes last.
+   *
+   * @param {string} run
+   * @param {{ at: number }} progress
+   */
   #isOlder(run, { at }) {
     return at < (this.#reportedAt.get(run) ?? -Infinity);
   }
 
+  /**
+   * @param {string} name
+   * @param {any} event
+   */
   #end(name, event) {
     const { run, connid, room } = event;
     const job = this.#running.get(run) ?? { run, connid, room };
@@ -235,6 +285,7 @@ export class RoomState {
     this.#dropOldEnded();
   }
 
+  /** @param {{ run: string, exit: number | null, at: number }} event */
   #markStopped({ run, exit, at }) {
     const job = this.#ended.get(run);
     if (job) this.#ended.set(run, { ...job, exit, stopped_at: at });
@@ -247,8 +298,17 @@ export class RoomState {
 
 const LOGGED = new Set(["started", "killed", "finished", "stopped"]);
 
+/**
+ * @template {{ run: string }} J
+ * @param {J[]} jobs
+ */
 const byRun = (jobs) => new Map(jobs.map((job) => [job.run, job]));
 
+/**
+ * @template K, V
+ * @param {Map<K, V>} map
+ * @param {number} limit
+ */
 function dropOldest(map, limit) {
   for (const key of map.keys()) {
     if (map.size <= limit) return;
@@ -256,16 +316,31 @@ function dropOldest(map, limit) {
   }
 }
 
-/** The ended job that a running one becomes, with the fields that a snapshot gives it. */
+/**
+ * The ended job that a running one becomes, with the fields that a snapshot gives it.
+ *
+ * @param {any} job of which only the ids are known where its start was missed
+ * @param {{ seq: number, at: number }} event
+ */
 function endedJob(job, { seq, at }) {
   return { ...job, seq, started_by: job.started_by ?? job.by, ended_at: at };
 }
 
+/**
+ * @param {any} job
+ * @param {any} event
+ * @returns {EndedJob}
+ */
 function killedJob(job, event) {
   const { by, via, reason } = event;
   return { ...endedJob(job, event), state: "killed", by, via, reason };
 }
 
+/**
+ * @param {any} job
+ * @param {any} event
+ * @returns {EndedJob}
+ */
 function finishedJob(job, event) {
   const { outcome, result, late = false } = event;
   return { ...endedJob(job, event), state: "finished", outcome, result, late };

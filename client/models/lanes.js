@@ -8,13 +8,23 @@
  * longest running come first, so that a job keeps its lane while others come and go below it.
  */
 
+/** @import { AnyJob } from "../follow/state.js" */
+
+/**
+ * @typedef {{ job: AnyJob, lane: number, start: number, end: number }} Bar
+ *
+ * @param {AnyJob[]} jobs
+ * @param {{ from: number, to: number, gap: number, most: number }} bounds
+ */
 export function layOut(jobs, { from, to, gap, most }) {
   const spans = jobs
     .map((job) => ({ job, start: job.started_at, end: job.ended_at ?? job.deadline }))
     .filter(({ start, end }) => start < to && end > from)
     .sort((a, b) => a.start - b.start || (a.job.run < b.job.run ? -1 : 1));
+  /** @type {number[]} */
   const ends = []; // by lane
   let soonest = Infinity; // of the ends, once there is no lane to add
+  /** @type {Bar[]} */
   const bars = [];
   for (const span of spans) {
     if (ends.length >= most && soonest + gap > span.start) continue;

@@ -12,13 +12,24 @@
 
 const MOST_NEW = 200;
 
+/** @import { AnyJob } from "../follow/state.js" */
+/** @import { Compare } from "./query.js" */
+
+/** @template {AnyJob} J */
 export class Order {
+  /** @type {J[]} */
   jobs = [];
   waiting = 0;
+  /** @type {Compare | null} */
   #sortedBy = null; // how `jobs` are sorted, while they are
   #came = 0; // jobs that have come in while it is held
 
-  /** `jobs`, sorted. What a job is sorted by never changes, so only new ones have to find a place. */
+  /**
+   * `jobs`, sorted. What a job is sorted by never changes, so only new ones have to find a place.
+   *
+   * @param {J[]} jobs
+   * @param {Compare} compare
+   */
   show(jobs, compare) {
     const wanted = byRun(jobs);
     const kept = [];
@@ -34,7 +45,12 @@ export class Order {
     this.#came = 0;
   }
 
-  /** The same rows in the same places; `find(run)` gives what a job is now, where that is known. */
+  /**
+   * The same rows in the same places.
+   *
+   * @param {(run: string) => J | undefined} find what a job is now, where that is known
+   * @param {J[]} jobs
+   */
   hold(find, jobs) {
     const shown = this.jobs.map((job) => find(job.run) ?? job);
     const places = byRun(shown);
@@ -47,9 +63,20 @@ export class Order {
   }
 }
 
+/**
+ * @template {AnyJob} J
+ * @param {J[]} jobs
+ */
 const byRun = (jobs) => new Map(jobs.map((job) => [job.run, job]));
 
-/** Two sorted lists as one; cheap when the second is short, however long the first is. */
+/**
+ * Two sorted lists as one; cheap when the second is short, however long the first is.
+ *
+ * @template {AnyJob} J
+ * @param {J[]} many
+ * @param {J[]} few
+ * @param {Compare} compare
+ */
 function merge(many, few, compare) {
   const merged = [];
   let from = 0;
@@ -62,7 +89,14 @@ function merge(many, few, compare) {
   return merged;
 }
 
-/** Where a job belongs in a sorted list, at `low` or later. */
+/**
+ * Where a job belongs in a sorted list, at `low` or later.
+ *
+ * @param {AnyJob} job
+ * @param {AnyJob[]} list
+ * @param {number} low
+ * @param {Compare} compare
+ */
 function placeOf(job, list, low, compare) {
   let high = list.length;
   while (low < high) {

@@ -13,15 +13,20 @@ const MOST = 65_536; // code points
 /** Colours and the like, which a terminal would have taken out. */
 const ESCAPES = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[A-Za-z]`, "g");
 
+/** @typedef {{ offset: number, text: string }} Piece */
+
 export class Output {
+  /** @type {string[]} */
   #points = [];
   #end; // the offset of what comes next
 
-  constructor(told) {
-    this.#end = told?.offset ?? 0;
-    if (told) this.take(told);
+  /** @param {Piece | null | undefined} first what the server keeps of it */
+  constructor(first) {
+    this.#end = first?.offset ?? 0;
+    if (first) this.take(first);
   }
 
+  /** @param {Piece} piece */
   take({ offset, text }) {
     const points = Array.from(text);
     const known = Math.max(0, this.#end - offset);

@@ -13,13 +13,19 @@ import { byEnd } from "./query.js";
 
 const KEPT = 5_000;
 
+/** @import { EndedJob } from "../follow/state.js" */
+/** @import { Answer } from "../follow/connection.js" */
+
 export class Past {
-  #jobs = new Map(); // run -> job
+  /** @type {Map<string, EndedJob>} */
+  #jobs = new Map(); // by run
+  /** @type {number | null} */
   before = null; // what to ask for next; null at first and at the end
   asked = false;
 
-  take({ jobs, before }) {
-    for (const job of jobs) this.#jobs.set(job.run, job);
+  /** @param {Answer} answer */
+  take({ jobs = [], before }) {
+    for (const job of /** @type {EndedJob[]} */ (jobs)) this.#jobs.set(job.run, job);
     this.before = this.#jobs.size < KEPT ? (before ?? null) : null;
     this.asked = true;
   }
@@ -29,7 +35,11 @@ export class Past {
     return !this.asked || this.before !== null;
   }
 
-  /** With the ended jobs that the room's events told since, the latest end first. */
+  /**
+   * With the ended jobs that the room's events have brought since, the latest end first.
+   *
+   * @param {EndedJob[]} ended
+   */
   with(ended) {
     const all = new Map(this.#jobs);
     for (const job of ended) all.set(job.run, job);
@@ -37,11 +47,13 @@ export class Past {
   }
 }
 
+/** @param {{ past: Past, ended: EndedJob[] }[]} rooms */
 export function merge(rooms) {
   let since = -Infinity;
   const lists = rooms.map(({ past, ended }) => {
     const jobs = past.with(ended);
-    if (past.more && jobs.length > 0) since = Math.max(since, jobs.at(-1).ended_at);
+    const oldest = jobs.at(-1);
+    if (past.more && oldest) since = Math.max(since, oldest.ended_at);
     return jobs;
   });
   const jobs = lists.flat().filter((job) => job.ended_at >= since);

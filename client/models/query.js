@@ -9,25 +9,41 @@
  * same in every browser.
  */
 
+/** @import { AnyJob, EndedJob } from "../follow/state.js" */
+
+/**
+ * @param {{ search?: string, by?: string, state?: string }} wanted
+ * @returns {(job: AnyJob) => boolean}
+ */
 export function matcher({ search = "", by = "", state = "" }) {
-  const words = search.split(/\s+/).filter(Boolean).map(whateverItsCase);
+  const words = search.split(/\s+/).filter(Boolean).map(ignoringCase);
   return (job) =>
     (by === "" || starter(job) === by) &&
     (state === "" || states(job).includes(state)) &&
     words.every((word) => textsOf(job).some((text) => text && word.test(text)));
 }
 
-const whateverItsCase = (word) => new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
+/** @param {string} word */
+const ignoringCase = (word) => new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
 
+/** @param {AnyJob} job */
 const textsOf = (job) => [job.connid, job.note, job.by, job.started_by, job.reason, job.progress?.note];
 
-/** Who started a job. */
+/**
+ * Who started a job.
+ *
+ * @param {AnyJob} job
+ */
 export const starter = (job) => job.started_by ?? job.by;
 
-/** The words that a job can be found by in the filter of states. */
+/**
+ * The words that a job can be found by in the filter of states.
+ *
+ * @param {AnyJob} job
+ */
 export function states(job) {
   if (job.state === "killed") return job.stopped_at == null ? ["killed"] : ["killed", "stopped"];
-  if (job.state === "finished") return job.late ? [job.outcome, "late"] : [job.outcome];
+  if (job.state === "finished") return [job.outcome ?? "", ...(job.late ? ["late"] : [])];
   return [job.progress ? "reporting" : "silent", ...(job.lease == null ? [] : ["leased"])];
 }
 
@@ -36,14 +52,23 @@ export const STATES = {
   ended: ["killed", "stopped", "elapsed", "done", "failed", "lost", "late"],
 };
 
+/** @typedef {(a: AnyJob, b: AnyJob) => number} Compare */
+
+/** @type {Compare} */
 const byRun = (a, b) => (a.run < b.run ? -1 : a.run > b.run ? 1 : 0);
 const names = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
+/** @type {Record<"left" | "start" | "name", Compare>} */
 export const ORDERS = {
   left: (a, b) => a.deadline - b.deadline || byRun(a, b),
   start: (a, b) => b.started_at - a.started_at || byRun(b, a),
   name: (a, b) => names.compare(a.connid, b.connid) || byRun(a, b),
 };
 
-/** Ended jobs, the latest end first. */
+/**
+ * Ended jobs, the latest end first.
+ *
+ * @param {EndedJob} a
+ * @param {EndedJob} b
+ */
 export const byEnd = (a, b) => b.ended_at - a.ended_at || b.seq - a.seq;

@@ -6,13 +6,16 @@
  */
 
 export class Selection {
+  /** @type {Set<string>} */
   #runs = new Set();
+  /** @type {string | null} */
   #anchor = null; // where a range begins: the run that was last selected or dropped by itself
 
   get size() {
     return this.#runs.size;
   }
 
+  /** @param {string} run */
   has(run) {
     return this.#runs.has(run);
   }
@@ -21,18 +24,26 @@ export class Selection {
     return [...this.#runs];
   }
 
+  /** @param {string} run */
   toggle(run) {
     if (!this.#runs.delete(run)) this.#runs.add(run);
     this.#anchor = run;
   }
 
-  /** Select all from the last one touched to this one, in the order in which they are shown. */
+  /**
+   * Select all from the last one touched to this one.
+   *
+   * @param {string} run
+   * @param {string[]} order in which they are shown
+   */
   reach(run, order) {
-    const [from, to] = [order.indexOf(this.#anchor), order.indexOf(run)].sort((a, b) => a - b);
+    const anchor = this.#anchor === null ? -1 : order.indexOf(this.#anchor);
+    const [from, to] = [anchor, order.indexOf(run)].sort((a, b) => a - b);
     if (from < 0) this.toggle(run);
     else this.add(order.slice(from, to + 1));
   }
 
+  /** @param {string[]} runs */
   add(runs) {
     for (const run of runs) this.#runs.add(run);
   }
@@ -42,7 +53,11 @@ export class Selection {
     this.#anchor = null;
   }
 
-  /** Drop those that a test does not hold for; whether there were any. */
+  /**
+   * Drop those that a test does not hold for; whether there were any.
+   *
+   * @param {(run: string) => boolean} test
+   */
   keep(test) {
     const before = this.#runs.size;
     for (const run of this.#runs) if (!test(run)) this.#runs.delete(run);

@@ -1,16 +1,17 @@
 /**
  * The running jobs: a list that is live, and holds still while the reader points at a row.
  *
- *   const board = new Board({ changed, open, kill, linkOf, lookOf });
- *   board.draw(jobs, { view, find, several, total, known });
+ *   const board = new Board({ changed, find, open, kill, lookOf });
+ *   board.draw(jobs, { view, several, total, known, filtered });
  *   board.tick(serverNow, still);
  *
  * `changed()` asks for another draw. `open(job)` and `kill(jobs)` are what the reader asked for;
- * `lookOf(job)` gives what is known besides the job: `{ doing, error }`.
+ * `find(run)` gives a job as it is now, and `lookOf(job)` what is known of its kill.
  */
 
 import { PointerHold } from "../browser/pointer-hold.js";
-import { byId, isTyping, setText } from "../browser/dom.js";
+import { byId, isTyping, opensRow, runAt, setText, within } from "../browser/dom.js";
+import { linkOf } from "../models/address.js";
 import { Order } from "../models/order.js";
 import { matcher, ORDERS } from "../models/query.js";
 import { JobRow } from "./rows.js";
@@ -19,22 +20,45 @@ import { announce } from "./toasts.js";
 import { VirtualRows } from "./virtual.js";
 import { count } from "../models/format.js";
 
+/**
+ * @import { EndedJob, Job } from "../follow/state.js"
+ * @import { View } from "../models/address.js"
+ *
+ * @typedef {object} Actions
+ * @property {() => void} changed
+ * @property {(run: string) => Job | EndedJob | undefined} find
+ * @property {(job: Job | EndedJob) => void} open
+ * @property {(jobs: (Job | EndedJob | undefined)[]) => void} kill
+ * @property {(job: Job | EndedJob) => import("../models/kill-tracker.js").Look} lookOf
+ *
+ * @typedef {object} Look how the list is shown
+ * @property {View} view
+ * @property {boolean} several whether jobs of several rooms are mixed
+ * @property {number} total of the running jobs, whether they match or not
+ * @property {boolean} known whether an empty list means that nothing is running
+ * @property {boolean} filtered
+ */
+
 export class Board {
   selection = new Selection();
   #actions;
+  /** @type {Order<Job | EndedJob>} */
   #order = new Order();
   #rows;
   #list = byId("running");
+  #all = byId("select-all", HTMLInputElement);
+  /** @type {Job[]} */
   #matching = []; // running jobs that match, in no order
   #query = "";
   #hold;
 
+  /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new VirtualRows(this.#list, () => new JobRow(), byId("tab-running"));
     this.#hold = new PointerHold(this.#list, actions.changed);
     this.#list.addEventListener("click", (click) => this.#clicked(click));
-    byId("select-all").addEventListener("change", ({ target }) => this.selectAll(target.checked));
+    this.#all.addEventListener("change", () => this.selectAll(this.#all.checked));
     byId("kill-selected").addEventListener("click", () => this.killSelected());
     byId("clear-selected").addEventListener("click", () => this.clearSelection());
   }
@@ -43,7 +67,12 @@ export class Board {
     return this.#rows;
   }
 
-  draw(jobs, { view, find, several, total, known, filtered }) {
+  /**
+   * @param {Job[]} jobs
+   * @param {Look} look
+   */
+  draw(jobs, { view, several, total, known, filtered }) {
+    const { find } = this.#actions;
     const wanted = jobs.filter(matcher(view));
     const query = [view.search, view.by, view.state, view.sort, view.rooms, view.only].join("\n");
     const held = query === this.#query && this.#hold.active && this.#order.jobs.length > 0;
@@ -57,7 +86,7 @@ export class Board {
     this.#rows.draw(this.#order.jobs, (job) => ({
       selected: this.selection.has(job.run),
       several,
-      link: this.#actions.linkOf(job),
+      link: linkOf(job),
       ...this.#actions.lookOf(job),
     }));
     this.#showAbove({ total, filtered, known });
@@ -71,6 +100,10 @@ export class Board {
     this.selection.clear();
   }
 
+  /**
+   * @param {number} serverNow
+   * @param {boolean} still whether the reader wants no motion
+   */
   tick(serverNow, still) {
     return this.#rows.tick(serverNow, still);
   }
@@ -86,6 +119,11 @@ export class Board {
     this.#actions.changed();
   }
 
+  /**
+   * Select a job or drop it; `reach` selects all from the last one touched to it.
+   *
+   * @param {Job | EndedJob} job
+   */
   toggle(job, reach = false) {
     if (job.state !== "running") return;
     const order = this.#order.jobs.map(({ run }) => run);
@@ -104,37 +142,39 @@ export class Board {
     else if (active?.state === "running") this.#actions.kill([active]);
   }
 
+  /** @param {MouseEvent} click */
   #clicked(click) {
     const { target } = click;
-    const job = this.#order.jobs.find(({ run }) => run === target.closest("[data-run]")?.dataset.run);
-    if (!job) return;
-    if (target.closest("input")) return this.toggle(job, click.shiftKey);
-    if (target.closest(".select")) return undefined;
-    if (target.closest(".kill")) {
-      if (target.closest(".kill").getAttribute("aria-disabled") !== "true") this.#actions.kill([job]);
-      return undefined;
+    const run = runAt(target);
+    const job = this.#order.jobs.find((other) => other.run === run);
+    if (!job || !(target instanceof Element)) return;
+    if (target.closest("input")) {
+      this.toggle(job, click.shiftKey);
+    } else if (target.closest(".kill")) {
+      if (target.closest(".kill")?.getAttribute("aria-disabled") !== "true") this.#actions.kill([job]);
+    } else if (!target.closest(".select") && !isTyping(target) && opensRow(click)) {
+      click.preventDefault();
+      this.#actions.open(job);
     }
-    if (click.ctrlKey || click.metaKey || getSelection().toString() !== "" || isTyping(target)) return undefined;
-    click.preventDefault();
-    return this.#actions.open(job);
   }
 
+  /** @param {{ total: number, filtered: boolean, known: boolean }} look */
   #showAbove({ total, filtered, known }) {
     const shown = this.#matching.length;
     setText(byId("found"), filtered && known ? `${shown.toLocaleString("en")} of ${count(total, "job")}` : "");
     const { waiting } = this.#order;
     setText(byId("held"), waiting > 0 ? `${count(waiting, "new job")} below when you look away` : "");
-    byId("select-all").parentElement.hidden = shown === 0;
+    within(document, ".everything").hidden = shown === 0;
     setText(byId("select-all-text"), filtered ? `Select all ${count(shown, "match", "matches")}` : "Select all");
   }
 
   #showSelection() {
     const { size } = this.selection;
-    const all = byId("select-all");
+    const all = this.#all;
     all.checked = size > 0 && this.#matching.every((job) => this.selection.has(job.run));
     all.indeterminate = size > 0 && !all.checked;
     byId("selected-bar").hidden = size === 0;
-    setText(byId("selected-bar").querySelector(".number"), size.toLocaleString("en"));
+    setText(within(byId("selected-bar"), ".number"), size.toLocaleString("en"));
     setText(byId("kill-selected"), size === 1 ? "Kill it" : `Kill ${size.toLocaleString("en")}`);
   }
 }

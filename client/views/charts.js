@@ -8,7 +8,7 @@
  * uPlot is pinned and checked by `integrity`. Without it everything else works, and the page says so.
  */
 
-import { byId, make, setText } from "../browser/dom.js";
+import { byId, make, setText, within } from "../browser/dom.js";
 import { colour } from "../browser/theme.js";
 import { ENDS, STEP } from "../models/trend.js";
 import { count } from "../models/format.js";
@@ -18,20 +18,39 @@ const SCRIPT = ["uPlot.iife.min.js", "sha384-Gx3t0zdBAuQOuvvmaLZj7HKEiSgWTAs+Vdt
 const STYLE = ["uPlot.min.css", "sha384-IfV0B7MIOYuO95kO9G5ySKPz/85zqFNOAs8iy4tkK5zd9izhJAB8b7lHrwYqqmYE"];
 const PATIENCE_MS = 10_000;
 const HEIGHT = 112;
+/** @type {Record<End, string>} */
 const NAMES = { done: "Done", elapsed: "Time ran out", killed: "Killed", failed: "Failed", lost: "Lost" };
+/** @type {Record<End, string>} */
 const COLOURS = { done: "--green", elapsed: "--sand", killed: "--red", failed: "--plum", lost: "--blue" };
+
+/**
+ * @import { End, Series } from "../models/trend.js"
+ *
+ * @typedef {object} Plot of uPlot
+ * @property {number} width
+ * @property {(data: unknown[]) => void} setData
+ * @property {(size: { width: number, height: number }) => void} setSize
+ * @property {() => void} destroy
+ *
+ * @typedef {{ new (options: object, data: unknown[], place: HTMLElement): Plot, paths: any }} UPlot
+ */
+
+/** @returns {UPlot | undefined} the library, once it is loaded */
+const library = () => /** @type {any} */ (globalThis).uPlot;
 
 export class Charts {
   #section = byId("charts");
-  #plots = null; // { running, ends }
-  #shown = null; // the series that was drawn last
+  #missing = within(this.#section, ".missing");
+  /** @type {{ running: Plot, ends: Plot } | null} */
+  #plots = null;
+  /** @type {Series | null} */
+  #shown = null; // what was drawn last
 
   constructor() {
-    this.#section.querySelector(".missing button").addEventListener("click", () => this.load());
+    within(this.#missing, "button").addEventListener("click", () => this.load());
     document.addEventListener("themechange", () => this.#rebuild());
     new ResizeObserver(() => this.#fit()).observe(this.#section);
-    const legend = this.#section.querySelector(".legend");
-    legend.replaceChildren(
+    within(this.#section, ".legend").replaceChildren(
       ...ENDS.map((how) => {
         const item = make("li", NAMES[how]);
         item.dataset.how = how;
@@ -54,11 +73,12 @@ export class Charts {
     }
   }
 
+  /** @param {Series} series */
   draw(series) {
     this.#shown = series;
     this.#describe(series);
     if (!this.#plots) {
-      if (globalThis.uPlot && this.#section.offsetParent) this.#rebuild();
+      this.#rebuild();
       return;
     }
     this.#plots.running.setData([series.times, series.running]);
@@ -66,16 +86,17 @@ export class Charts {
   }
 
   #rebuild() {
-    if (!globalThis.uPlot || !this.#section.offsetParent) return;
+    const uPlot = library();
+    if (!uPlot || !this.#section.offsetParent) return;
     for (const plot of Object.values(this.#plots ?? {})) plot.destroy();
     const width = byId("running-chart").clientWidth;
     const sand = colour("--sand");
     this.#plots = {
-      running: plot(byId("running-chart"), width, [
+      running: plot(uPlot, byId("running-chart"), width, [
         { label: "running", stroke: sand, fill: faint(sand), width: 2, points: { show: false } },
       ]),
       // The sum of all comes first and is painted over by the sums of fewer.
-      ends: plot(byId("ends-chart"), width, ENDS.map((how) => bars(colour(COLOURS[how]))).reverse()),
+      ends: plot(uPlot, byId("ends-chart"), width, ENDS.map((how) => bars(uPlot, colour(COLOURS[how]))).reverse()),
     };
     if (this.#shown) this.draw(this.#shown);
   }
@@ -88,50 +109,78 @@ export class Charts {
     }
   }
 
+  /** @param {Series} series */
   #describe({ running, ends }) {
-    const most = Math.max(0, ...running);
+    const most = Math.max(0, ...running.map((number) => number ?? 0));
     const now = running.at(-1) ?? 0;
     byId("running-chart").setAttribute("aria-label", `${count(now, "job")} running now, at most ${most.toLocaleString("en")}.`);
-    const sums = ENDS.map((how) => [NAMES[how], ends[how].reduce((sum, number) => sum + number, 0)]);
-    const told = sums.filter(([, sum]) => sum > 0).map(([name, sum]) => `${name}: ${sum.toLocaleString("en")}`);
-    byId("ends-chart").setAttribute("aria-label", `Ends. ${told.join(", ") || "None"}.`);
+    const sums = ENDS.map((how) => ({ how, sum: ends[how].reduce((sum, number) => sum + number, 0) }));
+    const named = sums.filter(({ sum }) => sum > 0).map(({ how, sum }) => `${NAMES[how]}: ${sum.toLocaleString("en")}`);
+    byId("ends-chart").setAttribute("aria-label", `Ends. ${named.join(", ") || "None"}.`);
   }
 
+  /** @param {string} text */
   #say(text) {
-    const missing = this.#section.querySelector(".missing");
-    setText(missing.querySelector(".text"), text);
-    missing.hidden = text === "";
+    setText(within(this.#missing, ".text"), text);
+    this.#missing.hidden = text === "";
   }
 }
 
-function plot(place, width, series) {
+/**
+ * @param {UPlot} uPlot
+ * @param {HTMLElement} place
+ * @param {number} width
+ * @param {object[]} series
+ */
+function plot(uPlot, place, width, series) {
   const ink = colour("--muted");
   const grid = { stroke: colour("--line"), width: 1 };
   const axis = { stroke: ink, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
-  const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const clock = (/** @type {number} */ at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const options = {
     width,
     height: HEIGHT,
     padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_, __, most) => [0, Math.max(2, most * 1.1)] } },
+    scales: { y: { range: upTo } },
     axes: [
-      { ...axis, size: 22, gap: 4, space: 56, values: (_, times) => times.map(clock), grid: { show: false } },
-      { ...axis, size: 40, gap: 4, space: 28, values: (_, values) => values.map(short) },
+      { ...axis, size: 22, gap: 4, space: 56, values: labels(clock), grid: { show: false } },
+      { ...axis, size: 40, gap: 4, space: 28, values: labels(short) },
     ],
     series: [{}, ...series],
   };
-  return new globalThis.uPlot(options, [[0, STEP], ...series.map(() => [null, null])], place);
+  return new uPlot(options, [[0, STEP], ...series.map(() => [null, null])], place);
 }
 
-function bars(stroke) {
-  const paths = globalThis.uPlot.paths.bars({ size: [0.75, 8], align: -1 });
+/** @param {(value: number) => string} format */
+const labels = (format) => (/** @type {unknown} */ _, /** @type {number[]} */ values) => values.map(format);
+
+/**
+ * The range of an axis from 0, with some room above.
+ *
+ * @param {unknown} _
+ * @param {unknown} __
+ * @param {number} most
+ */
+const upTo = (_, __, most) => [0, Math.max(2, most * 1.1)];
+
+/**
+ * @param {UPlot} uPlot
+ * @param {string} stroke
+ */
+function bars(uPlot, stroke) {
+  const paths = uPlot.paths.bars({ size: [0.75, 8], align: -1 });
   return { stroke, fill: stroke, width: 0, paths, points: { show: false } };
 }
 
-/** The ends as sums over the kinds, the largest first, so that each bar shows above the next. */
+/**
+ * The ends as sums over the kinds, the largest first, so that each bar shows above the next.
+ *
+ * @param {Series} series
+ */
 function stacked({ times, ends }) {
+  /** @type {(number | null)[][]} */
   const sums = [];
   let below = times.map(() => 0);
   for (const how of ENDS) {
@@ -141,22 +190,28 @@ function stacked({ times, ends }) {
   return sums;
 }
 
+/** @param {number} number */
 const short = (number) =>
   number >= 1000 ? `${Math.round(number / 100) / 10}k` : Number.isInteger(number) ? String(number) : "";
+/** @param {string} rgb */
 const faint = (rgb) => rgb.replace("rgb(", "rgba(").replace(")", ", 0.16)");
 
 function fetchStyle() {
-  return fetchOnce("link", { rel: "stylesheet", href: CDN + STYLE[0], integrity: STYLE[1] });
+  return loadOnce(make("link", "", { rel: "stylesheet", href: CDN + STYLE[0], integrity: STYLE[1] }));
 }
 
 function fetchScript() {
-  if (globalThis.uPlot) return Promise.resolve();
-  return fetchOnce("script", { src: CDN + SCRIPT[0], integrity: SCRIPT[1] });
+  if (library()) return Promise.resolve();
+  return loadOnce(make("script", "", { src: CDN + SCRIPT[0], integrity: SCRIPT[1] }));
 }
 
-function fetchOnce(tag, properties) {
+/**
+ * @param {HTMLLinkElement | HTMLScriptElement} element
+ * @returns {Promise<void>}
+ */
+function loadOnce(element) {
+  element.crossOrigin = "anonymous";
   return new Promise((loaded, failed) => {
-    const element = make(tag, "", { crossOrigin: "anonymous", ...properties });
     // A firewall may just swallow the request.
     const patience = setTimeout(() => element.dispatchEvent(new Event("error")), PATIENCE_MS);
     element.addEventListener("load", () => {

@@ -1,7 +1,7 @@
 /**
  * The whole life of one job, beside the lists.
  *
- *   const detail = new Detail({ command, close, open, kill, again, linkOf, watches, find });
+ *   const detail = new Detail({ command, close, open, kill, again, watches, find });
  *   await detail.show({ room, connid, run });    // run "" is the running or the last one
  *   detail.draw();                               // after events
  *   detail.tick(serverNow)
@@ -10,31 +10,57 @@
  * `find(room, connid, run)` is the job where the page knows it. Earlier runs come from the history.
  */
 
-import { byId, make, setText, textOrHide } from "../browser/dom.js";
+import { byId, make, setText, textOrHide, within } from "../browser/dom.js";
 import { earlierLine } from "./ended.js";
+import { linkOf } from "../models/address.js";
 import { Output } from "../models/output.js";
+import { starter } from "../models/query.js";
 import { showInstant } from "./rows.js";
-import { duration, ending, instant, life, resultText, timeLeft, who } from "../models/format.js";
+import { duration, ending, instant, life, ran, resultText, timeLeft, who } from "../models/format.js";
 
 const EARLIER = 20;
+
+/**
+ * @import { AnyJob, EndedJob, Job } from "../follow/state.js"
+ *
+ * @typedef {object} Actions
+ * @property {import("../follow/connection.js").Command} command
+ * @property {() => void} close
+ * @property {(job: Job | EndedJob) => void} open
+ * @property {(jobs: (Job | EndedJob)[]) => void} kill
+ * @property {(job: Job | EndedJob) => void} again
+ * @property {import("./notify.js").Watches} watches
+ * @property {(room: string, connid: string, run: string) => Job | EndedJob | undefined} find
+ *
+ * @typedef {{ room: string, connid: string, run: string }} Wanted a job as it was asked for
+ *
+ * @typedef {{ run: string, offset: number, text: string }} OutputEvent
+ */
 
 export class Detail {
   #actions;
   #panel = byId("detail");
-  #wanted = null; // { room, connid, run } as it was asked for
+  /** @type {Wanted | null} */
+  #wanted = null;
   #run = ""; // the one that is shown, from when it is known
+  /** @type {Job | EndedJob | null} */
   #job = null; // as it was last shown
+  /** @type {EndedJob[]} */
   #history = [];
   #asked = 0;
-  #watched = null; // { room, connid } whose output we hear
+  /** @type {{ room: string, connid: string } | null} */
+  #watched = null; // whose output we are sent
+  /** @type {Output | null} */
   #output = null;
-  #early = []; // output that came before the answer which it goes on from
+  /** @type {OutputEvent[]} */
+  #early = []; // output that came before the answer that it continues
 
+  /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
     this.#on(".close", actions.close);
-    this.#on(".kill-it", () => actions.kill([this.#job]));
-    this.#on(".again", () => actions.again(this.#job));
+    this.#on(".kill-it", () => this.#job && actions.kill([this.#job]));
+    this.#on(".again", () => this.#job && actions.again(this.#job));
     this.#on(".tell-me", () => this.#toggleWatch());
     this.#on(".copy-link", () => this.#copyLink());
   }
@@ -47,8 +73,10 @@ export class Detail {
     return this.#panel.contains(document.activeElement);
   }
 
+  /** @param {Wanted} wanted */
   async show(wanted) {
-    const same = ["room", "connid", "run"].every((key) => this.#wanted?.[key] === wanted[key]);
+    const { room, connid, run } = this.#wanted ?? {};
+    const same = room === wanted.room && connid === wanted.connid && run === wanted.run;
     if (same && !this.#panel.hidden) return;
     this.#leave();
     this.#wanted = wanted;
@@ -57,7 +85,7 @@ export class Detail {
     this.#history = [];
     this.#panel.hidden = false;
     setText(byId("detail-title"), wanted.connid);
-    setText(this.#panel.querySelector(".told"), "");
+    setText(within(this.#panel, ".told"), "");
     this.draw();
     await this.reload();
   }
@@ -78,27 +106,28 @@ export class Detail {
     byId("detail-title").focus({ preventScroll: true });
   }
 
+  /** @param {OutputEvent} event */
   hear(event) {
     if (event.run !== this.#run) return;
     if (this.#output === null) this.#early.push(event);
     else if (this.#output.take(event)) this.#showOutput();
   }
 
-  /** Ask for earlier runs and the output: when it is opened, and when the line is back. */
+  /** Ask for earlier runs and the output: when it is opened, and after a reconnect. */
   async reload() {
     if (!this.#wanted) return;
     const asked = ++this.#asked;
     const { room, connid } = this.#wanted;
     try {
-      const { jobs } = await this.#actions.command("history", { room, connid, limit: EARLIER });
+      const { jobs = [] } = await this.#actions.command("history", { room, connid, limit: EARLIER });
       if (asked !== this.#asked) return;
       this.#tell("");
-      this.#history = jobs;
+      this.#history = /** @type {EndedJob[]} */ (jobs);
       this.#job = null;
       this.draw();
-      if (this.#job) await this.#watch(room, connid);
+      if (this.job) await this.#watch(room, connid);
       else this.#showUnknown();
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (asked === this.#asked && !this.#job) this.#tell(error.message);
     }
   }
@@ -108,9 +137,8 @@ export class Detail {
     const { room, connid } = this.#wanted;
     const run = this.#run;
     const job = this.#actions.find(room, connid, run) ?? this.#history.find((past) => !run || past.run === run);
-    if (!job) return this.#setActions(null);
-    this.#setActions(job);
-    if (job === this.#job) return;
+    this.#setActions(job ?? null);
+    if (!job || job === this.#job) return;
     // The page was opened by name alone: from now on it is about this run.
     this.#run = job.run;
     this.#job = job;
@@ -122,25 +150,36 @@ export class Detail {
     this.#showEarlier(job);
   }
 
+  /**
+   * Show the time that passes; returns the seconds until the next difference.
+   *
+   * @param {number} serverNow
+   */
   tick(serverNow) {
     const job = this.#job;
     if (!job || job.state !== "running" || this.#panel.hidden) return Infinity;
     const left = job.deadline - serverNow;
-    setText(this.#panel.querySelector(".state"), `${timeLeft(left)} left`);
+    setText(within(this.#panel, ".state"), `${timeLeft(left)} left`);
     const share = Math.min(1, Math.max(0, left / job.time));
-    this.#panel.querySelector(".fill").style.transform = `translateX(${(share - 1) * 100}%)`;
+    within(this.#panel, ".fill").style.transform = `translateX(${(share - 1) * 100}%)`;
     return left % 1 || 1;
   }
 
-  /** Hear what the job prints from now on, and show the end of what it has printed. */
+  /**
+   * Show the end of what the job has printed, and from now on what it prints.
+   *
+   * @param {string} room
+   * @param {string} connid
+   */
   async #watch(room, connid) {
     this.#watched = { room, connid };
     this.#output = null;
     this.#early = [];
     const { job, output } = await this.#actions.command("join", { room, connid });
     if (this.#watched?.connid !== connid || job?.run !== this.#run) return;
-    this.#output = new Output(output);
-    for (const event of this.#early.splice(0)) this.#output.take(event);
+    const shown = new Output(output);
+    for (const event of this.#early.splice(0)) shown.take(event);
+    this.#output = shown;
     this.#showOutput();
   }
 
@@ -162,31 +201,36 @@ export class Detail {
     if (atEnd) place.scrollTop = place.scrollHeight;
   }
 
+  /** @param {Job | EndedJob} job */
   #showState(job) {
     const ended = job.state !== "running";
-    this.#panel.querySelector(".bar").hidden = ended;
+    within(this.#panel, ".bar").hidden = ended;
     if (!ended) return;
     const { label, by } = ending(job);
-    setText(this.#panel.querySelector(".state"), `${label} ${by}`.trim());
+    setText(within(this.#panel, ".state"), `${label} ${by}`.trim());
   }
 
+  /** @param {AnyJob} job */
   #showFacts(job) {
     const facts = [
       ["Room", job.room],
-      ["Started by", who(job.started_by ?? job.by)],
+      ["Started by", who(starter(job))],
       ["Time", duration(job.time)],
       ["Deadline", instant(job.deadline)],
       ["Note", job.note],
       ["Reason", job.reason],
       ["Result", resultText(job.result)],
       ["Lease", job.lease == null ? "" : duration(job.lease)],
-      ["Ran", job.state === "running" ? "" : duration(job.ended_at - job.started_at)],
+      ["Ran", job.state === "running" ? "" : ran(job)],
       ["Run", job.run],
-    ].filter(([, value]) => value);
-    const list = this.#panel.querySelector(".facts");
-    list.replaceChildren(...facts.flatMap(([name, value]) => [make("dt", name), make("dd", value, { dir: "auto" })]));
+    ];
+    const shown = facts.flatMap(([name, value]) =>
+      name && value ? [make("dt", name), make("dd", value, { dir: "auto" })] : [],
+    );
+    within(this.#panel, ".facts").replaceChildren(...shown);
   }
 
+  /** @param {Job | EndedJob} job */
   #showLife(job) {
     const steps = life(job).map(({ at, what, text }) => {
       const item = make("li");
@@ -196,17 +240,18 @@ export class Detail {
       if (text) item.append(make("p", text, { className: "text", dir: "auto" }));
       return item;
     });
-    this.#panel.querySelector(".life").replaceChildren(...steps);
+    within(this.#panel, ".life").replaceChildren(...steps);
   }
 
+  /** @param {Job | EndedJob} job */
   #showEarlier(job) {
-    const { linkOf, open } = this.#actions;
     const others = this.#history.filter(({ run }) => run !== job.run);
-    const list = this.#panel.querySelector(".earlier");
-    list.replaceChildren(...others.map((past) => earlierLine(past, linkOf(past), open)));
-    this.#panel.querySelector(".earlier-title").hidden = others.length === 0;
+    const list = within(this.#panel, ".earlier");
+    list.replaceChildren(...others.map((past) => earlierLine(past, this.#actions.open)));
+    within(this.#panel, ".earlier-title").hidden = others.length === 0;
   }
 
+  /** @param {Job | EndedJob | null} job */
   #setActions(job) {
     const running = job?.state === "running";
     this.#part("kill-it").hidden = !running;
@@ -217,23 +262,26 @@ export class Detail {
 
   #showUnknown() {
     this.#clear();
-    this.#tell(`No job of this name and run is known in the room ${this.#wanted.room}. Old ones are forgotten after a while.`);
+    this.#tell(`No job of this name and run is known in the room ${this.#wanted?.room}: only the last ones are kept.`);
   }
 
   #clear() {
-    for (const place of [".facts", ".life", ".earlier"]) this.#panel.querySelector(place).replaceChildren();
-    this.#panel.querySelector(".earlier-title").hidden = true;
-    this.#panel.querySelector(".bar").hidden = true;
-    setText(this.#panel.querySelector(".state"), "");
+    for (const place of [".facts", ".life", ".earlier"]) within(this.#panel, place).replaceChildren();
+    within(this.#panel, ".earlier-title").hidden = true;
+    within(this.#panel, ".bar").hidden = true;
+    setText(within(this.#panel, ".state"), "");
   }
 
   async #toggleWatch() {
+    if (!this.#job) return;
     this.#tell(await this.#actions.watches.toggle(this.#job));
     this.draw();
   }
 
   async #copyLink() {
-    const link = new URL(this.#actions.linkOf(this.#job ?? this.#wanted), location.href).href;
+    const job = this.#job ?? this.#wanted;
+    if (!job) return;
+    const link = new URL(linkOf(job), location.href).href;
     try {
       await navigator.clipboard.writeText(link);
       this.#tell("The link is copied.");
@@ -242,15 +290,21 @@ export class Detail {
     }
   }
 
+  /** @param {string} text */
   #tell(text) {
-    setText(this.#panel.querySelector(".told"), text);
+    setText(within(this.#panel, ".told"), text);
   }
 
+  /** @param {string} name */
   #part(name) {
-    return this.#panel.querySelector(`.${name}`);
+    return within(this.#panel, `.${name}`);
   }
 
+  /**
+   * @param {string} selector
+   * @param {() => void} act
+   */
   #on(selector, act) {
-    this.#panel.querySelector(selector).addEventListener("click", () => act());
+    within(this.#panel, selector).addEventListener("click", () => act());
   }
 }

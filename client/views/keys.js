@@ -9,6 +9,13 @@
 
 import { byId, isTyping, make } from "../browser/dom.js";
 
+/**
+ * @typedef {(press: KeyboardEvent) => boolean | void} KeyCommand returns false to leave the key to the browser
+ *
+ * @typedef {[key: string, command: string, text: string, name?: string]} Key
+ */
+
+/** @type {Key[]} */
 const KEYS = [
   ["/", "search", "Search"],
   ["n", "start", "Start a job"],
@@ -23,7 +30,7 @@ const KEYS = [
   ["X", "reach", "Select all up to the job", "Shift x"],
   ["a", "selectAll", "Select all that match"],
   ["k", "kill", "Kill what is selected, or the job"],
-  ["w", "watch", "Tell me when the job ends"],
+  ["w", "watch", "Notify me when the job ends"],
   ["1", "running", "Running jobs"],
   ["2", "ended", "Ended jobs"],
   ["3", "timeline", "Timeline"],
@@ -31,6 +38,7 @@ const KEYS = [
   ["?", "help", "These keys"],
 ];
 
+/** @param {{ enabled: () => boolean, commands: Record<string, KeyCommand> }} keyboard */
 export function listenToKeys({ enabled, commands }) {
   byId("key-list").replaceChildren(
     ...KEYS.flatMap(([key, , text, name = key]) => {
@@ -42,11 +50,12 @@ export function listenToKeys({ enabled, commands }) {
   document.addEventListener("keydown", (press) => {
     if (press.defaultPrevented || press.ctrlKey || press.metaKey || press.altKey) return;
     if (document.querySelector("dialog[open], :popover-open")) return;
-    const [key, command] = KEYS.find(([known]) => known === press.key) ?? [];
-    if (!command || (isTyping(press.target) && key !== "Escape")) return;
+    const { key, target } = press;
+    const command = KEYS.find(([known]) => known === key)?.[1];
+    if (!command || (isTyping(target) && key !== "Escape")) return;
     if (key.length === 1 && !enabled()) return;
     // Buttons, links and what scrolls keep the keys that are theirs.
-    if (key === "Enter" && press.target.getAttribute("role") !== "row") return;
+    if (key === "Enter" && !(target instanceof Element && target.role === "row")) return;
     if (commands[command](press) !== false) press.preventDefault();
   });
 }

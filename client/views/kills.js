@@ -1,35 +1,47 @@
 /**
- * Asks once before one job or many are killed, kills them, and knows what is under way.
+ * Asks once before one job or many are killed, and says what has become of it.
  *
  *   const kills = new Kills({ command, changed });
  *   kills.ask(jobs);
- *   kills.lookOf(job) -> { doing: "Killing", error: "No answer came. …" }
+ *   kills.lookOf(job) -> { doing: "Killing" } or { error: "No answer came. …" }
  *   kills.keep((run) => isRunning(run));    // what has ended is forgotten
  */
 
-import { killAll } from "../models/bulk.js";
-import { byId, make, setText } from "../browser/dom.js";
-import { say } from "./toasts.js";
+import { byId, make, setText, within } from "../browser/dom.js";
 import { count, who } from "../models/format.js";
+import { KillTracker } from "../models/kill-tracker.js";
+import { say } from "./toasts.js";
 
+/** How many jobs the question names. */
 const NAMED = 5;
-const NOTHING = {};
+
+/**
+ * @typedef {import("../follow/state.js").Job} Job
+ * @typedef {import("../follow/state.js").EndedJob} EndedJob
+ *
+ * @typedef {object} Actions
+ * @property {import("../follow/connection.js").Command} command
+ * @property {() => void} changed
+ */
 
 export class Kills {
-  #actions;
-  #looks = new Map(); // run -> what is known of its kill
+  #changed;
+  #tracker;
+  /** @type {Job[]} */
   #asked = [];
-  #dialog = byId("kill-dialog");
+  #dialog = byId("kill-dialog", HTMLDialogElement);
 
-  constructor(actions) {
-    this.#actions = actions;
-    const form = this.#dialog.querySelector("form");
-    form.addEventListener("submit", (submit) => {
-      if (submit.submitter?.value !== "kill") return;
-      this.#kill(this.#asked, form.elements.reason.value.trim());
+  /** @param {Actions} actions */
+  constructor({ command, changed }) {
+    this.#changed = changed;
+    this.#tracker = new KillTracker((fields) => command("kill", fields));
+    within(this.#dialog, "form").addEventListener("submit", ({ submitter }) => {
+      if (!(submitter instanceof HTMLButtonElement) || submitter.value !== "kill") return;
+      this.#kill(this.#asked, this.#reason.value.trim());
     });
   }
 
+  /** @param {(Job | EndedJob | undefined)[]} jobs those that run are killed, if the reader says so */
   ask(jobs) {
     const running = jobs.filter((job) => job?.state === "running");
     if (running.length === 0) return;
@@ -37,73 +49,87 @@ export class Kills {
     const [first] = running;
     const one = running.length === 1;
     setText(byId("kill-title"), one ? `Kill ${first.connid}?` : `Kill ${count(running.length, "job")}?`);
-    setText(this.#dialog.querySelector(".danger"), one ? "Kill" : `Kill ${running.length.toLocaleString("en")}`);
-    const named = running.slice(0, NAMED).map((job) => this.#line(job, one));
+    setText(within(this.#dialog, ".danger"), one ? "Kill" : `Kill ${running.length.toLocaleString("en")}`);
+    const named = running.slice(0, NAMED).map((job) => lineOf(job, one));
     if (running.length > NAMED) named.push(make("li", `and ${count(running.length - NAMED, "other")}`));
-    this.#dialog.querySelector(".which").replaceChildren(...named);
-    this.#dialog.querySelector("input").value = "";
+    within(this.#dialog, ".which").replaceChildren(...named);
+    this.#reason.value = "";
     this.#dialog.showModal();
   }
 
+  /** @param {{ run: string }} job */
   lookOf(job) {
-    return this.#looks.get(job.run) ?? NOTHING;
+    return this.#tracker.lookOf(job);
   }
 
+  /** @param {(run: string) => boolean} test */
   keep(test) {
-    for (const run of this.#looks.keys()) if (!test(run)) this.#looks.delete(run);
+    this.#tracker.keep(test);
   }
 
   /** What could not be sent while there was no connection is no error any more. */
   forgetUnsent() {
-    for (const [run, { code }] of this.#looks) if (code === "offline") this.#looks.delete(run);
+    this.#tracker.forgetUnsent();
   }
 
-  #line(job, one) {
-    const item = make("li", "", { dir: "auto" });
-    const by = `started by ${who(job.by)}`;
-    item.append(...(one ? [by] : [make("strong", job.connid), ` ${by}`]));
-    return item;
+  get #reason() {
+    return within(this.#dialog, "input", HTMLInputElement);
   }
 
+  /**
+   * @param {Job[]} jobs
+   * @param {string} reason
+   */
   async #kill(jobs, reason) {
-    const fields = reason ? { reason } : {};
-    const kill = ({ connid, run, room }) => this.#actions.command("kill", { connid, run, room, ...fields });
-    for (const { run } of jobs) this.#looks.set(run, { doing: "Killing" });
-    this.#actions.changed();
-    if (jobs.length === 1) await this.#killOne(jobs[0], kill);
-    else await this.#killMany(jobs, kill);
-    this.#actions.changed();
+    const killing = jobs.length === 1 ? this.#killOne(jobs[0], reason) : this.#killMany(jobs, reason);
+    this.#changed();
+    await killing;
+    this.#changed();
   }
 
-  async #killOne(job, kill) {
+  /**
+   * @param {Job} job
+   * @param {string} reason
+   */
+  async #killOne(job, reason) {
     try {
-      await kill(job);
-      this.#looks.delete(job.run);
+      await this.#tracker.kill(job, reason);
       say(`Killed ${job.connid}.`);
-    } catch (error) {
-      this.#failed(job, error);
+    } catch (/** @type {any} */ error) {
       say(`${job.connid}: ${error.message}`, { tone: "bad", keep: error.code === "no_answer" });
     }
   }
 
-  async #killMany(jobs, kill) {
+  /**
+   * @param {Job[]} jobs
+   * @param {string} reason
+   */
+  async #killMany(jobs, reason) {
     const stopping = new AbortController();
-    const stop = { label: "Stop", act: () => stopping.abort() };
-    const toast = say(`Killing ${count(jobs.length, "job")}`, { keep: true, action: stop });
-    const onProgress = ({ killed }) => toast.change(`Killing ${count(jobs.length, "job")}: ${killed.toLocaleString("en")} so far`);
-    const told = await killAll(jobs, kill, { onProgress, signal: stopping.signal });
+    const doing = `Killing ${count(jobs.length, "job")}`;
+    const toast = say(doing, { keep: true, action: { label: "Stop", act: () => stopping.abort() } });
+    const result = await this.#tracker.killAll(jobs, reason, {
+      onProgress: ({ killed }) => toast.change(`${doing}: ${killed.toLocaleString("en")} so far`),
+      signal: stopping.signal,
+    });
     toast.close();
-    for (const { run } of jobs) this.#looks.delete(run);
-    for (const { job, error } of told.failed) this.#failed(job, error);
-    const bad = told.unsent > 0 || told.failed.length > 0;
-    say(summary(told), { tone: bad ? "bad" : "plain", keep: bad });
-  }
-
-  #failed(job, { code, message }) {
-    this.#looks.set(job.run, { error: message, code });
+    const bad = result.unsent > 0 || result.failed.length > 0;
+    say(summary(result), { tone: bad ? "bad" : "plain", keep: bad });
   }
 }
 
+/**
+ * @param {Job} job
+ * @param {boolean} alone
+ */
+function lineOf(job, alone) {
+  const item = make("li", "", { dir: "auto" });
+  const by = `started by ${who(job.by)}`;
+  item.append(...(alone ? [by] : [make("strong", job.connid), ` ${by}`]));
+  return item;
+}
+
+/** @param {import("../models/bulk.js").BulkResult} result */
 function summary({ killed, gone, unsent, failed }) {
   const parts = [`Killed ${count(killed, "job")}.`];
   if (gone > 0) parts.push(`${count(gone, "job")} had ended before.`);

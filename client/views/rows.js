@@ -1,15 +1,31 @@
 /**
  * The rows of the lists, one class for each kind. A row is made once and shows one job after another.
  *
- *   row.show(job, look);       // look: { selected, doing, error, several, operator }
+ *   row.show(job, look);
  *   row.tick(serverNow, still) // -> seconds until it will look different
  *
- * A row is found by `element.dataset.run`. `several` says that jobs of several rooms are mixed;
- * `doing` is what is under way, as a word for the button.
+ * A row is found by `element.dataset.run`.
  */
 
-import { clone, cutText, partsOf, setText, textOrHide } from "../browser/dom.js";
-import { duration, ending, instant, resultText, stopped, timeLeft, who } from "../models/format.js";
+import { clone, cutText, partsOf, setText, textOrHide, within } from "../browser/dom.js";
+import { duration, ending, instant, isNumber, ran, resultText, stopped, timeLeft, who } from "../models/format.js";
+import { starter } from "../models/query.js";
+
+/**
+ * @import { AnyJob } from "../follow/state.js"
+ *
+ * @typedef {object} Look what a row shows besides its job
+ * @property {string} link
+ * @property {boolean} several whether jobs of several rooms are mixed
+ * @property {boolean} [selected]
+ * @property {string} [doing] what is under way, as a word for the button
+ * @property {string} [error]
+ *
+ * @typedef {object} Row
+ * @property {HTMLElement} element
+ * @property {(job: AnyJob, look: Look) => void} show
+ * @property {(serverNow: number, still: boolean) => number} tick
+ */
 
 /** Seconds left at which a bar changes its colour. */
 const LAST_SECONDS = 10;
@@ -17,19 +33,20 @@ const LAST_SECONDS = 10;
 const STEPS = 2000;
 
 export class JobRow {
-  #parts;
-  #place = null; // of the bar, from 0 to STEPS
+  element = clone("job-template");
+  /** @type {AnyJob | null} */
+  job = null;
+  #parts = {
+    ...partsOf(this.element, ["connid", "room-name", "by", "note", "error", "left", "total", "bar", "fill", "kill"]),
+    ...partsOf(this.element, ["report", "meter", "done", "percent", "progress-note"]),
+  };
+  #check = within(this.element, "input", HTMLInputElement);
+  #place = -1; // of the bar, from 0 to STEPS, once it has one
 
-  constructor() {
-    this.element = clone("job-template");
-    this.job = null;
-    this.#parts = partsOf(this.element, [
-      ...["connid", "room-name", "by", "note", "error", "left", "total", "bar", "fill", "kill"],
-      ...["report", "meter", "done", "percent", "progress-note"],
-    ]);
-    this.#parts.check = this.element.querySelector("input");
-  }
-
+  /**
+   * @param {AnyJob} job
+   * @param {Look} look
+   */
   show(job, look) {
     const other = this.job !== job;
     this.job = job;
@@ -37,8 +54,12 @@ export class JobRow {
     this.#showLook(job, look);
   }
 
+  /**
+   * @param {number} serverNow
+   * @param {boolean} still whether the reader wants no motion
+   */
   tick(serverNow, still) {
-    if (this.job.state !== "running") return Infinity;
+    if (this.job?.state !== "running") return Infinity;
     const { time, deadline } = this.job;
     const left = deadline - serverNow;
     const changed = setText(this.#parts.left, timeLeft(left));
@@ -53,28 +74,30 @@ export class JobRow {
     return still ? untilText : Math.min(untilText, time / STEPS);
   }
 
+  /** @param {AnyJob} job */
   #showJob(job) {
-    const { connid, by, note, left, total, bar, kill, check } = this.#parts;
+    const { connid, by, note, left, total, bar, kill } = this.#parts;
     const ended = job.state !== "running";
     this.element.dataset.run = job.run;
     this.element.dataset.connid = job.connid;
     this.element.classList.toggle("gone", ended);
     this.element.classList.remove("last-seconds");
     cutText(connid, job.connid);
-    setText(by, who(job.started_by ?? job.by));
+    setText(by, who(starter(job)));
     cutText(note, job.note ?? "");
     bar.hidden = ended;
     kill.hidden = ended;
-    check.disabled = ended;
-    check.setAttribute("aria-label", `Select ${job.connid}`);
+    this.#check.disabled = ended;
+    this.#check.setAttribute("aria-label", `Select ${job.connid}`);
     kill.setAttribute("aria-label", `Kill ${job.connid}`);
     if (ended) this.#showEnd(job);
     else setText(total, `of ${duration(job.time)}`);
     if (!ended && left.dataset.tone) delete left.dataset.tone;
-    this.#place = null;
+    this.#place = -1;
     this.#showReport(job.progress);
   }
 
+  /** @param {AnyJob} job */
   #showEnd(job) {
     const { label, by, tone } = ending(job);
     const { left, total } = this.#parts;
@@ -83,10 +106,14 @@ export class JobRow {
     cutText(total, by);
   }
 
-  #showLook(job, { selected, doing, error, several, link }) {
-    const { "room-name": room, error: place, kill, check, connid } = this.#parts;
+  /**
+   * @param {AnyJob} job
+   * @param {Look} look
+   */
+  #showLook(job, { selected = false, doing, error, several, link }) {
+    const { "room-name": room, error: place, kill, connid } = this.#parts;
     this.element.setAttribute("aria-selected", String(selected));
-    check.checked = selected;
+    this.#check.checked = selected;
     textOrHide(room, several ? job.room : "");
     cutText(place, error ?? "");
     // Not `disabled`: that would throw the focus away.
@@ -95,36 +122,35 @@ export class JobRow {
     if (connid.getAttribute("href") !== link) connid.setAttribute("href", link);
   }
 
+  /** @param {AnyJob["progress"]} report */
   #showReport(report) {
     const { report: whole, meter, done, percent, "progress-note": note } = this.#parts;
     whole.hidden = !report;
     if (!report) return;
-    const measured = Number.isFinite(report.done);
-    const share = Math.round(Math.min(1, Math.max(0, report.done)) * 100);
-    meter.hidden = !measured;
-    if (measured) {
+    const share = isNumber(report.done) ? Math.round(Math.min(1, Math.max(0, report.done)) * 100) : null;
+    meter.hidden = share === null;
+    if (share !== null) {
       meter.setAttribute("aria-valuenow", String(share));
       done.style.transform = `translateX(${share - 100}%)`;
     }
-    setText(percent, measured ? `${share}%` : "");
+    setText(percent, share === null ? "" : `${share}%`);
     cutText(note, report.note ?? "");
   }
 }
 
 export class PastRow {
-  #parts;
+  element = clone("past-template");
+  /** @type {AnyJob | null} */
+  job = null;
+  #parts = partsOf(this.element, ["connid", "room-name", "by", "note", "label", "killer", "stop", "reason", "ran"]);
+  #time = within(this.element, "time", HTMLTimeElement);
 
-  constructor() {
-    this.element = clone("past-template");
-    this.job = null;
-    this.#parts = partsOf(this.element, [
-      ...["connid", "room-name", "by", "note", "label", "killer", "stop", "reason", "ran"],
-    ]);
-    this.#parts.time = this.element.querySelector("time");
-  }
-
+  /**
+   * @param {AnyJob} job
+   * @param {Look} look
+   */
   show(job, { several, link }) {
-    const { connid, "room-name": room, by, note, label, killer, stop, reason, ran, time } = this.#parts;
+    const { connid, "room-name": room, by, note, label, killer, stop, reason, ran: lasted } = this.#parts;
     connid.setAttribute("href", link);
     textOrHide(room, several ? job.room : "");
     if (this.job === job) return;
@@ -134,14 +160,14 @@ export class PastRow {
     this.element.dataset.connid = job.connid;
     this.element.dataset.tone = end.tone;
     cutText(connid, job.connid);
-    setText(by, who(job.started_by ?? job.by));
+    setText(by, who(starter(job)));
     cutText(note, job.note ?? "");
     setText(label, end.label + (job.late ? ", late" : ""));
     cutText(killer, end.by);
     setText(stop, stopped(job));
     cutText(reason, job.reason ?? resultText(job.result));
-    showInstant(time, job.ended_at);
-    setText(ran, Number.isFinite(job.started_at) ? `ran ${duration(job.ended_at - job.started_at)}` : "");
+    showInstant(this.#time, job.ended_at);
+    setText(lasted, isNumber(job.started_at) ? `ran ${ran(job)}` : "");
   }
 
   tick() {
@@ -149,8 +175,13 @@ export class PastRow {
   }
 }
 
-/** Show an instant in a `time` element. */
-export function showInstant(element, at) {
+/**
+ * Show an instant; nothing where it is not known.
+ *
+ * @param {HTMLTimeElement} element
+ * @param {number} [at]
+ */
+export function showInstant(element, at = NaN) {
   setText(element, instant(at));
-  if (Number.isFinite(at)) element.dateTime = new Date(at * 1000).toISOString();
+  if (isNumber(at)) element.dateTime = new Date(at * 1000).toISOString();
 }

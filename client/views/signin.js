@@ -9,7 +9,7 @@
  * is taken out of the address at once.
  */
 
-import { byId, setText } from "../browser/dom.js";
+import { byId, setText, within } from "../browser/dom.js";
 import { keep, recall, tab } from "../browser/storage.js";
 import { claims, tokenOf } from "../models/token.js";
 
@@ -17,13 +17,14 @@ export class SignIn {
   #signedIn;
   #section = byId("sign-in");
 
+  /** @param {() => void} signedIn */
   constructor(signedIn) {
     this.#signedIn = signedIn;
     this.#takeFromLink();
     addEventListener("hashchange", () => this.#takeFromLink() && signedIn());
-    this.#section.querySelector("form").addEventListener("submit", (submit) => {
+    within(this.#section, "form").addEventListener("submit", (submit) => {
       submit.preventDefault();
-      const { token } = submit.target.elements;
+      const token = byId("token", HTMLInputElement);
       keep("token", token.value.trim(), tab);
       token.value = "";
       signedIn();
@@ -40,27 +41,34 @@ export class SignIn {
 
   /** Whether commands may be given, as far as the token says; the server decides. */
   get operator() {
-    return this.claims === null || this.claims.role === "operator";
+    return (this.claims?.role ?? "operator") === "operator";
   }
 
   get asking() {
     return !this.#section.hidden;
   }
 
+  /** @param {string} why */
   ask(why) {
-    setText(this.#section.querySelector(".why"), why);
+    setText(within(this.#section, ".why"), why);
     if (this.asking) return;
-    this.#section.hidden = false;
+    this.#show(true);
     byId("token").focus();
   }
 
   hide() {
-    this.#section.hidden = true;
+    this.#show(false);
   }
 
   out() {
     keep("token", "", tab);
     this.#signedIn();
+  }
+
+  /** @param {boolean} shown */
+  #show(shown) {
+    this.#section.hidden = !shown;
+    document.body.classList.toggle("signing-in", shown);
   }
 
   #takeFromLink() {

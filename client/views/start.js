@@ -7,30 +7,51 @@
  *   start.focus();
  */
 
-import { byId, make, setText } from "../browser/dom.js";
+import { byId, make, setText, within } from "../browser/dom.js";
 import { keep, recallJson } from "../browser/storage.js";
 import { say } from "./toasts.js";
-import { instant, typedSeconds, typedTime, who } from "../models/format.js";
+import { typedSeconds } from "../job/seconds.js";
+import { instant, typedTime, who } from "../models/format.js";
 
 const REMEMBERED = 20;
-const FIELDS = ["connid", "time", "note", "room"];
+
+/**
+ * @import { EndedJob, Job } from "../follow/state.js"
+ * @import { CommandError } from "../follow/connection.js"
+ *
+ * @typedef {object} Actions
+ * @property {import("../follow/connection.js").Command} command
+ * @property {(job: Job | EndedJob) => void} open
+ *
+ * @typedef {{ connid: string, time: string, note: string }} Values
+ */
 
 export class Start {
   #form = byId("start");
-  #panel = byId("start-panel");
+  #panel = byId("start-panel", HTMLDetailsElement);
+  #fields = {
+    connid: byId("connid", HTMLInputElement),
+    time: byId("time", HTMLInputElement),
+    note: byId("note", HTMLInputElement),
+    room: byId("room", HTMLSelectElement),
+  };
   #actions;
   #busy = false;
+  /** @type {Job | EndedJob | null} */
   #running = null; // the job that runs under the wanted name already
 
+  /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
-    this.#form.addEventListener("input", ({ target }) => this.#typed(target));
+    for (const [name, field] of Object.entries(this.#fields)) {
+      field.addEventListener("input", () => this.#typed(name));
+    }
     this.#form.addEventListener("submit", (submit) => {
       submit.preventDefault();
       this.#start({});
     });
-    this.#form.querySelector(".watch-it").addEventListener("click", () => actions.open(this.#running));
-    this.#form.querySelector(".replace-it").addEventListener("click", () => this.#start({ if_running: "replace" }));
+    within(this.#form, ".watch-it").addEventListener("click", () => this.#running && actions.open(this.#running));
+    within(this.#form, ".replace-it").addEventListener("click", () => this.#start({ if_running: "replace" }));
     const wide = matchMedia("(min-width: 68rem)");
     const fit = () => (this.#panel.open = wide.matches);
     wide.addEventListener("change", fit);
@@ -38,9 +59,14 @@ export class Start {
     this.#showRemembered();
   }
 
-  /** Which rooms a job can be started in; there is only a choice where there are several. */
+  /**
+   * Which rooms a job can be started in; there is only a choice where there are several.
+   *
+   * @param {string[]} rooms
+   * @param {string} chosen
+   */
   showRooms(rooms, chosen) {
-    const select = byId("room");
+    const select = this.#fields.room;
     const known = [...select.options].map(({ value }) => value);
     if (known.join() !== rooms.join()) {
       const before = select.value;
@@ -50,30 +76,33 @@ export class Start {
     byId("start-room").hidden = rooms.length < 2;
   }
 
+  /** @param {string} room */
   choose(room) {
-    byId("room").value = room;
+    this.#fields.room.value = room;
   }
 
+  /** @param {{ connid: string, time: number, note: string | null, room: string }} job */
   fill({ connid, time, note, room }) {
-    const { elements } = this.#form;
-    elements.connid.value = connid;
-    elements.time.value = String(time);
-    elements.note.value = note ?? "";
-    elements.room.value = room;
-    this.#typed(elements.connid);
+    const fields = this.#fields;
+    fields.connid.value = connid;
+    fields.time.value = String(time);
+    fields.note.value = note ?? "";
+    fields.room.value = room;
+    this.#typed("connid");
     this.focus();
   }
 
   focus() {
     this.#panel.open = true;
     this.#panel.scrollIntoView({ block: "nearest" });
-    this.#form.elements.connid.focus();
+    this.#fields.connid.focus();
   }
 
+  /** @param {{ if_running?: "replace" }} more */
   async #start(more) {
     if (this.#busy) return;
-    const { connid, time, note, room } = this.#form.elements;
-    for (const field of [...FIELDS, "form"]) this.#showError(field, "");
+    const { connid, time, note, room } = this.#fields;
+    for (const field of [...Object.keys(this.#fields), "form"]) this.#showError(field, "");
     const typed = { connid: connid.value, time: typedSeconds(time.value) ?? time.value, room: room.value };
     this.#setBusy(true);
     try {
@@ -83,49 +112,54 @@ export class Start {
       connid.value = "";
       note.value = "";
       connid.focus();
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       this.#refused(error);
     } finally {
       this.#setBusy(false);
     }
   }
 
-  #refused(error) {
-    const conflict = error.code === "conflict";
-    const field = conflict ? "connid" : FIELDS.includes(error.field) ? error.field : "form";
-    this.#showError(field, conflict ? conflictText(error.job) : error.message);
-    this.#running = error.job;
-    this.#form.querySelector(".conflict").hidden = !conflict;
-    if (conflict) this.#form.querySelector(".watch-it").focus();
-    else this.#form.elements[field]?.focus();
+  /** @param {CommandError} error */
+  #refused({ code, field, job, message }) {
+    const conflict = code === "conflict" && job !== null;
+    const place = conflict ? "connid" : field !== null && field in this.#fields ? field : "form";
+    this.#showError(place, conflict ? conflictText(job) : message);
+    this.#running = job;
+    within(this.#form, ".conflict").hidden = !conflict;
+    if (conflict) within(this.#form, ".watch-it").focus();
+    else this.#fieldOf(place)?.focus();
   }
 
+  /** @param {boolean} busy */
   #setBusy(busy) {
     this.#busy = busy;
-    const button = this.#form.querySelector("[type=submit]");
+    const button = within(this.#form, "[type=submit]");
     button.setAttribute("aria-disabled", String(busy));
     setText(button, busy ? "Starting" : "Start");
   }
 
-  #typed(target) {
-    this.#showError(target.name, "");
+  /** @param {string} name of the field in which something was typed */
+  #typed(name) {
+    this.#showError(name, "");
     this.#showError("form", "");
-    if (target.name === "connid") this.#form.querySelector(".conflict").hidden = true;
-    const { connid, time, note } = this.#form.elements;
+    if (name === "connid") within(this.#form, ".conflict").hidden = true;
+    const { connid, time, note } = this.#fields;
     const last = this.#last.find((values) => values.connid === connid.value);
     // A name that was chosen from the list brings its other values with it.
-    if (target === connid && last && note.value === "") {
+    if (name === "connid" && last && note.value === "") {
       time.value = last.time;
       note.value = last.note;
     }
     setText(byId("time-hint"), typedTime(time.value));
   }
 
+  /** @returns {Values[]} */
   get #last() {
     const last = recallJson("started");
     return Array.isArray(last) ? last : [];
   }
 
+  /** @param {Values} values */
   #remember(values) {
     const others = this.#last.filter(({ connid }) => connid !== values.connid);
     keep("started", JSON.stringify([values, ...others].slice(0, REMEMBERED)));
@@ -134,21 +168,33 @@ export class Start {
 
   #showRemembered() {
     const [latest] = this.#last;
-    const { time } = this.#form.elements;
+    const { time } = this.#fields;
     if (latest) time.value = String(latest.time);
     byId("last-names").replaceChildren(...this.#last.map(({ connid }) => make("option", "", { value: connid })));
     setText(byId("time-hint"), typedTime(time.value));
   }
 
+  /**
+   * @param {string} field a name, or `form` for what belongs to none
+   * @param {string} text "" for no error
+   */
   #showError(field, text) {
     const place = this.#form.querySelector(`[data-error-for="${field}"]`);
-    if (place) setText(place, text);
-    const input = this.#form.elements[field];
-    if (text) input?.setAttribute?.("aria-invalid", "true");
-    else input?.removeAttribute?.("aria-invalid");
+    if (place instanceof HTMLElement) setText(place, text);
+    if (text) this.#fieldOf(field)?.setAttribute("aria-invalid", "true");
+    else this.#fieldOf(field)?.removeAttribute("aria-invalid");
+  }
+
+  /**
+   * @param {string} name
+   * @returns {HTMLElement | undefined}
+   */
+  #fieldOf(name) {
+    return new Map(Object.entries(this.#fields)).get(name);
   }
 }
 
+/** @param {Job | EndedJob} job */
 function conflictText({ connid, by, deadline }) {
   return `${connid} is running already, started by ${who(by)}, until ${instant(deadline)}.`;
 }

@@ -1,31 +1,51 @@
 /**
  * What the page says about itself: whether it is live, since when not, and who else is watching.
  *
- *   const line = new Line({ retry });
- *   line.show(status);                  // of the Connection
- *   line.show({ line: "missing" });     // there is nothing to connect with
- *   line.tick();                        // the retry counts down; returns seconds until the next change
- *   line.showPresence(presences);       // of the rooms that are shown
- *   line.notice("…");                   // a sentence above the lists; "" for none
+ *   const statusLine = new StatusLine({ retry });
+ *   statusLine.show(status);                  // of the Connection
+ *   statusLine.show({ line: "missing" });     // there is nothing to connect with
+ *   statusLine.tick();                        // the retry counts down; returns seconds until the next change
+ *   statusLine.showPresence(presences);       // of the rooms that are shown
+ *   statusLine.notice("…");                   // a sentence above the lists; "" for none
  */
 
-import { byId, setText } from "../browser/dom.js";
+import { byId, setText, textOrHide, within } from "../browser/dom.js";
 import { instant, watchers } from "../models/format.js";
 
-const TEXTS = { connecting: "Connecting", "catching-up": "Catching up", live: "Live", refused: "Not let in", missing: "Not connected" };
+/**
+ * @import { Status } from "../follow/connection.js"
+ *
+ * @typedef {Status | { line: "missing", since?: undefined, retryAt?: undefined }} Shown
+ *
+ * @typedef {{ watching: number, names: string[] } | null} Presence
+ */
 
-export class Line {
-  #retryAt = null; // by `performance.now()`: the date may be set
+const TEXTS = {
+  connecting: "Connecting",
+  "catching-up": "Catching up",
+  live: "Live",
+  offline: "Offline",
+  refused: "Access denied",
+  missing: "Not connected",
+};
 
+export class StatusLine {
+  #retryIn = within(byId("retry"), ".countdown");
+  #retryNow = within(byId("retry"), "button");
+  #notice = within(byId("notice"), ".text");
+  #retryAt = 0; // by `performance.now()`: the date may be set
+
+  /** @param {{ retry: () => void }} actions */
   constructor({ retry }) {
-    byId("retry").querySelector("button").addEventListener("click", retry);
+    this.#retryNow.addEventListener("click", retry);
   }
 
-  show({ line, since, retryAt = null }) {
-    this.#retryAt = retryAt === null ? null : performance.now() + retryAt - Date.now();
-    const offline = line === "offline" || (line === "connecting" && since);
-    const text = offline ? `Offline since ${instant(since / 1000)}` : TEXTS[line];
-    for (const place of document.querySelectorAll(".connection")) {
+  /** @param {Shown} status */
+  show({ line, since, retryAt = 0 }) {
+    this.#retryAt = performance.now() + retryAt - Date.now();
+    const offline = line === "offline" || (line === "connecting" && since !== undefined);
+    const text = since !== undefined && offline ? `Offline since ${instant(since / 1000)}` : TEXTS[line];
+    for (const place of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".connection"))) {
       setText(place, text);
       place.dataset.state = offline ? "offline" : line;
     }
@@ -36,25 +56,25 @@ export class Line {
 
   tick() {
     if (byId("retry").hidden) return Infinity;
-    const left = this.#retryAt === null ? 0 : (this.#retryAt - performance.now()) / 1000;
-    setText(byId("retry").querySelector(".countdown"), left > 0 ? `trying again in ${Math.ceil(left)} s` : "trying now");
-    byId("retry").querySelector("button").hidden = left <= 0;
+    const left = (this.#retryAt - performance.now()) / 1000;
+    setText(this.#retryIn, left > 0 ? `trying again in ${Math.ceil(left)} s` : "trying now");
+    this.#retryNow.hidden = left <= 0;
     return left > 0 ? left % 1 || 1 : Infinity;
   }
 
+  /** @param {string} text */
   notice(text) {
-    const notice = byId("notice").querySelector(".text");
-    setText(notice, text);
-    notice.hidden = text === "";
+    textOrHide(this.#notice, text);
   }
 
+  /** @param {Presence[]} presences */
   showPresence(presences) {
-    const told = presences.filter(Boolean);
-    const names = [...new Set(told.flatMap((presence) => presence.names))];
-    const watching = Math.max(0, ...told.map((presence) => presence.watching));
-    const { count, names: text } = watchers(told.length > 0 ? { watching, names } : null);
-    setText(byId("watching").querySelector(".count"), count);
-    setText(byId("watching").querySelector(".names"), text);
+    const known = presences.filter((presence) => presence !== null);
+    const names = [...new Set(known.flatMap((presence) => presence.names))];
+    const watching = Math.max(0, ...known.map((presence) => presence.watching));
+    const { count, names: text } = watchers(known.length > 0 ? { watching, names } : null);
+    setText(within(byId("watching"), ".count"), count);
+    setText(within(byId("watching"), ".names"), text);
     byId("watching").title = text;
   }
 }

@@ -18,8 +18,10 @@ const SEEN_MS = 5_000;
 const MOST = 4;
 const PAUSE_MS = 400;
 
-let pause = null;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let pause;
 
+/** @param {string} text */
 export function announce(text) {
   clearTimeout(pause);
   pause = setTimeout(() => setText(byId("said"), text), PAUSE_MS);
@@ -31,6 +33,15 @@ export function unsay() {
   announce("");
 }
 
+/**
+ * @typedef {object} Options
+ * @property {boolean} [keep]
+ * @property {"plain" | "bad"} [tone]
+ * @property {{ label: string, act: () => void } | null} [action]
+ *
+ * @param {string} text
+ * @param {Options} [options]
+ */
 export function say(text, { keep = false, tone = "plain", action = null } = {}) {
   announce(text);
   const words = make("p", text);
@@ -40,7 +51,7 @@ export function say(text, { keep = false, tone = "plain", action = null } = {}) 
   const close = () => toast.remove();
   if (action) {
     const button = make("button", action.label, { type: "button", className: "link" });
-    button.addEventListener("click", () => action.act(close));
+    button.addEventListener("click", () => action.act());
     toast.append(button);
   }
   if (keep) {
@@ -53,6 +64,6 @@ export function say(text, { keep = false, tone = "plain", action = null } = {}) 
   }
   const toasts = byId("toasts");
   toasts.append(toast);
-  while (toasts.children.length > MOST) toasts.firstElementChild.remove();
-  return { close, change: (other) => setText(words, other) };
+  while (toasts.children.length > MOST) toasts.firstElementChild?.remove();
+  return { close, change: (/** @type {string} */ other) => setText(words, other) };
 }

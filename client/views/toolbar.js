@@ -6,11 +6,15 @@
  *   toolbar.offer(jobs, view);                // whose jobs there are
  */
 
-import { byId, make, setText } from "../browser/dom.js";
+import { byId, make, setText, within } from "../browser/dom.js";
 import { starter, STATES } from "../models/query.js";
 
+/** @type {Field[]} */
 const FIELDS = ["search", "by", "state", "sort", "span"];
+/** @type {View["view"][]} */
+const VIEWS = ["running", "ended", "timeline"];
 const MOST_PEOPLE = 200;
+/** @type {Record<string, string>} */
 const STATE_NAMES = {
   reporting: "With a report",
   silent: "Without a report",
@@ -24,83 +28,118 @@ const STATE_NAMES = {
   late: "Recorded late",
 };
 
-export class Toolbar {
-  #tabs = [...document.querySelectorAll("[role=tab]")];
-  #offered = { view: null, people: "" };
+/**
+ * @import { AnyJob } from "../follow/state.js"
+ * @import { View } from "../models/address.js"
+ *
+ * @typedef {"search" | "by" | "state" | "sort" | "span"} Field
+ */
 
+export class Toolbar {
+  #tabs = VIEWS.map((view) => ({ view, button: byId(`tab-${view}`), panel: byId(`view-${view}`) }));
+  #by = byId("by", HTMLSelectElement);
+  #state = byId("state", HTMLSelectElement);
+  #search = byId("search", HTMLInputElement);
+  #statesOf = ""; // the view whose states are offered
+  #people = ""; // that are offered, as JSON
+
+  /** @param {(part: Partial<View>) => void} change */
   constructor(change) {
     for (const field of FIELDS) {
-      byId(field).addEventListener("input", ({ target }) => change({ [field]: target.value }));
+      byId(field).addEventListener("input", () => change({ [field]: fieldOf(field).value }));
     }
-    for (const tab of this.#tabs) {
-      tab.addEventListener("click", () => change({ view: tab.dataset.view, state: "" }));
-      tab.addEventListener("keydown", (press) => this.#walk(press, tab));
+    for (const [index, { view, button }] of this.#tabs.entries()) {
+      button.addEventListener("click", () => change({ view, state: "" }));
+      button.addEventListener("keydown", (press) => this.#walk(press, index));
     }
     for (const button of document.querySelectorAll(".clear-filter")) {
       button.addEventListener("click", () => {
         change({ search: "", by: "", state: "" });
-        byId("search").focus();
+        this.#search.focus();
       });
     }
-    byId("search").addEventListener("keydown", (press) => {
-      if (press.key !== "Escape" || press.target.value === "") return;
+    this.#search.addEventListener("keydown", (press) => {
+      if (press.key !== "Escape" || this.#search.value === "") return;
       press.preventDefault();
       press.stopPropagation();
       change({ search: "" });
     });
   }
 
+  /** @param {View} view */
   show(view) {
     this.#offerStates(view);
     if (view.by) this.#addPerson(view.by);
-    for (const field of FIELDS) if (byId(field).value !== view[field]) byId(field).value = view[field];
+    for (const field of FIELDS) if (fieldOf(field).value !== view[field]) fieldOf(field).value = view[field];
     for (const tab of this.#tabs) {
-      const chosen = tab.dataset.view === view.view;
-      tab.setAttribute("aria-selected", String(chosen));
-      tab.tabIndex = chosen ? 0 : -1;
-      byId(`view-${tab.dataset.view}`).hidden = !chosen;
+      const chosen = tab.view === view.view;
+      tab.button.setAttribute("aria-selected", String(chosen));
+      tab.button.tabIndex = chosen ? 0 : -1;
+      tab.panel.hidden = !chosen;
     }
     document.body.dataset.view = view.view;
   }
 
+  /** @param {string} text how many jobs are running; "" where that is not known */
   showNumber(text) {
-    setText(byId("tab-running").querySelector(".number"), text);
+    setText(within(byId("tab-running"), ".number"), text);
   }
 
-  /** Offer the people who have started something; the list is left alone while it is in use. */
+  /**
+   * Offer the people who have started something; the list is left alone while it is in use.
+   *
+   * @param {AnyJob[]} jobs
+   * @param {View} view
+   */
   offer(jobs, view) {
-    if (document.activeElement === byId("by")) return;
+    if (document.activeElement === this.#by) return;
     const people = [...new Set(jobs.map(starter))].filter(Boolean).sort().slice(0, MOST_PEOPLE);
     if (view.by && !people.includes(view.by)) people.push(view.by);
     const key = JSON.stringify(people);
-    if (key === this.#offered.people) return;
-    this.#offered.people = key;
-    byId("by").replaceChildren(option("", "Anyone"), ...people.map((name) => option(name, name)));
-    byId("by").value = view.by;
+    if (key === this.#people) return;
+    this.#people = key;
+    this.#by.replaceChildren(option("", "Anyone"), ...people.map((name) => option(name, name)));
+    this.#by.value = view.by;
   }
 
+  /** @param {View} view */
   #offerStates({ view, state }) {
-    if (this.#offered.view === view) return;
-    this.#offered.view = view;
+    if (this.#statesOf === view) return;
+    this.#statesOf = view;
     const all = view === "timeline" ? [...STATES.running, ...STATES.ended] : STATES[view];
-    byId("state").replaceChildren(option("", "Any state"), ...all.map((name) => option(name, STATE_NAMES[name])));
-    byId("state").value = all.includes(state) ? state : "";
+    this.#state.replaceChildren(option("", "Any state"), ...all.map((name) => option(name, STATE_NAMES[name])));
+    this.#state.value = all.includes(state) ? state : "";
   }
 
+  /** @param {string} name */
   #addPerson(name) {
-    const known = [...byId("by").options].some(({ value }) => value === name);
-    if (!known) byId("by").append(option(name, name));
+    const known = [...this.#by.options].some(({ value }) => value === name);
+    if (!known) this.#by.append(option(name, name));
   }
 
-  #walk(press, tab) {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[press.key];
-    if (!step) return;
+  /**
+   * @param {KeyboardEvent} press
+   * @param {number} index of the tab that has the focus
+   */
+  #walk(press, index) {
+    const step = press.key === "ArrowRight" ? 1 : press.key === "ArrowLeft" ? -1 : 0;
+    if (step === 0) return;
     press.preventDefault();
     press.stopPropagation();
-    const next = this.#tabs[(this.#tabs.indexOf(tab) + step + this.#tabs.length) % this.#tabs.length];
-    next.focus();
-    next.click();
+    const { button } = this.#tabs[(index + step + this.#tabs.length) % this.#tabs.length];
+    button.focus();
+    button.click();
   }
 }
 
+/**
+ * @param {Field} field
+ * @returns {{ value: string }}
+ */
+const fieldOf = (field) => (field === "search" ? byId(field, HTMLInputElement) : byId(field, HTMLSelectElement));
+
+/**
+ * @param {string} value
+ * @param {string} text
+ */
 const option = (value, text) => make("option", text, { value });

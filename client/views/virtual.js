@@ -12,18 +12,34 @@
  * goes is left on its neighbour: on the row and not on its button, or a second Enter would kill it.
  */
 
+import { runAt } from "../browser/dom.js";
+
 const BEYOND = 6; // rows that are kept ready above and below what is in sight
+
+/**
+ * @import { EndedJob, Job } from "../follow/state.js"
+ * @import { Look, Row } from "./rows.js"
+ */
 
 export class VirtualRows {
   #list;
   #create;
   #heading;
+  /** @type {(Job | EndedJob)[]} */
   #jobs = [];
-  #look = () => ({});
-  #rows = new Map(); // run -> row
+  /** @type {(job: Job | EndedJob) => Look} */
+  #look = () => ({ link: "", several: false });
+  /** @type {Map<string, Row>} */
+  #rows = new Map(); // by run
+  /** @type {string | null} */
   #active = null; // run
   #height = 0;
 
+  /**
+   * @param {HTMLElement} list
+   * @param {() => Row} create
+   * @param {HTMLElement} heading takes the focus where there is no row for it
+   */
   constructor(list, create, heading) {
     this.#list = list;
     this.#create = create;
@@ -42,8 +58,8 @@ export class VirtualRows {
     new ResizeObserver(() => {
       this.#height = 0;
       redraw();
-    }).observe(list.parentElement);
-    list.addEventListener("focusin", ({ target }) => this.#activate(runOf(target)));
+    }).observe(this.#scroller);
+    list.addEventListener("focusin", ({ target }) => this.#activate(runAt(target)));
   }
 
   /** The job of the active row, null where there is none. */
@@ -55,6 +71,10 @@ export class VirtualRows {
     return this.#list.contains(document.activeElement);
   }
 
+  /**
+   * @param {(Job | EndedJob)[]} jobs
+   * @param {(job: Job | EndedJob) => Look} look
+   */
   draw(jobs, look) {
     const place = this.#focusPlace();
     this.#jobs = jobs;
@@ -64,17 +84,26 @@ export class VirtualRows {
     const lost = place !== null && !jobs.some((job) => job.run === this.#active);
     if (lost) this.#active = jobs[Math.min(place, jobs.length - 1)]?.run ?? null;
     this.#render();
-    if (lost) (this.#rows.get(this.#active)?.element ?? this.#heading).focus({ preventScroll: true });
+    if (lost) this.#elementOf(this.#active).focus({ preventScroll: true });
   }
 
-  /** Show the time that passes; returns the seconds until the next difference. */
+  /**
+   * Show the time that passes; returns the seconds until the next difference.
+   *
+   * @param {number} serverNow
+   * @param {boolean} still whether the reader wants no motion
+   */
   tick(serverNow, still) {
     let wait = Infinity;
     for (const row of this.#rows.values()) wait = Math.min(wait, row.tick(serverNow, still));
     return wait;
   }
 
-  /** Make the row active that is so many places further, and give it the focus. */
+  /**
+   * Make the row active that is so many places further, and give it the focus.
+   *
+   * @param {number} by
+   */
   move(by) {
     if (this.#jobs.length === 0) return;
     const at = this.#jobs.findIndex((job) => job.run === this.#active);
@@ -82,12 +111,12 @@ export class VirtualRows {
     this.focus(this.#jobs[next].run);
   }
 
+  /** @param {string} run */
   focus(run) {
     this.#activate(run);
     this.#render(this.#jobs.findIndex((job) => job.run === run));
-    const row = this.#rows.get(run);
-    (row?.element ?? this.#heading).focus({ preventScroll: true });
-    row?.element.scrollIntoView({ block: "nearest" });
+    this.#elementOf(run).focus({ preventScroll: true });
+    this.#rows.get(run)?.element.scrollIntoView({ block: "nearest" });
   }
 
   /** Scroll back to the first row. */
@@ -101,6 +130,20 @@ export class VirtualRows {
     return Math.max(1, Math.floor((bottom - top) / this.#rowHeight()));
   }
 
+  /**
+   * What takes the focus that is meant for a run.
+   *
+   * @param {string | null} run
+   */
+  #elementOf(run) {
+    return (run === null ? undefined : this.#rows.get(run)?.element) ?? this.#heading;
+  }
+
+  get #scroller() {
+    return this.#list.parentElement ?? document.body;
+  }
+
+  /** @param {string | null} run */
   #activate(run) {
     if (run === null || run === this.#active) return;
     this.#active = run;
@@ -109,7 +152,7 @@ export class VirtualRows {
 
   /** The place of the row that holds the focus, null when none does. */
   #focusPlace() {
-    const run = this.focused ? runOf(document.activeElement) : null;
+    const run = this.focused ? runAt(document.activeElement) : null;
     const place = run === null ? -1 : this.#jobs.findIndex((job) => job.run === run);
     return place < 0 ? null : place;
   }
@@ -120,8 +163,9 @@ export class VirtualRows {
     const height = this.#rowHeight();
     this.#list.style.height = `${this.#jobs.length * height}px`;
     const wanted = this.#inSight(height, also ?? -1);
-    const stop = wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
+    const stop = this.#active !== null && wanted.has(this.#active) ? this.#active : wanted.keys().next().value;
     const free = this.#release(wanted);
+    /** @type {HTMLElement[]} */
     const elements = [];
     for (const [run, index] of wanted) {
       const job = this.#jobs[index];
@@ -137,12 +181,18 @@ export class VirtualRows {
     this.#arrange(elements);
   }
 
-  /** The rows to have, as run -> place, in order. */
+  /**
+   * The rows to have, as run -> place, in order.
+   *
+   * @param {number} height
+   * @param {number} also -1 for none
+   */
   #inSight(height, also) {
     const { top } = this.#list.getBoundingClientRect();
     const sight = this.#sight();
     const first = Math.max(0, Math.floor((sight.top - top) / height) - BEYOND);
     const last = Math.min(this.#jobs.length, Math.ceil((sight.bottom - top) / height) + BEYOND);
+    /** @type {Map<string, number>} */
     const wanted = new Map();
     if (also >= 0 && also < first) wanted.set(this.#jobs[also].run, also);
     for (let index = first; index < last; index++) wanted.set(this.#jobs[index].run, index);
@@ -152,7 +202,7 @@ export class VirtualRows {
 
   /** Where on the screen rows can be seen. */
   #sight() {
-    const { top, bottom } = this.#list.parentElement.getBoundingClientRect();
+    const { top, bottom } = this.#scroller.getBoundingClientRect();
     return { top: Math.max(0, top), bottom: Math.max(0, Math.min(innerHeight, bottom)) };
   }
 
@@ -161,8 +211,13 @@ export class VirtualRows {
     return this.#height;
   }
 
-  /** Let go of the rows that are not wanted; returns those that can show another job. */
+  /**
+   * Release the rows that are not wanted; returns those that can show another job.
+   *
+   * @param {Map<string, number>} wanted
+   */
   #release(wanted) {
+    /** @type {Row[]} */
     const free = [];
     for (const [run, row] of this.#rows) {
       if (wanted.has(run)) continue;
@@ -179,7 +234,11 @@ export class VirtualRows {
     this.#rows.clear();
   }
 
-  /** Bring the elements into the order in which they are read, without moving the one in focus. */
+  /**
+   * Bring the elements into the order in which they are read, without moving the one in focus.
+   *
+   * @param {HTMLElement[]} elements
+   */
   #arrange(elements) {
     const fixed = elements.findIndex((element) => element.contains(document.activeElement));
     if (fixed >= 0 && elements[fixed] !== this.#list.children[fixed]) {
@@ -188,18 +247,21 @@ export class VirtualRows {
     }
     let place = this.#list.firstElementChild;
     for (const element of elements) {
-      if (element === place) place = place.nextElementSibling;
+      if (element === place) place = element.nextElementSibling;
       else this.#list.insertBefore(element, place);
     }
   }
 }
 
-const runOf = (element) => element.closest?.("[data-run]")?.dataset.run ?? null;
-
-/** Let the Tab key stop at a row and at what is in it, or pass it over. */
+/**
+ * Let the Tab key stop at a row and at what is in it, or pass it over.
+ *
+ * @param {HTMLElement} row
+ * @param {boolean} on
+ */
 function setStop(row, on) {
   const index = on ? 0 : -1;
   if (row.tabIndex === index) return;
   row.tabIndex = index;
-  for (const inner of row.querySelectorAll("a, button, input")) inner.tabIndex = index;
+  for (const inner of /** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll("a, button, input"))) inner.tabIndex = index;
 }

@@ -347,7 +347,7 @@ async def test_a_token_is_asked_for_kept_for_the_tab_and_given_back(
     app = await serve(auth_secret=SECRET, rate_limit=0)
     await fill(app, 2)
     page = await open_page(await browser.new_context(), app.url)
-    await expect(page.locator("#sign-in")).to_contain_text("to those who have a token")
+    await expect(page.locator("#sign-in")).to_contain_text("needs an access token")
     await page.locator("#token").fill("nonsense")
     await page.keyboard.press("Enter")
     await expect(page.locator("#sign-in")).to_contain_text("not valid")

@@ -9,10 +9,10 @@ import {
   resultText,
   stopped,
   timeLeft,
-  typedSeconds,
   typedTime,
   watchers,
 } from "../../client/models/format.js";
+import { typedSeconds } from "../../client/job/seconds.js";
 
 test("a duration reads like a clock, then in hours, then in days", () => {
   const expected = [
