@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from server.access.actor import Actor
-from server.contract.messages import Finished, Killed, LogEvent, Via
+from server.contract.messages import Amended, Finished, Killed, LogEvent, Via
 from server.counters import Counts
 from server.store.interface import Entry
 
@@ -43,7 +43,7 @@ class AuditLog:
         """Record that `actor` has made these entries of the log."""
         for entry in entries:
             event = entry.event
-            outcome = event.outcome if type(event) is Finished else ""
+            outcome = event.outcome if isinstance(event, Finished | Amended) else ""
             self._changes[event.name, outcome] += 1
             if self._on_record is not None:
                 try:
@@ -63,7 +63,7 @@ def recorded(event: LogEvent, actor: Actor) -> AuditRecord:
         by=actor.name,
         via=actor.via,
         address=actor.address,
-        outcome=event.outcome if isinstance(event, Finished) else None,
+        outcome=event.outcome if isinstance(event, Finished | Amended) else None,
         reason=event.reason if isinstance(event, Killed) else None,
         late=isinstance(event, Finished) and event.late is True,
     )

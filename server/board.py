@@ -13,6 +13,7 @@ import msgspec
 
 from server.contract.messages import (
     NULL,
+    Amended,
     EndedJob,
     Finished,
     Job,
@@ -21,6 +22,7 @@ from server.contract.messages import (
     Progress,
     Reported,
     Started,
+    Stopped,
 )
 
 ENDED_SHOWN = 50
@@ -60,7 +62,7 @@ class Board:
         elif isinstance(event, Killed | Finished):
             self._add(end(self.running.pop(event.connid), event))
         else:
-            self._stopped(event.run, event.exit, event.at)
+            self._annotate(event)
 
     def empty(self, seq: int) -> None:
         """Be the board of a room without a log again, one that stands at `seq`."""
@@ -103,10 +105,12 @@ class Board:
         self.ended.append(job)
         self.weight += weigh(job)
 
-    def _stopped(self, run: str, exit: int | None, at: float) -> None:
+    def _annotate(self, event: Stopped | Amended) -> None:
         for position, job in enumerate(self.ended):
-            if job.run == run:
-                self.ended[position] = stop(job, exit, at)
+            if job.run == event.run:
+                annotated = annotate(job, event)
+                self.ended[position] = annotated
+                self.weight += weigh(annotated) - weigh(job)
 
 
 def end(job: Job, event: Killed | Finished) -> EndedJob:
@@ -137,9 +141,23 @@ def end(job: Job, event: Killed | Finished) -> EndedJob:
     )
 
 
-def stop(job: EndedJob, exit: int | None, at: float) -> EndedJob:
-    """The killed job once its owner has said that the work has really stopped."""
-    return msgspec.structs.replace(job, exit=exit, stopped_at=at)
+def annotate(job: EndedJob, event: Stopped | Amended) -> EndedJob:
+    """The ended job with what its owner has said of it afterwards."""
+    if isinstance(event, Stopped):
+        return msgspec.structs.replace(job, exit=event.exit, stopped_at=event.at)
+    return msgspec.structs.replace(
+        job, outcome=event.outcome, result=event.result, amended_at=event.at
+    )
+
+
+def may_stop(job: EndedJob) -> bool:
+    """Whether the owner may still say that the work has stopped: it has not said how it ended."""
+    return job.stopped_at is None and (job.state == "killed" or job.outcome in ("elapsed", "lost"))
+
+
+def may_amend(job: EndedJob) -> bool:
+    """Whether the owner may still say how the work truly ended."""
+    return job.outcome == "lost"
 
 
 def weigh(job: EndedJob) -> int:

@@ -7,7 +7,7 @@
       │ request | kill | status | …       │
       ├──────────────────────────────────►│  the command of that name (`message`: that in `route`)
       │◄──────────────────────────────────┤  its acknowledgement, or the event `reply`
-      │◄──────────────────────────────────┤  started, killed, finished, stopped, progress, presence
+      │◄──────────────────────────────────┤  started, killed, finished, stopped, amended, …
 
 The commands themselves are in `commands.py`.
 """

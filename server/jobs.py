@@ -7,6 +7,9 @@ A job is running from its `started` until its one `killed` or `finished`:
                           ├─ its owner says done or failed ────────► finished (done, failed)
                           └─ its owner stops renewing its lease ───► finished (lost)
 
+An owner that is heard again may add to the record of an end that was not its own: that the work has
+stopped, and how a run that was lost truly ended.
+
 Which of several ends wins is the store's decision: it takes the first, and tells the others that
 what they expected is no longer running. So is whether who reports of a job is its owner. Time comes
 in as an argument or from the store.
@@ -25,6 +28,7 @@ from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress
 from server.counters import Histogram
 from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
 from server.store.interface import (
+    AmendJob,
     Change,
     Due,
     EndJob,
@@ -44,6 +48,8 @@ LATE_AFTER = 1.0
 """Seconds after its due time from which an end is marked `late`."""
 ROUND = 1000
 """Jobs that are ended in one round, so that a crowd of them does not hold up the rest."""
+ENDED_FOR_IT = "killed, elapsed or lost"
+"""How a job has ended of which its owner may say that the work has stopped."""
 NAP = 1.0
 """Seconds after which the timeouts look at the clock again: that of the event loop, by which they
 wait, stands still while the machine is suspended."""
@@ -165,21 +171,41 @@ class Jobs:
         """The entries that a change has made, once it is durable. Raises `Conflict`, `NotRunning`,
         `Forbidden`, `TooMany` and `Unavailable`."""
         try:
-            return await submitted
+            return await self._made_or_amended(submitted)
         except (Stale, Foreign) as refusal:
             raise await self._refused(submitted.change, refusal) from None
+
+    async def _made_or_amended(self, submitted: Submitted) -> list[Entry]:
+        """The entries that a change has made. A `finish` that comes too late amends the record of
+        its run where that was lost. Raises `Stale`, `Foreign`."""
+        try:
+            return await submitted
+        except Stale as stale:
+            change = submitted.change
+            if not isinstance(change, EndJob) or isinstance(change.how, KillDetails):
+                raise
+            room, connid, how = change.room, change.connid, change.how
+            said = (how.outcome, how.result, change.owner, change.actor)
+            try:
+                return await self._store.annotate(
+                    AmendJob(room, connid, how.run, self._now(), *said)
+                )
+            except Stale:
+                raise stale from None
 
     async def stopped(
         self, room: str, connid: str, run: str, exit: int | None, actor: Actor
     ) -> EndedJob | None:
-        """Note that the work of a killed job has really stopped; a second time changes nothing.
+        """Record that the work of a job that was ended for its owner has really stopped; a second
+        time changes nothing.
 
-        None when the job, killed long ago, leaves the history in the same moment, or when it cannot
+        None when the job, ended long ago, leaves the history in the same moment, or when it cannot
         be read any more.
         """
         owner = actor.owner
+        stop = StopJob(room, connid, run, self._now(), exit, owner, actor)
         try:
-            await self._store.submit(StopJob(room, connid, run, self._now(), exit, owner, actor))
+            await self._stop(stop)
         except Foreign as foreign:
             raise forbidden(connid, foreign.owner) from None
         except Stale as stale:
@@ -187,11 +213,18 @@ class Jobs:
             if job is not None and owner not in (None, job.started_by):
                 raise forbidden(connid, job.started_by) from None
             if job is None or job.stopped_at is None:
-                raise await self._not_running(room, connid, stale.job, run, "killed") from None
+                raise await self._not_running(room, connid, stale.job, run, ENDED_FOR_IT) from None
             return job
         with suppress(Unavailable):  # It has happened, whether it can be read or not.
             return await self._store.ended(room, connid, run)
         return None
+
+    async def _stop(self, stop: StopJob) -> list[Entry]:
+        """The entries of a stop. Raises `Stale`, `Foreign`."""
+        try:
+            return await self._store.submit(stop)
+        except Stale:
+            return await self._store.annotate(stop)
 
     async def print(self, room: str, connid: str, run: str, text: str, actor: Actor) -> None:
         """Show what the work prints to those who watch; also after a kill, until it has stopped."""
@@ -214,7 +247,7 @@ class Jobs:
         job = await self._store.running(room, connid)
         return job or await self._store.ended(room, connid)
 
-    async def _refused(self, change: Change, refusal: Stale | Foreign) -> CommandError:
+    async def _refused(self, change: Change | AmendJob, refusal: Stale | Foreign) -> CommandError:
         """The error for a change that the store has refused."""
         about: Job | Progress | EndJob
         if isinstance(change, StartJob):

@@ -46,6 +46,7 @@ const EARLY_PROGRESS_LIMIT = 200;
  * @property {boolean} [late]
  * @property {number | null} [exit]
  * @property {number | null} [stopped_at]
+ * @property {number} [amended_at] when its owner said how it truly ended, where it was `lost` before
  *
  * @typedef {Omit<Job, "state"> & Partial<Omit<Ending, "state">> & Pick<Job | EndedJob, "state">} AnyJob
  *   a job of which it does not matter whether it has ended
@@ -142,7 +143,7 @@ export class RoomState {
       this.presence = { watching: event.watching, names: event.names ?? [] };
       return "applied";
     }
-    return LOGGED.has(name) ? this.#applyLogged(name, event) : "ignored";
+    return Number.isSafeInteger(event.seq) ? this.#applyLogged(name, event) : "ignored";
   }
 
   /** The connection is gone: whatever came too early will be sent again after the reconnect. */
@@ -214,7 +215,6 @@ export class RoomState {
    */
   #applyLogged(name, event) {
     const { seq } = event;
-    if (!Number.isSafeInteger(seq)) return "ignored";
     if (this.known && seq <= this.seq) return "duplicate";
     this.#heard = Math.max(this.#heard, seq);
     if (!this.known || seq > this.seq + 1) {
@@ -244,11 +244,14 @@ export class RoomState {
     if (name === "started") {
       this.#running.set(event.job.run, event.job);
       this.#adoptEarlyProgress(event.job);
-    } else if (name === "stopped") {
-      this.#markStopped(event);
-    } else {
+    } else if (name === "killed" || name === "finished") {
       this.#end(name, event);
-    }
+    } else if (name === "stopped") {
+      this.#annotate(event.run, { exit: event.exit, stopped_at: event.at });
+    } else if (name === "amended") {
+      const { outcome, result, at } = event;
+      this.#annotate(event.run, { outcome, result, amended_at: at });
+    } // Any other is of a newer server: it moves nothing but the position.
   }
 
   /** @param {Job} started */
@@ -285,18 +288,21 @@ export class RoomState {
     this.#dropOldEnded();
   }
 
-  /** @param {{ run: string, exit: number | null, at: number }} event */
-  #markStopped({ run, exit, at }) {
+  /**
+   * The owner of an ended job has said more about it.
+   *
+   * @param {string} run
+   * @param {Partial<Ending>} facts
+   */
+  #annotate(run, facts) {
     const job = this.#ended.get(run);
-    if (job) this.#ended.set(run, { ...job, exit, stopped_at: at });
+    if (job) this.#ended.set(run, { ...job, ...facts });
   }
 
   #dropOldEnded() {
     dropOldest(this.#ended, this.endedLimit);
   }
 }
-
-const LOGGED = new Set(["started", "killed", "finished", "stopped"]);
 
 /**
  * @template {{ run: string }} J

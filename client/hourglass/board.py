@@ -71,6 +71,10 @@ class Board:
             if event["run"] in self.ended:
                 stopped = {"exit": event["exit"], "stopped_at": event["at"]}
                 self.ended[event["run"]].update(stopped)
+        elif name == "amended":
+            if event["run"] in self.ended:
+                amended = {"outcome": event["outcome"], "result": event["result"]}
+                self.ended[event["run"]].update(amended, amended_at=event["at"])
         elif event["run"] in self.running:
             job = self.running.pop(event["run"])
             end = {"state": name, "ended_at": event["at"], "started_by": job["by"]}

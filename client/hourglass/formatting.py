@@ -60,7 +60,7 @@ def ending(job: Json) -> str:
 def facts(job: Json) -> str:
     """What else there is to say about the end of a job."""
     found = [job["reason"]] if job.get("reason") else []
-    if job["state"] == "killed" and job.get("stopped_at") is not None:
+    if job.get("stopped_at") is not None:
         found.append("stopped" if job["exit"] is None else f"stopped, exit {job['exit']}")
     result = job.get("result")
     if isinstance(result, dict) and "exit" in result:

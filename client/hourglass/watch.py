@@ -51,6 +51,8 @@ def sentence(name: str, event: Json) -> str:
         what = f"{event['connid']} finished: {event['outcome']}"
     elif name == "stopped":
         what = f"{event['connid']} stopped, exit {event['exit']}"
+    elif name == "amended":
+        what = f"{event['connid']} was lost, and has ended: {event['outcome']}"
     else:
         return ""
     return f"{instant(event['at'])}  {printable(what)}"

@@ -118,6 +118,7 @@ export function ending(job) {
   // Of a job whose start was missed only its end is known.
   if (Number.isFinite(job.started_at)) facts.push(`ran ${ran(job)} of ${duration(job.time)}`);
   if (job.outcome === "lost") facts.push("its owner stopped renewing its lease");
+  if (Number.isFinite(job.amended_at)) facts.push("lost until its owner told");
   if (job.late) facts.push("recorded late");
   if (Number.isFinite(job.stopped_at)) {
     facts.push(job.exit == null ? "work has stopped" : `work has stopped, exit ${job.exit}`);
@@ -136,7 +137,7 @@ export function ending(job) {
 export const ran = ({ started_at, ended_at = NaN }) => duration(ended_at - started_at);
 
 /**
- * That the work of a killed job has stopped: "exit 143", "stopped"; "" while its owner has not said so.
+ * That the work of an ended job has stopped: "exit 143", "stopped"; "" while its owner has not said so.
  *
  * @param {AnyJob} job
  */
@@ -168,11 +169,15 @@ export function life(job) {
   if (job.state === "running") return steps;
   const { label, by } = ending(job);
   const text = job.reason ?? resultText(job.result);
-  steps.push({ at: job.ended_at, what: `${label} ${by}`.trim() + (job.late ? ", recorded late" : ""), text });
+  const late = job.late ? ", recorded late" : "";
+  const amended = isNumber(job.amended_at);
+  if (amended) steps.push({ at: job.ended_at, what: `Lost${late}`, text: "" });
+  else steps.push({ at: job.ended_at, what: `${label} ${by}`.trim() + late, text });
   if (isNumber(job.stopped_at)) {
     const exit = job.exit == null ? "" : `, exit ${job.exit}`;
     steps.push({ at: job.stopped_at, what: `Its owner says that the work has stopped${exit}`, text: "" });
   }
+  if (amended) steps.push({ at: job.amended_at, what: `Its owner tells how it ended: ${label}`, text });
   return steps;
 }
 

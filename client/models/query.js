@@ -42,8 +42,12 @@ export const starter = (job) => job.started_by ?? job.by;
  * @param {AnyJob} job
  */
 export function states(job) {
-  if (job.state === "killed") return job.stopped_at == null ? ["killed"] : ["killed", "stopped"];
-  if (job.state === "finished") return [job.outcome ?? "", ...(job.late ? ["late"] : [])];
+  if (job.state !== "running") {
+    const found = [job.state === "killed" ? "killed" : (job.outcome ?? "")];
+    if (job.stopped_at != null) found.push("stopped");
+    if (job.late) found.push("late");
+    return found;
+  }
   return [job.progress ? "reporting" : "silent", ...(job.lease == null ? [] : ["leased"])];
 }
 

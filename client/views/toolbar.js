@@ -20,7 +20,7 @@ const STATE_NAMES = {
   silent: "Without a report",
   leased: "With a lease",
   killed: "Killed",
-  stopped: "Killed, work has stopped",
+  stopped: "Work has stopped",
   elapsed: "Time ran out",
   done: "Done",
   failed: "Failed",

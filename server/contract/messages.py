@@ -73,6 +73,8 @@ class EndedJob(Struct, kw_only=True, frozen=True):
     exit: int | None = None
     stopped_at: float | None = None
     key: str | UnsetType = UNSET
+    amended_at: float | UnsetType = UNSET
+    """When its owner said how it truly ended, where it had ended as `lost`."""
 
 
 class _Started(Struct):
@@ -135,7 +137,7 @@ class Finished(Struct, frozen=True):
 
 
 class Stopped(Struct, frozen=True):
-    """The owner of a killed job says that the work has really stopped."""
+    """The owner of a job that was ended for it says that the work has really stopped."""
 
     name: ClassVar[str] = "stopped"
     room: str
@@ -146,9 +148,22 @@ class Stopped(Struct, frozen=True):
     exit: int | None = None
 
 
-LogEvent = Started | Killed | Finished | Stopped
+class Amended(Struct, frozen=True):
+    """The owner of a lost job says how its work truly ended."""
+
+    name: ClassVar[str] = "amended"
+    room: str
+    seq: int
+    at: float
+    connid: str
+    run: str
+    outcome: Outcome
+    result: Raw = NULL
+
+
+LogEvent = Started | Killed | Finished | Stopped | Amended
 LOG_EVENTS: dict[str, type[LogEvent]] = {
-    kind.name: kind for kind in (Started, Killed, Finished, Stopped)
+    kind.name: kind for kind in (Started, Killed, Finished, Stopped, Amended)
 }
 
 

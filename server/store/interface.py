@@ -86,13 +86,27 @@ class EndJob(Struct, frozen=True):
 
 
 class StopJob(Struct, frozen=True):
-    """Note that the work of a killed job has stopped. Allowed once for each killed run."""
+    """Record that the work of an ended job has stopped. Allowed once for each run that was killed,
+    ran out of time or was lost."""
 
     room: str
     connid: str
     run: str
     at: float
     exit: int | None
+    owner: str | None = None
+    actor: Actor = SERVER
+
+
+class AmendJob(Struct, frozen=True):
+    """Record how the work of a lost job truly ended. Allowed once for each run that was lost."""
+
+    room: str
+    connid: str
+    run: str
+    at: float
+    outcome: Outcome
+    result: Raw
     owner: str | None = None
     actor: Actor = SERVER
 
@@ -115,6 +129,7 @@ class Due(Struct, frozen=True):
 
 
 Change = StartJob | EndJob | StopJob | ReportProgress
+Annotation = StopJob | AmendJob
 
 
 class Submitted(Completion[list[Entry]], kw_only=True, eq=False):
@@ -122,7 +137,7 @@ class Submitted(Completion[list[Entry]], kw_only=True, eq=False):
     told: what they say is then the truth for good. Else `Stale`, `Foreign`, `TooMany` or
     `Unavailable`."""
 
-    change: Change
+    change: Change | AmendJob
 
 
 class Stale(Exception):
@@ -257,6 +272,14 @@ class Store(ABC):
         connid. Raises `Repeated` where that one is running or still kept.
 
         It may be decided later than what is submitted meanwhile.
+        """
+
+    @abstractmethod
+    async def annotate(self, change: Annotation) -> list[Entry]:
+        """Add to the record of a run that has ended, however long ago, if it is still kept.
+
+        A `StopJob` of a killed run may be submitted like any other change as well. Raises `Stale`,
+        `Foreign`.
         """
 
     @abstractmethod

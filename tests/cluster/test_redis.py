@@ -27,7 +27,7 @@ from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.redis import DatedServer, RedisServer, Sentinel, TlsServer
 from tests.support.replay import replay_log
-from tests.support.servers import Clock, Process, command, eventually, serving
+from tests.support.servers import Clock, Process, command, eventually, seen, serving
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
@@ -927,3 +927,21 @@ async def test_a_job_is_lost_only_while_its_lease_is_over(nodes: Any) -> None:
     with pytest.raises(Stale):  # As by a node that took it before its owner reported.
         await store.submit(lost)
     assert len((await command(app, "status"))["jobs"]) == 1
+
+
+async def test_a_lost_job_is_amended_through_another_node(nodes: Any, connect: Connect) -> None:
+    clock = Clock()
+    one, two = await nodes(2, now=clock)
+    begun = await command(one, "request", connid="a", time=600, lease=10)
+    watcher = await connect(one.url)
+    clock.now += 11
+    await watcher.event("finished")
+    lost = {"connid": "a", "run": begun["job"]["run"]}
+    answers = await asyncio.gather(
+        *(command(node, "finish", **lost, outcome="done") for node in (one, two, one, two))
+    )
+    (amended,) = [answer["job"] for answer in answers if answer["ok"]]
+    assert (await watcher.event("amended"))["outcome"] == "done"
+    for node in (one, two):
+        assert seen(list((await node.store.board("main")).ended)) == [amended]
+        assert (await command(node, "history"))["jobs"] == [amended]

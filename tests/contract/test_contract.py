@@ -179,6 +179,9 @@ async def live(client: Socket) -> None:
     two = (await client.command("request", connid="c", time=60))["job"]
     await client.command("finish", connid="c", run=two["run"], result={"rows": [1, None]})
     await client.until(lambda name, event: name == "finished" and event.get("connid") == "12")
+    lost = (await client.command("request", connid="d", time=60, lease=0.05))["job"]
+    await client.until(lambda name, event: name == "finished" and event.get("connid") == "d")
+    await client.command("finish", connid="d", run=lost["run"], outcome="failed", result=3)
     await client.command("history", limit=1)
     await client.command("history", connid="a")
     await client.command("join", room="main")

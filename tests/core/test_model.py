@@ -116,6 +116,12 @@ class Model(RuleBasedStateMachine):
         answer = self._do("finish", room, connid, run=run, outcome=outcome, result={"n": 1})
         if before and run == before["run"]:
             self._end(room, connid, "finished", outcome=outcome, result={"n": 1})
+        elif lost := [j for j in self.ended[room] if j["run"] == run and j["outcome"] == "lost"]:
+            self.seqs[room] += 1
+            self.last_at[room] = self.now
+            lost[0].update(outcome=outcome, result={"n": 1}, amended_at=self.now)
+            assert (answer["result"], answer["seq"]) == ("amended", self.seqs[room])
+            assert answer["job"] == lost[0]
         else:
             assert self._code(answer) == "not_running"
 
@@ -134,16 +140,17 @@ class Model(RuleBasedStateMachine):
     @rule(room=ROOMS, connid=CONNIDS, which=RUNS, exit=st.integers(-1, 255))
     def stopped(self, room: str, connid: str, which: str, exit: int) -> None:
         run = self._run(room, connid, which)
-        killed = [j for j in self.ended[room] if j["run"] == run and j["state"] == "killed"]
+        ended = [j for j in self.ended[room] if j["run"] == run]
         answer = self._do("stopped", room, connid, run=run, exit=exit)
-        if not killed:
+        told = bool(ended) and ended[0]["stopped_at"] is not None
+        if not ended or (ended[0]["outcome"] in ("done", "failed") and not told):
             assert self._code(answer) == "not_running"
             return
-        assert answer["ok"]
-        if killed[0]["stopped_at"] is None:
+        if not told:
             self.seqs[room] += 1
-            killed[0].update(exit=exit, stopped_at=self.now)
+            ended[0].update(exit=exit, stopped_at=self.now)
             self.last_at[room] = self.now
+        assert answer["ok"] and answer["job"] == ended[0]
 
     @rule(seconds=st.integers(1, 30))
     def pass_time(self, seconds: int) -> None:

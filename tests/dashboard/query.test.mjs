@@ -33,6 +33,7 @@ test("states tell running jobs and ends apart", () => {
   assert.deepEqual(states(jobOf("a", { progress: { done: 0 }, lease: 5 })), ["reporting", "leased"]);
   assert.deepEqual(states(jobOf("a", { state: "killed", stopped_at: 7 })), ["killed", "stopped"]);
   assert.deepEqual(states(jobOf("a", { state: "finished", outcome: "elapsed", late: true })), ["elapsed", "late"]);
+  assert.deepEqual(states(jobOf("a", { state: "finished", outcome: "elapsed", stopped_at: 7 })), ["elapsed", "stopped"]);
   assert.deepEqual(found({ state: "lost" }, jobOf("a", { state: "finished", outcome: "lost" })), ["a"]);
 });
 

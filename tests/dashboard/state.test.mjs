@@ -41,6 +41,10 @@ const stopped = (seq, run, exit = 0) => [
   "stopped",
   { room: ROOM, seq, at: seq, connid: `job-${run}`, run, exit },
 ];
+const amended = (seq, run, outcome = "done", result = null) => [
+  "amended",
+  { room: ROOM, seq, at: seq, connid: `job-${run}`, run, outcome, result },
+];
 const progress = (at, run, done, note = null) => [
   "progress",
   { room: ROOM, at, connid: `job-${run}`, run, done, note },
@@ -114,6 +118,22 @@ test("stopped marks the ended job of its run, and is harmless for an unknown one
   assert.equal(state.ended()[0].exit, 143);
   assert.equal(state.ended()[0].stopped_at, 3);
   assert.equal(state.seq, 4);
+});
+
+test("amended tells how a lost job truly ended, and is harmless for an unknown one", () => {
+  const lost = finished(2, "a", { outcome: "lost", result: null });
+  const state = stateAfter(started(1, "a"), lost, amended(3, "a", "failed", { exit: 3 }), amended(4, "gone"));
+  const { outcome, result, amended_at, ended_at } = state.ended()[0];
+  assert.deepEqual([outcome, result, amended_at, ended_at], ["failed", { exit: 3 }, 3, 2]);
+  assert.equal(state.seq, 4);
+});
+
+test("an event of the log with an unknown name moves the position alone", () => {
+  const unknown = ["renamed", { room: ROOM, seq: 2, at: 2, run: "a" }];
+  const state = stateAfter(started(1, "a"), unknown, started(3, "b"));
+  assert.equal(state.seq, 3);
+  assert.equal(state.behind, false);
+  assert.equal(state.size, 2);
 });
 
 test("a duplicate changes nothing", () => {
@@ -245,8 +265,8 @@ test("other rooms, unknown events and nonsense are ignored", () => {
   const nonsense = [
     ["started", other],
     ["snapshot", { ...snapshot(), room: "other" }],
-    ["renamed", { room: ROOM, seq: 2 }],
-    ["constructor", { room: ROOM, seq: 2 }],
+    ["renamed", { room: ROOM }],
+    ["constructor", { room: ROOM, seq: "2" }],
     ["started", undefined],
     ["started", null],
     ["killed", "text"],
@@ -367,7 +387,9 @@ class Log {
     if (run && dice < 0.2) return progress(seq + this.#random(), run, this.#random());
     if (run && dice < 0.4) return this.#record(killed(seq, this.#end(run)));
     if (run && dice < 0.55) return this.#record(finished(seq, this.#end(run)));
-    if (dice < 0.6) return this.#record(stopped(seq, `r${Math.ceil(this.#random() * this.#runs)}`));
+    const any = `r${Math.ceil(this.#random() * this.#runs)}`;
+    if (dice < 0.58) return this.#record(stopped(seq, any));
+    if (dice < 0.61) return this.#record(amended(seq, any));
     const next = `r${++this.#runs}`;
     this.#alive.push(next);
     return this.#record(started(seq, next, { started_at: seq }));

@@ -163,6 +163,22 @@ async def test_the_lists_show_with_which_exit_a_killed_job_has_stopped(
     await expect(ended(page, "job").locator(".how")).to_have_text("Killed by ana exit 143")
 
 
+async def test_the_lists_show_how_a_lost_job_truly_ended(app: App, browser: Browser) -> None:
+    page = await visit(browser, f"{app.url}/?view=ended", view=WIDE)
+    asked = {"connid": "job", "time": 60, "lease": 0.2}
+    job = (await command(app, "request", **asked))["job"]
+    past = page.locator('#history [data-connid="job"] .how')
+    await expect(past).to_have_text("Lost")
+    lost = {"connid": "job", "run": job["run"]}
+    await command(app, "finish", **lost, outcome="failed", result={"exit": 3})
+    await expect(past).to_contain_text("Failed")
+    await expect(ended(page, "job").locator(".how")).to_contain_text("Failed")
+    await page.goto(f"{app.url}/?job=job")
+    life = page.locator("#detail .life")
+    await expect(life).to_contain_text("Its owner tells how it ended: Failed")
+    await expect(life).to_contain_text('{"exit":3}')
+
+
 async def test_the_page_leads_to_the_api(app: App, browser: Browser) -> None:
     page = await visit(browser, app.url)
     await expect(page.locator("#running-empty a")).to_have_attribute("href", "/docs")

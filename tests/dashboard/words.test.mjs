@@ -83,6 +83,22 @@ test("a life is told in order, with what users wrote apart", () => {
   );
 });
 
+test("the life of a job that was lost and amended tells both", () => {
+  const amended = {
+    ...{ connid: "etl", time: 300, started_at: 1000, by: "ana", started_by: "ana", state: "finished" },
+    ...{ outcome: "failed", ended_at: 1012, amended_at: 1050, result: { exit: 3 }, late: true },
+  };
+  assert.deepEqual(
+    life(amended).map(({ at, what, text }) => [at, what, text]),
+    [
+      [1000, "Started by ana for 5:00", ""],
+      [1012, "Lost, recorded late", ""],
+      [1050, "Its owner tells how it ended: Failed", '{"exit":3}'],
+    ],
+  );
+  assert.ok(ending(amended).facts.includes("lost until its owner told"));
+});
+
 test("numbers of things are counted as people do", () => {
   assert.equal(count(1, "job"), "1 job");
   assert.equal(count(1200, "job"), "1,200 jobs");

@@ -204,7 +204,7 @@ async def test_the_owner_of_a_killed_job_says_that_it_stopped(client: TestClient
     stopped = {"connid": "backup", "run": job["run"], "exit": 143}
     answer = await client.command("stopped", stopped)
     assert code(answer) == "not_running"
-    assert answer["error"]["message"] == "backup is not killed in room main"
+    assert answer["error"]["message"] == "backup is not killed, elapsed or lost in room main"
     await client.command("kill", {"connid": "backup"})
     assert code(await client.command("stopped", {**stopped, "connid": "other"})) == "not_running"
     for _ in range(2):  # Saying so twice is as good as once.

@@ -620,7 +620,8 @@ async def test_a_file_without_an_index_of_runs_is_given_one(tmp_path: Path) -> N
         ended = await store.ended("main", "a", job.run)
     file = sqlite3.connect(config.database)
     file.executescript("drop index ended_by_run; drop index ended_by_key")
-    file.executescript("alter table ended drop column key; pragma user_version = 4")
+    file.executescript("alter table ended drop column key; alter table ended drop column amend")
+    file.execute("pragma user_version = 4")
     file.close()
     async with opened(config) as store:
         assert await store.history("main", None, None, 10) == [ended]

@@ -48,6 +48,11 @@ class Dashboard:
             for job in self.ended:
                 if job["run"] == body["run"]:
                     job["exit"], job["stopped_at"] = body["exit"], body["at"]
+        elif name == "amended":
+            for job in self.ended:
+                if job["run"] == body["run"]:
+                    told = {field: body[field] for field in ("outcome", "result")}
+                    job.update(told, amended_at=body["at"])
         else:
             job = self.running.pop(body["connid"])
             assert job["run"] == body["run"]

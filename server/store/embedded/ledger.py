@@ -26,7 +26,17 @@ class Decided(Submitted, kw_only=True, eq=False):
 class Ledger:
     """One room: what is durable of it, and what has been decided on top of that."""
 
-    __slots__ = ("board", "last_at", "oldest", "pending", "running", "seq", "stops", "unanswered")
+    __slots__ = (
+        "board",
+        "kept_from",
+        "last_at",
+        "oldest",
+        "pending",
+        "running",
+        "seq",
+        "stops",
+        "unanswered",
+    )
 
     def __init__(
         self,
@@ -54,6 +64,8 @@ class Ledger:
         """What changes that are not durable have made of a job, by connid."""
         self.stops: set[str] = set()
         """The runs that are said to have stopped."""
+        self.kept_from = self.oldest
+        """The first seq that is kept, as decided."""
 
     @property
     def logged(self) -> bool:
@@ -68,12 +80,14 @@ class Ledger:
     def evict(self, seq: int) -> None:
         """Decide to evict the log; what comes next has a seq above this one."""
         self.seq = seq
+        self.kept_from = seq + 1
         self.stops.update(self.unanswered)  # Nobody can say of these runs any more that they did.
 
     def empty(self, seq: int) -> None:
         """The log is evicted: that is durable now."""
         self.board.empty(seq)
         self.oldest = seq + 1
+        self.kept_from = max(self.kept_from, self.oldest)
         self.unanswered.clear()
         self.stops.clear()
 
@@ -119,6 +133,7 @@ class Ledger:
     def trim(self, last: int) -> None:
         """Keep nothing up to the seq `last`."""
         self.oldest = last + 1
+        self.kept_from = max(self.kept_from, self.oldest)
         for run in [run for run, killed in self.unanswered.items() if killed.seq <= last]:
             del self.unanswered[run]
 

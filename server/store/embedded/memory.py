@@ -9,7 +9,8 @@ from collections.abc import Hashable
 from operator import itemgetter
 from typing import TypeVar
 
-from server.board import stop
+from msgspec.structs import replace
+
 from server.contract.messages import EndedJob, encode
 from server.store.embedded.batch import (
     Backend,
@@ -77,6 +78,13 @@ class Rows:
         position = bisect_left(self.ended, seq, key=seq_of)
         found = position < len(self.ended) and self.ended[position][1] == seq
         return position if found else None
+
+    def replace_ended(self, seq: int, unanswered: int, job: bytes) -> None:
+        """Keep the job whose end has this seq as it is now, unless it is kept no longer."""
+        position = self.find_ended(seq)
+        if position is not None:
+            room, _, connid, run, _, key, _ = self.ended[position]
+            self.ended[position] = (room, seq, connid, run, unanswered, key, job)
 
     def ended_before(self, connid: str | None, before: int | None, limit: int) -> list[EndedRow]:
         """Ended jobs, newest first, of one connid where it is given."""
@@ -154,6 +162,8 @@ class Memory(Backend):
             self._rooms[ended[0]].add_ended(ended)
         for _, exit, stopped_at, room, end in batch.stopped:
             self._stop(room, end, exit, float(stopped_at))
+        for where, end, _, _, job in batch.annotated:
+            self._rooms[where].replace_ended(end, 0, job)
         for room, last in batch.trimmed.items():
             self._rooms[room].trim(last)
 
@@ -185,6 +195,5 @@ class Memory(Backend):
         rows = self._rooms[room]
         position = rows.find_ended(end)
         if position is not None:
-            _, _, connid, run, _, key, job = rows.ended[position]
-            ended = encode(stop(decode_ended(job), exit, at))
-            rows.ended[position] = (room, end, connid, run, 0, key, ended)
+            job = decode_ended(rows.ended[position][-1])
+            rows.replace_ended(end, 0, encode(replace(job, exit=exit, stopped_at=at)))

@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from server.contract.messages import Job, LogEvent, Started, Stopped
+from server.contract.messages import Finished, Job, Killed, LogEvent, Started
 from server.store.interface import Due, due_at
 
 SLACK = 1000
@@ -51,7 +51,7 @@ class Schedule:
         """Take an event of the log into account."""
         if isinstance(event, Started):
             self._add(event.job, event.at)
-        elif not isinstance(event, Stopped):
+        elif isinstance(event, Killed | Finished):
             self._running -= 1
             self._renewed.pop(event.run, None)
             self._missed.discard(event.run)

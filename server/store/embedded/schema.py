@@ -1,6 +1,6 @@
 """The tables of the embedded store's file, and what makes a file of an older format one of this."""
 
-FORMAT = 6
+FORMAT = 7
 """What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
@@ -17,7 +17,7 @@ create table if not exists running (
 create table if not exists ended (
   id integer primary key, room text not null, seq integer not null, connid text not null,
   run text not null, start integer not null, stop integer, unanswered integer not null,
-  job blob not null, key text
+  job blob not null, key text, amend integer
 );
 create unique index if not exists log_by_room on log (room, last);
 create unique index if not exists ended_by_room on ended (room, seq);
@@ -27,8 +27,8 @@ create index if not exists ended_by_run on ended (run);
 create index if not exists ended_by_key on ended (room, connid, key, seq) where key is not null;
 """
 """A row of the log is a segment: the entries of one commit in one room, with the first and the last
-of their seqs, each as its run, its name and its body, in MessagePack. `start` and `stop` are the
-seqs of a run's `started` and `stopped`; `start` is 0 where that is not known.
+of their seqs, each as its run, its name and its body, in MessagePack. `start`, `stop` and `amend`
+are the seqs of a run's `started`, `stopped` and `amended`; `start` is 0 where that is not known.
 
 Rows are kept in the order in which they came: a commit then writes few pages, however many rooms
 it is about. Only the small rows of the indexes go to many places."""
@@ -93,14 +93,17 @@ alter table ended add column key text;
 create index ended_by_key on ended (room, connid, key, seq) where key is not null;
 """
 
+AMENDED = "alter table ended add column amend integer;"
+
 TAKE_OVER = {
     1: (2, BY_RUN),
     2: (4, SEGMENTS),
     3: (4, SEGMENTS),
     4: (5, RUNS),
     5: (6, KEYS),
+    6: (7, AMENDED),
 }
 """What makes a newer format of a file of each older one, and which: the first kept running jobs by
 room and connid, the second the log by room, the third each entry in a row of its own, the
-fourth looked through all ended jobs of a connid for a run, and the fifth knew no keys. What a step
-makes never changes."""
+fourth looked through all ended jobs of a connid for a run, the fifth knew no keys, and the sixth
+nothing of ends that were amended. What a step makes never changes."""

@@ -145,6 +145,8 @@ class Database(Backend):
             )
             for row in batch.stopped:
                 db.execute(sql.STOPPED, row)
+            for room, end, name, seq, job in batch.annotated:
+                db.execute(sql.ANNOTATED[name], (seq, job, room, end))
             for trimmed in batch.trimmed.items():
                 db.execute(sql.TRIM_LOG, trimmed)
                 db.execute(sql.TRIM_ENDED, trimmed)
@@ -383,7 +385,7 @@ class Database(Backend):
             board = Board(room)
             board.seq = last
             kept = self.history(room, None, None, None, ENDED_SHOWN)
-            last_at = max((job.stopped_at or job.ended_at for job in kept), default=0.0)
+            last_at = max(map(last_heard_at, kept), default=0.0)
             board.recall(reversed(kept))
             held += board.weight
             if held > self._most_held:
@@ -453,6 +455,11 @@ class Database(Backend):
         """
         with suppress(sqlite3.Error):
             self._db.execute(sql.INTO_META, ("voided", secrets.token_hex(8)))
+
+
+def last_heard_at(job: EndedJob) -> float:
+    """When the last event of an ended job was."""
+    return max(job.ended_at, job.stopped_at or 0.0, job.amended_at or 0.0)
 
 
 def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:

@@ -58,10 +58,10 @@ SEGMENT = "select first, entries from log where room = ? and last >= ? order by 
 """The segment that holds a seq."""
 
 SEQS = """
-select start, null, null from running where run = ?
+select start, null, null, null from running where run = ?
 union all
-select start, seq, stop from (
-  select start, seq, stop from ended indexed by ended_by_run
+select start, seq, stop, amend from (
+  select start, seq, stop, amend from ended indexed by ended_by_run
   where run = ? and room = ? and connid = ? order by seq desc limit 1
 )
 """
@@ -124,6 +124,12 @@ update ended set unanswered = 0, stop = ?, job = case when json_valid(cast(job a
 where room = ? and seq = ?
 """
 """A job that cannot be read stays so: it must not keep others from being written with it."""
+
+ANNOTATED = {
+    "stopped": "update ended set unanswered = 0, stop = ?, job = ? where room = ? and seq = ?",
+    "amended": "update ended set amend = ?, job = ? where room = ? and seq = ?",
+}
+"""By the name of the event."""
 
 END = "delete from running where run in ({})"
 

@@ -15,18 +15,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from msgspec import Raw, UnsetType
+from msgspec import Raw
 from msgspec.structs import replace
 
-from server.board import ENDED_SHOWN, Board, end
+from server.board import ENDED_SHOWN, Board, annotate, end, may_amend, may_stop
 from server.budget import Shares
 from server.clock import STEP, Clock
 from server.config import Config
 from server.contract.messages import (
+    Amended,
     EndedJob,
     Job,
     Killed,
@@ -46,8 +48,11 @@ from server.store.embedded.memory import Memory
 from server.store.embedded.output_buffer import Outputs
 from server.store.embedded.schedule import Schedule
 from server.store.embedded.sqlite import Database
+from server.store.embedded.turns import Turns
 from server.store.embedded.worker import Worker
 from server.store.interface import (
+    AmendJob,
+    Annotation,
     Change,
     Due,
     EndJob,
@@ -117,8 +122,9 @@ class EmbeddedStore(Store):
         self._sweeping: Completion[None] | None = None
         # How many jobs run, as decided.
         self._total = 0
-        # The starts that have a key and are under way, by room, connid and key.
-        self._keyed: dict[tuple[str, str, str | UnsetType], Completion[None]] = {}
+        # Held by what reads the record before it is decided: a start with a key, by room, connid
+        # and key, and what is said of an ended run, by that.
+        self._turns = Turns()
         self._schedule = Schedule(config.retry_interval, self._runs)
         # How far the machine's date is ahead of the clock, and what of that is durable.
         self._drift = self._drift_kept = 0.0
@@ -261,6 +267,11 @@ class EmbeddedStore(Store):
         self._stop_worker()
 
     def submit(self, change: Change) -> Submitted:
+        return self._submit(change, self._deciders[type(change)])
+
+    def _submit(
+        self, change: Change | AmendJob, decide: Callable[[Any, Decided], None]
+    ) -> Submitted:
         completion = Decided(change=change)
         if self._closed:
             completion.reject(Unavailable("the server is stopping"))
@@ -272,7 +283,7 @@ class EmbeddedStore(Store):
             completion.reject(Unavailable(f"{self._lost}; nothing was changed"))
             return completion
         try:
-            self._deciders[type(change)](change, completion)
+            decide(change, completion)
         except (Stale, Foreign, TooMany) as refusal:
             completion.refusal = refusal
         if not self._waiting:
@@ -290,20 +301,18 @@ class EmbeddedStore(Store):
 
     async def start_once(self, change: StartJob) -> list[Entry]:
         job = change.job
-        what = (job.room, job.connid, job.key)
-        # One by one: no start with this key is under way while another one looks for it.
-        while what in self._keyed:
-            await self._keyed[what]
-        turn = self._keyed[what] = Completion()
-        try:
+        async with self._turns.turn((job.room, job.connid, job.key)):
             if before := await self._started_with(change):
                 raise Repeated(before)
             now = self.now()
             at_last = replace(job, started_at=now, deadline=now + job.time)
             return await self.submit(replace(change, job=at_last))
-        finally:
-            del self._keyed[what]
-            turn.resolve(None)
+
+    async def annotate(self, change: Annotation) -> list[Entry]:
+        async with self._turns.turn(change.run):
+            ended = await self.ended(change.room, change.connid, change.run)
+            at_last = replace(change, at=self.now())
+            return await self._submit(at_last, partial(self._annotate, ended))
 
     async def _started_with(self, change: StartJob) -> Job | EndedJob | None:
         """The job that was started before with the key of this one."""
@@ -415,7 +424,7 @@ class EmbeddedStore(Store):
     ) -> None:
         ledger = self._known(room)
         whose = self._outputs.owner(room, connid, run) or ledger.owner(connid, run)
-        if whose is None and not ledger.board.whole:
+        if whose is None:
             job = await self.ended(room, connid, run)
             whose = job.started_by if job else None
         if whose is None:
@@ -518,6 +527,26 @@ class EmbeddedStore(Store):
         ledger.stops.add(change.run)
         row = (ledger.seq, change.exit, repr(change.at), change.room, killed.seq)
         self._batch.stopped.append(row)
+
+    def _annotate(self, ended: EndedJob | None, change: Annotation, completion: Decided) -> None:
+        """Decide what is said of a job that has ended, as it was read."""
+        ledger = self._known(change.room)
+        if ended is None or ended.seq < ledger.kept_from or change.run in ledger.stops:
+            raise Stale(ledger.current(change.connid))
+        allowed = may_stop(ended) if isinstance(change, StopJob) else may_amend(ended)
+        if not allowed:
+            raise Stale(ledger.current(change.connid))
+        check_owner(change.owner, ended.started_by)
+        ledger.seq += 1
+        where = (change.room, ledger.seq, change.at, change.connid, change.run)
+        event: Stopped | Amended
+        if isinstance(change, StopJob):
+            event = Stopped(*where, change.exit)
+        else:
+            event = Amended(*where, change.outcome, change.result)
+        encoded = encode(annotate(ended, event))
+        self._add(ledger, completion, Entry(event, encode(event), Raw(encoded)), change.run)
+        self._batch.annotated.append((change.room, ended.seq, event.name, ledger.seq, encoded))
 
     def _report_progress(self, change: ReportProgress, completion: Decided) -> None:
         progress = change.progress

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from server.board import Board, end, stop
+from server.board import Board, annotate, end
 from server.config import Config
 from server.contract.messages import (
     LOG_EVENTS,
+    Amended,
     EndedJob,
     Finished,
     Job,
@@ -31,6 +32,7 @@ from server.contract.messages import (
     encode,
 )
 from server.store.interface import (
+    AmendJob,
     Change,
     Due,
     EndJob,
@@ -54,6 +56,7 @@ decode_job = msgspec.json.Decoder(Job).decode
 decode_reported = msgspec.json.Decoder(Reported).decode
 decode_presence = msgspec.json.Decoder(Presence).decode
 decode_progress = msgspec.json.Decoder(Progress).decode
+decode_amended = msgspec.json.Decoder(Amended).decode
 decode_event = {name: msgspec.json.Decoder(kind).decode for name, kind in LOG_EVENTS.items()}
 
 
@@ -74,7 +77,7 @@ def script(name: str) -> Script:
 SCRIPTS = [path.stem for path in sorted(LUA.glob("*.lua")) if path.stem != "common"]
 
 
-def arguments(change: Change, config: Config) -> list[Arg]:
+def arguments(change: Change | AmendJob, config: Config) -> list[Arg]:
     """The arguments of `change.lua` that tell the change, from `ARGV[9]` on."""
     if isinstance(change, StartJob):
         return _start(change, config)
@@ -90,6 +93,11 @@ def arguments(change: Change, config: Config) -> list[Arg]:
         where = (change.room, change.connid, change.run)
         before, after = _cut(Stopped(change.room, 0, 0.0, change.connid, "", change.exit))
         return ["stop", *where, before, after, encode(change.exit), *owned(change.owner)]
+    if isinstance(change, AmendJob):
+        where = (change.room, change.connid, change.run)
+        said = (change.outcome, change.result)
+        before, after = _cut(Amended(change.room, 0, 0.0, change.connid, "", *said))
+        return ["amend", *where, before, after, "", *owned(change.owner)]
     progress = change.progress
     reported = encode(Reported(progress.done, progress.note))
     body = encode(msgspec.structs.replace(progress, at=0.0))
@@ -158,6 +166,8 @@ def changed(reply: list[Any], config: Config) -> list[Entry]:
             become = event.job
         elif isinstance(event, Killed | Finished):
             become = end(_reported(decode_job(job[0]), job[1]), event)
+        elif job:
+            become = _ended(*job)
         entries.append(Entry(event, body, None if become is None else Raw(encode(become))))
     return entries
 
@@ -183,13 +193,21 @@ def ended(rows: Iterable[Sequence[bytes]]) -> list[EndedJob]:
     return [_ended(*row) for row in rows]
 
 
-def _ended(kind: bytes, body: bytes, job: bytes, report: bytes, state: bytes) -> EndedJob:
+def _ended(
+    kind: bytes, body: bytes, job: bytes, report: bytes, state: bytes, amendment: bytes
+) -> EndedJob:
     event = decode_event[kind.decode()](body)
     assert isinstance(event, Killed | Finished), "only ends have a job beside them"
     found = end(_reported(decode_job(job), report), event)
     told = state.split(b" ")
-    if len(told) == 6:
-        return stop(found, msgspec.json.decode(told[4], type=int | None), float(told[5]))
+    if len(told) >= 6 and told[3] != b"-":
+        exit = msgspec.json.decode(told[4], type=int | None)
+        at = float(told[5])
+        found = annotate(
+            found, Stopped(event.room, int(told[3]), at, event.connid, event.run, exit)
+        )
+    if amendment:
+        found = annotate(found, decode_amended(amendment))
     return found
 
 

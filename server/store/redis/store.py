@@ -25,6 +25,8 @@ from server.counters import Histogram
 from server.errors import CommandError, Unavailable
 from server.store.completion import notify_all
 from server.store.interface import (
+    AmendJob,
+    Annotation,
     Change,
     Due,
     Entry,
@@ -174,6 +176,12 @@ class RedisStore(Store):
         await self._questions.rest()
 
     def submit(self, change: Change) -> Submitted:
+        return self._submit(change)
+
+    async def annotate(self, change: Annotation) -> list[Entry]:
+        return await self._submit(change)
+
+    def _submit(self, change: Change | AmendJob) -> Submitted:
         loop = asyncio.get_running_loop()
         completion = Submitted(change=change)
         began = loop.time()
@@ -566,7 +574,7 @@ class RedisStore(Store):
         notify_all(completions)
 
 
-def room_of(change: Change) -> str:
+def room_of(change: Change | AmendJob) -> str:
     """The room that a change is in."""
     if isinstance(change, StartJob):
         return change.job.room

@@ -3,8 +3,7 @@
 local room = ARGV[4]
 local ended = {}
 for _, seq in ipairs(call('ZREVRANGE', P .. 'ends:' .. room, 0, tonumber(ARGV[5]) - 1)) do
-  local kind, run, _, body, job, report = entry(room, seq)
-  ended[#ended + 1] = {kind, body, job, report, call('HGET', P .. 'runs:' .. room, run) or ''}
+  ended[#ended + 1] = ended_row(room, seq)
 end
 return {
   'ok',

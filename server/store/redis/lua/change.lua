@@ -159,8 +159,8 @@ local function again(run)
   end
   local state = call('HGET', P .. 'runs:' .. room, run)
   if state then
-    local kind, _, _, body, job, report = entry(room, string.match(state, '^%d+'))
-    return kind and answer({'again', kind, body, job, report, state})
+    local row = ended_row(room, string.match(state, '^%d+'))
+    return row and answer({'again', unpack(row)})
   end
 end
 
@@ -201,21 +201,46 @@ if what == 'start' then
   return tell_all(events)
 end
 
-if what == 'stop' then
+-- How a run has ended: "killed", or the outcome with which it finished.
+local function ended_as(state, run, body)
+  if string.match(state, '^%d+ killed ') then
+    return 'killed'
+  end
+  -- Its own, as what users wrote comes after it, or has no quote without a backslash.
+  local _, last = string.find(body, '"run":"' .. run .. '","outcome":"', 1, true)
+  return string.match(body, '^%a+', last + 1)
+end
+
+if what == 'stop' or what == 'amend' then
   local run, before, after, exit = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
-  local job, state = ended_job(room, connid, run)
-  if not job or not string.match(state, '^%d+ killed %d+$') then
+  local job, state, body = ended_job(room, connid, run)
+  if not job then
+    return stale(current)
+  end
+  local how = ended_as(state, run, body)
+  local stop, amended = string.match(state, '^%S+ %S+ %S+ (%S+ %S+ %S+) ?(%d*)$')
+  local allowed = how == 'lost' and (not stop or amended == '')
+  if what == 'stop' then
+    allowed = not stop and how ~= 'done' and how ~= 'failed'
+  end
+  if not allowed then
     return stale(current)
   end
   local refusal = foreign(ARGV[16], job)
   if refusal then
     return refusal
   end
-  local seq, event = write('stopped', run, before .. '"run":"' .. run .. '"' .. after)
+  local kind = what == 'stop' and 'stopped' or 'amended'
+  local seq, event = write(kind, run, before .. '"run":"' .. run .. '"' .. after)
   -- Writing may have cut the log, and the end with it.
   if call('HEXISTS', P .. 'runs:' .. room, run) == 1 then
-    state = state .. ' ' .. seq .. ' ' .. exit .. ' ' .. instant(now)
+    if what == 'stop' then
+      state = state .. ' ' .. seq .. ' ' .. exit .. ' ' .. instant(now)
+    else
+      state = state .. (stop and ' ' or ' - - - ') .. seq
+    end
     call('HSET', P .. 'runs:' .. room, run, state)
+    event = {event[1], event[2], event[3], unpack(ended_row(room, string.match(state, '^%d+')))}
   end
   return tell_all({event})
 end

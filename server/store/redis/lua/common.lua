@@ -33,7 +33,8 @@
 --                   said:NODE: the last number of a node
 --   keys:ROOM       by connid and key, with a zero byte between: the run that this has started last; by
 --                   these and who used the key: that which this one has started
---   runs:ROOM       by run: seq and kind of its end, seq of its start; seq, exit and time of stopped
+--   runs:ROOM       by run: seq and kind of its end, seq of its start; then, where there are any, seq, exit
+--                   and time of stopped, and seq of amended; "-" for a stopped that is not there
 local P = KEYS[1]
 local call = redis.call
 local META = call('HMGET', P .. 'meta', 'epoch', 'feed', 'now')
@@ -152,14 +153,26 @@ local function entry(room, seq)
   return kind, run, connid, body, fields[4], fields[6]
 end
 
--- The job that has ended in a room as a run of a connid, and what is known of that run.
+-- The job that has ended in a room as a run of a connid, what is known of that run, and its end.
 local function ended_job(room, connid, run)
   local state = call('HGET', P .. 'runs:' .. room, run)
   if state then
-    local _, _, of, _, job = entry(room, string.match(state, '^%d+'))
+    local _, _, of, body, job = entry(room, string.match(state, '^%d+'))
     if of == connid then
-      return job, state
+      return job, state, body
     end
+  end
+end
+
+-- An end in a room as nodes are told of it: kind, body, the job and its last report, what is known of the
+-- run, and the body of its amended; nil where it is not kept.
+local function ended_row(room, seq)
+  local kind, run, _, body, job, report = entry(room, seq)
+  if kind then
+    local state = call('HGET', P .. 'runs:' .. room, run) or ''
+    local amended = string.match(state, '^%S+ %S+ %S+ %S+ %S+ %S+ (%d+)$')
+    local amendment = amended and select(4, entry(room, amended)) or ''
+    return {kind, body, job, report, state, amendment}
   end
 end
 

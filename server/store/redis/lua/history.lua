@@ -18,9 +18,6 @@ else
 end
 local jobs = {}
 for _, seq in ipairs(seqs) do
-  local kind, of, _, body, job, report = entry(room, seq)
-  if kind then
-    jobs[#jobs + 1] = {kind, body, job, report, call('HGET', P .. 'runs:' .. room, of) or ''}
-  end
+  jobs[#jobs + 1] = ended_row(room, seq)
 end
 return {'ok', jobs}

@@ -5,7 +5,12 @@ local state = call('HGET', P .. 'runs:' .. room, run)
 local current = call('HGET', P .. 'running:' .. room, ARGV[5])
 if state then
   local ended, start, rest = string.match(state, '^(%d+) %S+ (%d+)(.*)$')
-  seqs = {start, ended, string.match(rest, '^ (%d+)')}
+  local stopped, amended = string.match(rest, '^ (%S+) %S+ %S+ ?(%d*)$')
+  for _, seq in ipairs({start, ended, stopped or '-', amended or ''}) do
+    if tonumber(seq) then
+      seqs[#seqs + 1] = seq
+    end
+  end
 elseif current then
   local start, known = parts(current)
   seqs = known == run and {start} or {}
