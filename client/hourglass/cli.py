@@ -12,6 +12,7 @@ from typing import NoReturn
 from hourglass import __version__
 from hourglass.errors import Away, Exit, Refused
 from hourglass.oneshots import history, kill, show, start, status
+from hourglass.progress.readers import NAMES
 from hourglass.runner import guarded, work
 from hourglass.settings import Settings, SettingsError, to_json
 from hourglass.watch import watch
@@ -37,8 +38,10 @@ def above_zero(text: str) -> float:
     return value
 
 
-def progress_pattern(text: str) -> re.Pattern[str]:
-    """A pattern from which `from_match` can tell a progress."""
+def progress_choice(text: str) -> str | re.Pattern[str]:
+    """`none`, `auto`, the name of a reader, or a pattern from which `from_match` can tell."""
+    if text in ("none", "auto", *NAMES):
+        return text
     try:
         pattern = re.compile(text)
     except re.error as error:
@@ -47,7 +50,10 @@ def progress_pattern(text: str) -> re.Pattern[str]:
     if names and "percent" not in names and not {"done", "total"} <= names:
         raise argparse.ArgumentTypeError("it needs the group percent, or done and total")
     if not pattern.groups:
-        raise argparse.ArgumentTypeError("it needs a group in parentheses for the percent")
+        raise argparse.ArgumentTypeError(
+            f"it needs a group in parentheses for the percent, or to be none, auto or one of: "
+            f"{', '.join(NAMES)}"
+        )
     return pattern
 
 
@@ -98,9 +104,11 @@ def parser() -> Parser:
     )
     runs.add_argument(
         "--progress",
-        type=progress_pattern,
-        metavar="REGEX",
-        help="which lines tell progress, with a group percent, or done and total; and note",
+        type=progress_choice,
+        default="auto",
+        metavar="none|auto|NAME|REGEX",
+        help="how to read progress: not, as it comes, as that of one tool, or by a pattern with a "
+        "group percent, or done and total; and note (default: auto)",
     )
     runs.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr")
     runs.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")

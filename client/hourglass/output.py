@@ -4,13 +4,14 @@ import asyncio
 import codecs
 import contextlib
 import os
-import re
 import select
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from hourglass.formatting import ESCAPE, in_bytes, printable
+from hourglass.formatting import in_bytes, printable
+from hourglass.progress.reader import Progress
+from hourglass.progress.reading import Matching, Reading
+from hourglass.progress.screen import Screen
 from hourglass.settings import to_json
 
 CHUNK = 65_536
@@ -18,56 +19,10 @@ OUTPUT_HEAD, OUTPUT_TAIL = 2048, 14_336
 """Characters kept of the output that waits to be sent: its first, and its newest."""
 MOST_MESSAGE = 49_152
 """Bytes of text in a command; the server takes 64 KiB unless it is told otherwise."""
-LONGEST_LINE = 1000
-"""Characters of a line in which progress is looked for."""
+MOST_UNREAD = 32_768
+"""Characters in which progress is looked for at once: the newest."""
 LAST_LINES, MOST_LAST_LINES = 20, 2500
 """Lines of output that go into a job's result, and their bytes."""
-PROGRESS = (
-    re.compile(r"^progress:\s*(?P<percent>\d+(?:\.\d+)?)\s*%(?P<note>.*)$", re.I),
-    re.compile(r"^progress:\s*(?P<done>\d+)\s*/\s*(?P<total>\d+)(?P<note>(?:\D.*)?)$", re.I),
-    re.compile(r"^(?P<note>(?P<done>\d+)\s*/\s*(?P<total>\d+))$"),
-    re.compile(r"^\[\s*(?P<done>\d+)/(?P<total>\d+)\](?P<note>.*)$"),
-)
-"""`progress: 40% tables 12/30`, `progress: 12/30 tables`, `12/30`, and what build tools print:
-`[12/30] tables`. A date within a line is none of these."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the command says that it is: from 0 to 1, and in words."""
-
-    done: float | None = None
-    note: str | None = None
-
-
-def read_progress(text: str, patterns: Iterable[re.Pattern[str]]) -> Progress | None:
-    """The last progress that the lines of a text tell."""
-    for line in reversed(re.split(r"[\r\n]+", text)):
-        line = ESCAPE.sub("", line[:LONGEST_LINE]).strip()
-        for pattern in patterns:
-            found = pattern.search(line)
-            progress = from_match(found) if found else None
-            if progress is not None:
-                return progress
-    return None
-
-
-def from_match(found: re.Match[str]) -> Progress | None:
-    """The progress that the named groups `percent`, or `done` and `total`, and `note` tell; without
-    names the first group is percent, or the first two are done and total."""
-    named = found.groupdict()
-    if not found.re.groupindex:
-        names = ("percent",) if found.re.groups == 1 else ("done", "total")
-        named = dict(zip(names, found.groups(), strict=False))
-    note = printable(named.get("note") or "").strip()[:200] or None
-    try:
-        if named.get("percent"):
-            done = float(named["percent"]) / 100
-        else:
-            done = float(named["done"]) / float(named["total"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    return Progress(round(done, 4), note) if 0 <= done <= 1 else None
 
 
 class Backlog:
@@ -98,21 +53,51 @@ class Backlog:
         return text
 
 
+class Channel:
+    """One of the ways in which a command prints, with a cursor of its own."""
+
+    def __init__(self) -> None:
+        self.screen = Screen()
+        self._unread = ""
+        self._cut = False
+
+    def add(self, text: str) -> None:
+        unread = self._unread + text
+        self._cut |= len(unread) > MOST_UNREAD
+        self._unread = unread[-MOST_UNREAD:]
+
+    def take(self) -> str:
+        """What was printed since the last call; of what is too much, the last whole lines."""
+        text, self._unread = self._unread, ""
+        if self._cut:
+            self._cut = False
+            self.screen = Screen()
+            text = text.partition("\n")[2]
+        return text
+
+
 class Output:
     """What the command prints, within bounds, however much it is. Fed by any thread."""
 
-    def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
-        self._patterns = patterns
+    def __init__(self, reading: Reading | Matching) -> None:
+        self._reading = reading
         self._lock = threading.Lock()
         self._unsent = Backlog(OUTPUT_HEAD, OUTPUT_TAIL)
-        self._unread = ""
+        self._channels: list[Channel] = []
         self._last = ""
 
-    def feed(self, text: str) -> None:
-        with self._lock:
-            self._unsent.add(text)
-            self._unread = (self._unread + text)[-CHUNK:]
-            self._last = (self._last + text)[-2 * MOST_LAST_LINES :]
+    def channel(self) -> Callable[[str], None]:
+        """What one descriptor of the command is fed to."""
+        channel = Channel()
+        self._channels.append(channel)
+
+        def feed(text: str) -> None:
+            with self._lock:
+                self._unsent.add(text)
+                channel.add(text)
+                self._last = (self._last + text)[-2 * MOST_LAST_LINES :]
+
+        return feed
 
     def take(self) -> str:
         """What was printed since the last call, or as much of it as one message may hold."""
@@ -120,12 +105,24 @@ class Output:
             text = self._unsent.take()
         return fit(text, MOST_MESSAGE)
 
-    def progress(self) -> Progress | None:
-        """The last progress in the whole lines that were printed since the last call."""
-        with self._lock:
-            end = max(self._unread.rfind("\n"), self._unread.rfind("\r")) + 1
-            lines, self._unread = self._unread[:end], self._unread[end:]
-        return read_progress(lines, self._patterns)
+    def progress(self, *, final: bool = False) -> Progress | None:
+        """How far the command is.
+
+        A line that has not ended counts when it has stood since the last call, or nothing more is
+        to come: what it says now may be half of it.
+        """
+        standing = []
+        for channel in self._channels:
+            with self._lock:
+                text = channel.take()
+            for line in channel.screen.feed(text):
+                self._reading.read(line)
+            if channel.screen.line and (final or not text):
+                standing.append(channel.screen.line)
+        reading = self._reading
+        for line in standing:
+            reading = reading.after(line)
+        return reading.progress
 
     def last_lines(self) -> str:
         """The last lines, as a terminal would show them."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.errors import Away, Refused
-from hourglass.output import Output, Progress
+from hourglass.output import Output
+from hourglass.progress.reader import Progress
 from hourglass.session import Backoff, Line, connected
 from hourglass.settings import Json, Settings, clock
 
@@ -199,7 +200,8 @@ class Owner:
 
     async def _tell(self, line: Line) -> None:
         """Tell what there is to tell of output and progress, and renew the lease."""
-        self._progress = self._output.progress() or self._progress
+        over = self._result is not None
+        self._progress = self._output.progress(final=over) or self._progress
         if self._run is None or self._over:
             return
         if self._takes_output and (text := self._output.take()):
@@ -209,11 +211,12 @@ class Owner:
                 if refused.passing:
                     raise
                 self._takes_output = refused.code == "not_running"
-        if self._run is not None and not self.ended.done() and self._result is None:
+        if self._run is not None and not self.ended.done():
             told, told_at = self._told
             lease = self._plan.lease
-            due = lease is not None and clock() >= told_at + lease / 3
-            if due or (told != self._progress and clock() >= told_at + PROGRESS_EVERY):
+            due = lease is not None and clock() >= told_at + lease / 3 and not over
+            may_tell = over or clock() >= told_at + PROGRESS_EVERY
+            if due or (told != self._progress and may_tell):
                 await self._renew(line)
 
     async def _renew(self, line: Line) -> None:

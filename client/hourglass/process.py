@@ -88,14 +88,18 @@ class Command:
         """The exit code, as shells have it: 128 and the number of the signal that ended it."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def start(self, argv: Sequence[str], feed: Callable[[str], None]) -> None:
-        """Start it, its output passed on and fed to `feed`. Raises `OSError`."""
+    def start(self, argv: Sequence[str], channel: Callable[[], Callable[[str], None]]) -> None:
+        """Start it, its output passed on and fed to a channel for each pipe. Raises `OSError`."""
         outputs = {1: os.pipe()}
         # One pipe for both, where both go to the same place: that keeps their order.
         outputs[2] = outputs[1] if same_file(1, 2) else os.pipe()
         try:
             self._process = subprocess.Popen(
-                argv, stdout=outputs[1][1], stderr=outputs[2][1], start_new_session=True
+                argv,
+                stdout=outputs[1][1],
+                stderr=outputs[2][1],
+                start_new_session=True,
+                env={"PYTHONUNBUFFERED": "1", **os.environ},  # Or Python's lines come at its end.
             )
         finally:
             for _, writing in set(outputs.values()):
@@ -104,7 +108,7 @@ class Command:
         with contextlib.suppress(BrokenPipeError):  # Nobody guards us: that is heard elsewhere.
             os.write(self._group, str(self._process.pid).encode())
         for reading, target in {reading: fd for fd, (reading, _) in outputs.items()}.items():
-            pump = Pump(reading, target, feed, self._stop_reading)
+            pump = Pump(reading, target, channel(), self._stop_reading)
             pump.start()
             self._pumps.append(pump)
 

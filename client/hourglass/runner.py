@@ -18,9 +18,10 @@ from typing import Any
 
 from hourglass.errors import Exit, Refused
 from hourglass.formatting import duration, killing, printable
-from hourglass.output import PROGRESS, Output
+from hourglass.output import Output
 from hourglass.owner import Owner, Plan
 from hourglass.process import Command, Tree, send
+from hourglass.progress.reading import reading_of
 from hourglass.settings import Settings, clock
 
 DRAIN = 2.0
@@ -156,7 +157,7 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int, group
     lease = options.lease or None
     name = options.name or name_of(argv)
     plan = Plan(name, options.time, lease, options.note, options.if_running)
-    output = Output([options.progress] if options.progress else PROGRESS)
+    output = Output(reading_of(options.progress, " ".join(argv)))
     command = Command(notices.say, group)
     signals = Signals(command, guard)
     owner = Owner(settings, plan, output, notices.say)
@@ -209,7 +210,7 @@ class Run:
             return await self._not_run(128 + self.signals.first.result(), "interrupted")
         limit_at = self.owner.begin()
         try:
-            self.command.start(argv, self.output.feed)
+            self.command.start(argv, self.output.channel)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = Exit.NOT_FOUND if missing else Exit.NOT_EXECUTABLE

@@ -46,8 +46,8 @@ def zipapp() -> Download:
     with zipfile.ZipFile(body, "a", zipfile.ZIP_DEFLATED) as archive:
         start = (CLIENT / "hourglass" / "__main__.py").read_bytes()
         archive.writestr(entry("__main__.py"), start)
-        for path in sorted((CLIENT / "hourglass").glob("*.py")):
-            archive.writestr(entry(f"hourglass/{path.name}"), path.read_bytes())
+        for path in sorted((CLIENT / "hourglass").rglob("*.py")):
+            archive.writestr(entry(str(path.relative_to(CLIENT))), path.read_bytes())
     return Download("hourglass.pyz", "application/vnd.python.zipapp", body.getvalue())
 
 

@@ -23,8 +23,9 @@ from hourglass import session
 from hourglass.board import Board
 from hourglass.cli import seconds
 from hourglass.follow import keep_up
-from hourglass.output import PROGRESS, Backlog, Output, Progress, fit, read_progress
+from hourglass.output import Backlog, Output, fit
 from hourglass.process import processes, processes_by_ps
+from hourglass.progress.reading import reading_of
 from hourglass.runner import name_of
 from hourglass.session import Backoff
 from hourglass.settings import Settings, SettingsError
@@ -277,31 +278,6 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         seconds(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "done", "note"),
-    [
-        ("progress: 40% tables 12/30\n", 0.4, "tables 12/30"),
-        ("Progress: 7.5%\n", 0.075, None),
-        ("progress: 12/30 tables\n", 0.4, "tables"),
-        ("12/30\n", 0.4, "12/30"),
-        ("[12/30] Building x.o\n", 0.4, "Building x.o"),
-        ("1/4\r2/4\r3/4\r", 0.75, "3/4"),
-        ("1/4\nother\n\n", 0.25, "1/4"),
-        ("\x1b[32mprogress: 50%\x1b[0m \x1b]0;title\x07\n", 0.5, None),
-    ],
-)
-def test_progress_is_read_from_lines(text: str, done: float, note: str | None) -> None:
-    assert read_progress(text, PROGRESS) == Progress(done, note)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["2026/11/24 started", "11/24 09:00 x", "3/2", "0/0", "progress: 140%", "see 1/2 of it", "a"],
-)
-def test_other_lines_are_no_progress(text: str) -> None:
-    assert read_progress(text, PROGRESS) is None
-
-
 def test_too_much_output_loses_its_middle_and_says_so() -> None:
     backlog = Backlog(4, 8)
     for text in ("abcdef", "x" * 2000, "12345678"):
@@ -313,9 +289,9 @@ def test_too_much_output_loses_its_middle_and_says_so() -> None:
 
 
 def test_the_last_lines_are_those_that_a_terminal_shows() -> None:
-    output = Output(PROGRESS)
-    output.feed("".join(f"line {number}\r\n" for number in range(100)))
-    output.feed("1%\r50%\r\x1b[32m100%\x1b[0m\ta\n\n")
+    output = Output(reading_of("none", ""))
+    output.channel()("".join(f"line {number}\r\n" for number in range(100)))
+    output.channel()("1%\r50%\r\x1b[32m100%\x1b[0m\ta\n\n")
     lines = output.last_lines().split("\n")
     assert lines[-2:] == ["line 99", "100%\ta"]
     assert len(lines) == 20

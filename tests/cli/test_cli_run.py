@@ -522,14 +522,49 @@ async def test_a_command_that_cannot_run_is_a_failed_job(app: App, name: str, co
 
 async def test_lines_become_progress(app: App, connect: Connect) -> None:
     client = await connect(app.url, "websocket", rooms=["main"])
-    script = "echo 'progress: 40% tables 12/30'; read; echo 24/30; read"
+    script = "echo 'progress: 40% tables 12/30'; read; printf '\\rprogress: 24/30'; read"
     cli = await run(app.url, script).start(stdin=asyncio.subprocess.PIPE)
     assert cli.process.stdin is not None
     report = await client.event("progress", done=0.4)
     assert report["note"] == "tables 12/30"
     cli.process.stdin.write(b"\n")
-    assert (await client.event("progress", done=0.8))["note"] == "24/30"
+    assert await client.event("progress", done=0.8)
     assert await cli.end() == 1
+
+
+async def test_the_last_progress_is_told_though_the_command_ends(
+    app: App, connect: Connect
+) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with run(app.url, "printf 'progress: 1/2\rprogress: 2/2'") as cli:
+        assert await cli.end() == 0
+    await client.event("progress", done=1.0)
+    await client.event("finished")
+
+
+async def test_python_prints_its_progress_at_once(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    script = f"{sys.executable} -c 'print(\"progress: 1/4\"); input()'"
+    cli = run(app.url, script)
+    cli._environ.pop("PYTHONUNBUFFERED", None)
+    await cli.start(stdin=asyncio.subprocess.PIPE)
+    assert await client.event("progress", done=0.25)
+    assert await cli.end() == 1
+
+
+async def test_a_setting_of_the_user_goes_before_ours(app: App) -> None:
+    async with run(app.url, "echo $PYTHONUNBUFFERED.", PYTHONUNBUFFERED="") as cli:
+        assert await cli.end() == 0
+    assert cli.stdout == b".\n"
+
+
+async def test_a_progress_of_none_is_an_option(app: App, connect: Connect) -> None:
+    client = await connect(app.url, "websocket", rooms=["main"])
+    async with run(app.url, "echo 'progress: 1/4'", "--progress", "none") as cli:
+        assert await cli.end() == 0
+    await client.event("finished")
+    told = [body for name, body in client.events if name == "progress"]
+    assert all(body["done"] is None for body in told)
 
 
 async def test_the_pattern_of_progress_is_an_option(app: App, connect: Connect) -> None:

@@ -256,7 +256,7 @@ def in_lua(path: Path) -> Iterator[Pattern]:
 
 
 SOURCES = {
-    in_python: [*ROOT.glob("server/**/*.py"), *ROOT.glob("client/hourglass/*.py")],
+    in_python: [*ROOT.glob("server/**/*.py"), *ROOT.glob("client/hourglass/**/*.py")],
     in_javascript: [*ROOT.glob("client/**/*.js")],
     in_lua: [*ROOT.glob("server/store/redis/lua/*.lua")],
 }
