@@ -7,16 +7,19 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from hourglass import __version__
-from hourglass.errors import Away, Exit, Refused
+from hourglass.errors import Away, Exit, Refused, SettingsError
+from hourglass.files import project_settings, refuse
 from hourglass.oneshots import history, kill, show, start, status
 from hourglass.progress.readers import NAMES
 from hourglass.runner import guarded, work
-from hourglass.settings import Settings, SettingsError, to_json
+from hourglass.settings import Settings, to_json
 from hourglass.watch import watch
 
+DEFAULT_TIME = 600.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -66,6 +69,13 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(self.usage_exit, f"{self.prog}: {message}\n")
 
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options; what no parser knows is an error of the command that it was given to."""
+        options, unknown = self.parse_known_args(argv)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
 
 def parser() -> Parser:
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -83,6 +93,7 @@ def parser() -> Parser:
 
     def add(name: str, help: str, named: str = "", scripted: bool = True) -> Parser:
         parser: Parser = commands.add_parser(name, help=help, description=help, parents=[common])
+        parser.set_defaults(parser=parser)
         if named:
             parser.add_argument("name", metavar="NAME", nargs=named if named == "?" else None)
         if scripted:
@@ -92,7 +103,7 @@ def parser() -> Parser:
     runs = add("run", "Run a command as a job.", scripted=False)
     runs.usage_exit = Exit.NOT_RUN
     runs.add_argument("--name", help="of the job (default: the command's)")
-    add_job_options(runs, lease=30.0, time=600.0)
+    add_job_options(runs, lease=30.0)
     runs.add_argument(
         "--grace", type=seconds, default=10.0, help="between SIGTERM and SIGKILL (default: 10)"
     )
@@ -114,7 +125,7 @@ def parser() -> Parser:
     runs.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
 
     starts = add("start", "Start a job without a command.", "NAME")
-    add_job_options(starts, lease=None, time=None)
+    add_job_options(starts, lease=None)
     starts.add_argument(
         "--key", help="start it once, however often this is tried with the same key"
     )
@@ -129,13 +140,13 @@ def parser() -> Parser:
     return found
 
 
-def add_job_options(parser: Parser, *, time: float | None, lease: float | None) -> None:
+def add_job_options(parser: Parser, *, lease: float | None) -> None:
+    """Of a run, which has a `lease` unless it is told otherwise, or of a job without a command."""
     parser.add_argument(
         "--time",
         type=above_zero,
-        default=time,
-        required=time is None,
-        help="how long it may run: seconds, or like 10m, 2h" + (" (default: 600)" if time else ""),
+        required=lease is None,
+        help="how long it may run: seconds, or like 10m, 2h" + (" (default: 600)" if lease else ""),
     )
     parser.add_argument(
         "--lease",
@@ -153,6 +164,22 @@ def add_job_options(parser: Parser, *, time: float | None, lease: float | None) 
     )
 
 
+def add_defaults(options: argparse.Namespace, project: Mapping[str, str]) -> None:
+    """Take what no flag says of a run from its project, or from what most runs want."""
+    options.note = options.note or project.get("note")
+    if options.time is None and "time" in project:
+        try:
+            options.time = above_zero(project["time"])
+        except argparse.ArgumentTypeError as error:
+            warn(f".hourglass.toml: time: {error}")
+    options.time = options.time or DEFAULT_TIME
+
+
+def warn(problem: str) -> None:
+    """Say what is not as it should be, and keep nobody from working."""
+    print(f"hourglass: {problem}, so that is ignored", file=sys.stderr)
+
+
 ONE_SHOTS = {"start": start, "kill": kill, "status": status, "history": history}
 
 
@@ -166,14 +193,16 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = parser().parse_args()
+    options = parser().parse()
     running = options.what == "run"
     if running and options.command in ([], ["--"]):
         print("hourglass run: which command? hourglass run -- COMMAND …", file=sys.stderr)
         return Exit.NOT_RUN
     try:
-        settings = Settings.load(vars(options), os.environ)
+        complain = warn if running else refuse
+        settings = Settings.load(vars(options), os.environ, complain)
         if running:
+            add_defaults(options, project_settings(lambda problem: None))
             return guarded(lambda *pipes: work(options, settings, *pipes), options.grace)
         if options.what == "watch":
             return asyncio.run(watch(options, settings))

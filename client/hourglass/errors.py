@@ -1,6 +1,8 @@
 """Exit codes, and why a command is not carried out."""
 
-from hourglass.settings import Json
+from typing import Any
+
+Json = dict[str, Any]
 
 
 class Exit:
@@ -23,6 +25,10 @@ class Exit:
 
 EXITS = {"unauthorized": Exit.NOT_LET_IN, "forbidden": Exit.NOT_LET_IN}
 EXITS |= {"unavailable": Exit.AWAY, "rate_limited": Exit.AWAY, "internal": Exit.FAILED}
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it."""
 
 
 class Away(Exception):

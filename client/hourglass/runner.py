@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import queue
-import re
 import signal
 import sys
 import threading
@@ -13,11 +12,11 @@ import traceback
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hourglass.errors import Exit, Refused
 from hourglass.formatting import duration, killing, printable
+from hourglass.naming import name_of
 from hourglass.output import Output
 from hourglass.owner import Owner, Plan
 from hourglass.process import Command, Tree, send
@@ -171,21 +170,6 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int, group
     finally:
         await owner.close()
         notices.close()
-
-
-INTERPRETERS = re.compile(r"(python|node|ruby|perl|php|bash|dash|ksh|zsh|sh)[\d.]*")
-
-
-def name_of(argv: Sequence[str]) -> str:
-    """What to call a command: its program, or the script that its interpreter is given."""
-    program = Path(argv[0]).name
-    if INTERPRETERS.fullmatch(program):
-        for arg in argv[1:]:
-            if arg in ("-c", "-e"):
-                break
-            if not arg.startswith("-"):
-                return Path(arg).name or program
-    return program
 
 
 @dataclass

@@ -95,6 +95,8 @@ async def connected(
     on_event: OnEvent = lambda name, event: None,
 ) -> AsyncIterator[Line]:
     """A line to the server, in no room yet. Raises `Away` and `Refused`."""
+    if settings.problem is not None:
+        raise Away(settings.problem)
     query = {"name": settings.by, "via": "cli", "rooms": ""}
     url = settings.url
     url = url._replace(path=url.path.rstrip("/") + "/ws", query=urlencode(query, errors="replace"))

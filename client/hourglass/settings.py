@@ -5,19 +5,16 @@ import json
 import os
 import socket
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-Json = dict[str, Any]
+from hourglass.errors import Json as Json
+from hourglass.files import Complain, project_settings, refuse, user_settings
+from hourglass.naming import fitting
+
 Result = TypeVar("Result")
-
-
-class SettingsError(Exception):
-    """A setting cannot be used; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +26,47 @@ class Settings:
     by: str
     read_token: Callable[[], str | None]
     """Asked at each connect: a run may outlast its token, and the file hold a newer one."""
+    problem: str | None = None
+    """Why there is no server to connect to."""
 
     @classmethod
-    def load(cls, flags: Mapping[str, str | None], environ: Mapping[str, str]) -> "Settings":
-        """From flags, else `HOURGLASS_…`, else the file. Raises `SettingsError`."""
+    def load(
+        cls,
+        flags: Mapping[str, str | None],
+        environ: Mapping[str, str],
+        complain: Complain = refuse,
+    ) -> "Settings":
+        """From flags, else `HOURGLASS_…`, else the files.
 
-        def setting(name: str) -> str | None:
-            told = flags.get(name) or environ.get(f"HOURGLASS_{name.upper()}")
-            return told or read_file(environ).get(name)
+        What is wrong with a file is for `complain`. Raises `SettingsError` for a flag, and unless
+        there is another `complain` for the rest, too.
+        """
+        file = {**user_settings(environ, complain), **project_settings(complain)}
 
-        url = urlsplit(setting("url") or "http://127.0.0.1:8000")
-        try:
-            usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise SettingsError(f"url must be like https://hourglass.example, not {url.geturl()}")
-        room, by = setting("room") or "main", setting("by") or whoami()
-        return cls(url, room, by, lambda: setting("token"))
+        def told(name: str) -> str | None:
+            return flags.get(name) or environ.get(f"HOURGLASS_{name.upper()}")
+
+        def read_token() -> str | None:
+            return told("token") or user_settings(environ, lambda problem: None).get("token")
+
+        address = told("url") or file.get("url") or "http://127.0.0.1:8000"
+        url, problem = server(address)
+        if problem is not None and (flags.get("url") or complain is refuse):
+            refuse(problem)
+        room = told("room") or file.get("room") or "main"
+        return cls(url, room, told("by") or file.get("by") or whoami(), read_token, problem)
 
 
-def read_file(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings of `hourglass.toml` in the user's folder of configuration, if it is there."""
-    folder = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "~", ".config")
-    path = Path(folder, "hourglass.toml").expanduser()
+def server(address: str) -> tuple[SplitResult, str | None]:
+    """The address of a server, and what is wrong with it."""
     try:
-        found = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
-    for name, value in found.items():
-        if name not in ("url", "token", "room", "by") or not isinstance(value, str):
-            raise SettingsError(f"{path}: {name} must be url, token, room or by, and a text")
-    return found
+        url = urlsplit(address)
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return url, None
+    except ValueError:
+        pass
+    problem = f"url must be like https://hourglass.example, not {address}"
+    return urlsplit(""), problem
 
 
 def whoami() -> str:
@@ -71,7 +75,7 @@ def whoami() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # No name for the user's number, as in many containers.
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"[:64]
+    return fitting(f"{user}@{socket.gethostname()}")[:64]
 
 
 def to_json(value: Any) -> str:

@@ -22,13 +22,13 @@ import pytest
 from hourglass import session
 from hourglass.board import Board
 from hourglass.cli import seconds
+from hourglass.errors import SettingsError
 from hourglass.follow import keep_up
 from hourglass.output import Backlog, Output, fit
 from hourglass.process import processes, processes_by_ps
 from hourglass.progress.reading import reading_of
-from hourglass.runner import name_of
 from hourglass.session import Backoff
-from hourglass.settings import Settings, SettingsError
+from hourglass.settings import Settings
 from hourglass.watch import harmless
 from server.app import App
 from server.doors import downloads, pages
@@ -248,20 +248,6 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "hourglass.toml").write_text(text)
     with pytest.raises(SettingsError, match=r"hourglass\.toml"):
         load_settings({}, {"XDG_CONFIG_HOME": str(tmp_path)}, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("./bin/backup.sh --all", "backup.sh"),
-        ("python3.12 -u jobs/nightly.py x", "nightly.py"),
-        ("/usr/bin/python3 -m backup.main", "backup.main"),
-        ("bash -c secret", "bash"),
-        ("sh", "sh"),
-    ],
-)
-def test_a_job_is_called_what_its_command_is(command: str, name: str) -> None:
-    assert name_of(command.split()) == name
 
 
 @pytest.mark.parametrize(
