@@ -16,6 +16,7 @@ from urllib.parse import SplitResult
 
 from hourglass.errors import Away, Refused
 from hourglass.output import CHUNK
+from hourglass.proxy import proxy_for, tunnel
 from hourglass.settings import Result
 
 CONNECT_WITHIN = 5.0
@@ -121,9 +122,39 @@ def masked(data: bytes, key: bytes) -> bytes:
 
 
 async def dial(url: SplitResult) -> tuple[StreamReader, StreamWriter]:
-    """A connection to the first address of a server that takes one. Raises `Away`."""
+    """A connection to a server, through a proxy where there is one. Raises `Away`."""
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    tls = ssl.create_default_context() if url.scheme == "https" else None
+    tls = trust() if url.scheme == "https" else None
+    proxy = proxy_for(url)
+    if proxy is None:
+        return await reach(host, port, tls)
+    reader, writer = await reach(proxy.hostname or "", proxy.port or 80, None)
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            await tunnel(reader, writer, proxy, host, port)
+            if tls is not None:
+                await writer.start_tls(tls, server_hostname=host)
+    except BaseException as error:
+        writer.transport.abort()
+        if isinstance(error, (OSError, EOFError, asyncio.LimitOverrunError)):
+            where = f"{url.netloc} through the proxy {proxy.hostname}"
+            raise Away(f"cannot reach {where}: {reason(error)}") from None
+        raise
+    return reader, writer
+
+
+def trust() -> ssl.SSLContext:
+    """What we know of certificates: the system's, or those that `SSL_CERT_FILE` names."""
+    file = os.environ.get("SSL_CERT_FILE")
+    if file and not os.access(file, os.R_OK):  # OpenSSL would not say so.
+        raise Away(f"SSL_CERT_FILE names {file}, which cannot be read")
+    return ssl.create_default_context()
+
+
+async def reach(
+    host: str, port: int, tls: ssl.SSLContext | None
+) -> tuple[StreamReader, StreamWriter]:
+    """A connection to the first address of a host that takes one. Raises `Away`."""
     problem: Exception = OSError("it has no address")
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
@@ -138,7 +169,7 @@ async def dial(url: SplitResult) -> tuple[StreamReader, StreamWriter]:
                 )
         except (OSError, TimeoutError) as error:
             problem = error
-    raise Away(f"cannot reach {url.netloc}: {reason(problem)}")
+    raise Away(f"cannot reach {host}:{port}: {reason(problem)}")
 
 
 async def shake_hands(

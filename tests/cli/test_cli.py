@@ -37,6 +37,7 @@ from tests.support.cli import HOURGLASS, Cli
 from tests.support.load import free_port
 from tests.support.network import Proxy
 from tests.support.servers import Clock, Process, command, eventually, serving
+from tests.support.tls import self_signed
 from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.slow
@@ -216,15 +217,6 @@ async def test_names_that_are_no_text_are_refused_or_shown(app: App) -> None:
     status = await hg(app.url, "status", **ascii_only)
     assert code(status) == 0 and b"\n??" in status.stdout
     assert code(await hg(app.url, "kill", os.fsdecode(b"\xff"), "--by", os.fsdecode(b"\xfe"))) == 3
-
-
-def self_signed(folder: Path) -> tuple[str, str]:
-    """A key, and a certificate of this machine that nobody has signed but itself."""
-    key, certificate = str(folder / "key"), str(folder / "certificate")
-    made = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run(["openssl", "req", *made, *names], check=True, capture_output=True)
-    return key, certificate
 
 
 def load_settings(flags: dict[str, Any], environ: dict[str, str], home: Path) -> Any:
