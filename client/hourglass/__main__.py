@@ -3,7 +3,7 @@
 import os
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 # The single file may be given any.
+if sys.version_info < (3, 11):  # The single file may be given any.
     sys.exit("hourglass needs Python 3.11 or newer")
 if os.name != "posix":
     sys.exit("hourglass needs Linux or macOS")

@@ -2,12 +2,12 @@
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from hourglass.errors import SettingsError
+from hourglass.toml import toml
 
 Complain = Callable[[str], None]
 """Hears what is wrong with a file, and either raises or lets the rest of it be used."""
@@ -55,7 +55,7 @@ def project_settings(complain: Complain = refuse) -> dict[str, str]:
 def read(path: Path, names: Collection[str], complain: Complain) -> dict[str, str]:
     """The texts with these names in a file; empty when it is not there."""
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text())
+        found: dict[str, Any] = toml(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

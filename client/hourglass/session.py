@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
 
+from hourglass.aio import timeout
 from hourglass.errors import Away, Refused
 from hourglass.settings import Json, Result, Settings, clock, to_json
 from hourglass.websocket import ANSWER_WITHIN, WebSocket
@@ -43,7 +44,7 @@ class Line:
         told = {name: value for name, value in fields.items() if value is not None}
         message = to_json({"route": command, "id": id, **told})
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with timeout(ANSWER_WITHIN):
                 await self._socket.send(message)
                 found = await answer
         except TimeoutError:

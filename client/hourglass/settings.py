@@ -4,7 +4,6 @@ import getpass
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from hourglass.errors import Json as Json
 from hourglass.files import Complain, project_settings, refuse, user_settings
 from hourglass.naming import fitting
+from hourglass.native import clock as clock
 
 Result = TypeVar("Result")
 
@@ -81,8 +81,3 @@ def whoami() -> str:
 def to_json(value: Any) -> str:
     """A value as JSON on one line, in the letters that it has."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def clock() -> float:
-    """Seconds that nobody can set, and that go on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

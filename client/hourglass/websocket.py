@@ -14,6 +14,7 @@ from asyncio import Future, StreamReader, StreamWriter
 from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult
 
+from hourglass.aio import timeout
 from hourglass.errors import Away, Refused
 from hourglass.output import CHUNK
 from hourglass.proxy import proxy_for, tunnel
@@ -41,7 +42,7 @@ class WebSocket:
         """Connect to `url`, whose scheme is http or https. Raises `Away` and `Refused`."""
         reader, writer = await dial(url)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with timeout(ANSWER_WITHIN):
                 await shake_hands(reader, writer, url, headers)
         except BaseException as error:
             writer.transport.abort()
@@ -75,8 +76,8 @@ class WebSocket:
     async def close(self) -> None:
         """Say goodbye, and wait a moment until that is on its way."""
         with contextlib.suppress(OSError, TimeoutError):
-            self._write(self.CLOSE, (1000).to_bytes(2))
-            async with asyncio.timeout(1):
+            self._write(self.CLOSE, (1000).to_bytes(2, "big"))
+            async with timeout(1):
                 await self._writer.drain()
                 self._writer.close()
                 await self._writer.wait_closed()
@@ -85,10 +86,11 @@ class WebSocket:
     async def _frame(self) -> tuple[bool, int, bytes]:
         try:
             first, second = await self._head()
-            async with asyncio.timeout(ANSWER_WITHIN + SILENCE):
+            async with timeout(ANSWER_WITHIN + SILENCE):
                 size = second & 0x7F
                 if size > 125:
-                    size = int.from_bytes(await self._reader.readexactly(2 if size == 126 else 8))
+                    length = await self._reader.readexactly(2 if size == 126 else 8)
+                    size = int.from_bytes(length, "big")
                 return bool(first & 0x80), first & 0x0F, await self._reader.readexactly(size)
         except TimeoutError:
             raise Away("the server has gone silent") from None
@@ -97,10 +99,10 @@ class WebSocket:
 
     async def _head(self) -> bytes:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SILENCE):
+            async with timeout(SILENCE):
                 return await self._reader.readexactly(2)
         self._write(self.PING, b"")
-        async with asyncio.timeout(SILENCE):
+        async with timeout(SILENCE):
             return await self._reader.readexactly(2)
 
     def _write(self, opcode: int, payload: bytes) -> None:
@@ -108,9 +110,9 @@ class WebSocket:
         if size < 126:
             length = bytes([0x80 | size])
         elif size < 65_536:
-            length = b"\xfe" + size.to_bytes(2)
+            length = b"\xfe" + size.to_bytes(2, "big")
         else:
-            length = b"\xff" + size.to_bytes(8)
+            length = b"\xff" + size.to_bytes(8, "big")
         key = os.urandom(4)
         self._writer.write(bytes([0x80 | opcode]) + length + key + masked(payload, key))
 
@@ -118,7 +120,7 @@ class WebSocket:
 def masked(data: bytes, key: bytes) -> bytes:
     """`data`, each byte combined with the one of the key that falls on it."""
     pad = (key * (len(data) // 4 + 1))[: len(data)]
-    return (int.from_bytes(data) ^ int.from_bytes(pad)).to_bytes(len(data))
+    return (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(len(data), "big")
 
 
 async def dial(url: SplitResult) -> tuple[StreamReader, StreamWriter]:
@@ -157,13 +159,13 @@ async def reach(
     """A connection to the first address of a host that takes one. Raises `Away`."""
     problem: Exception = OSError("it has no address")
     try:
-        async with asyncio.timeout(CONNECT_WITHIN):
+        async with timeout(CONNECT_WITHIN):
             found = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, TimeoutError, UnicodeError) as error:
         problem, found = error, []
     for address in dict.fromkeys(item[4][0] for item in found):
         try:
-            async with asyncio.timeout(CONNECT_WITHIN):
+            async with timeout(CONNECT_WITHIN):
                 return await asyncio.open_connection(
                     str(address), port, ssl=tls, server_hostname=host if tls else None
                 )
