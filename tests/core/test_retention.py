@@ -252,7 +252,7 @@ async def test_what_is_decided_with_its_end_begins_another_log(tmp_path: Path) -
         clock.now += LONG
         sweeping = asyncio.create_task(app.store.sweep())
         await asyncio.sleep(0)
-        assert list(store_of(app)._batch.evicted) == ["room"], "it is not on its way yet"
+        assert list(store_of(app)._decisions.batch.evicted) == ["room"], "it is not on its way yet"
         late = {"room": "room", "connid": "a", "run": job["run"], "exit": 0}
         stopped = asyncio.create_task(command(app, "stopped", **late))
         assert (await run(app, "room", "b"))["seq"] == await seq_of(app, "room") == 5
@@ -282,7 +282,7 @@ async def test_what_is_decided_while_its_end_is_written_begins_another_log(tmp_p
         with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
             other.execute("begin immediate")  # Now nobody else can write.
             sweeping = asyncio.create_task(app.store.sweep())
-            await eventually(lambda: not store_of(app)._batch.evicted)
+            await eventually(lambda: not store_of(app)._decisions.batch.evicted)
             starting = asyncio.create_task(run(app, "room", "b"))
             await asyncio.sleep(0.01)
             assert (await app.store.board("room")).seq == 2
@@ -302,7 +302,7 @@ async def test_a_commit_that_fails_lets_go_of_nothing(tmp_path: Path, connect: C
         with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
             other.execute("begin immediate")
             sweeping = asyncio.create_task(app.store.sweep())
-            await eventually(lambda: not store_of(app)._batch.evicted)
+            await eventually(lambda: not store_of(app)._decisions.batch.evicted)
             asked = command(app, "request", room="room", connid="b", time=60)
             with pytest.raises(Unavailable):
                 await sweeping

@@ -160,14 +160,14 @@ async def test_a_server_stops_while_its_disk_hangs(tmp_path: Path) -> None:
         store._backend.write = hang  # type: ignore[method-assign]
         asking = asyncio.create_task(command(app, "request", connid="b", time=10))
         clock.now += 20
-        await eventually(lambda: len(store._rooms["main"].pending) == 2)
+        await eventually(lambda: len(store._rooms.ledgers["main"].pending) == 2)
         try:
             await asyncio.wait_for(app.stop(), PATIENCE)
             asking.cancel()  # As `asyncio.run` does.
             await asyncio.wait_for(asyncio.wait([asking]), PATIENCE)
         finally:
             disk.set()
-            await store._call(store._backend.close)
+            await store._access.call(store._backend.close)
 
 
 async def test_ends_that_the_last_commit_brings_are_told(serve: Serve, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_ends_that_the_last_commit_brings_are_told(serve: Serve, tmp_path:
 
     store._backend.write = write_later  # type: ignore[method-assign]
     clock.now += 20
-    await eventually(lambda: store._rooms["main"].pending)
+    await eventually(lambda: store._rooms.ledgers["main"].pending)
     stopping = asyncio.create_task(app.stop())
     await eventually(lambda: "timeouts" not in app._tasks)
     disk.set()

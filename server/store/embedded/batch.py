@@ -79,8 +79,11 @@ class Backend(ABC):
     blocks: bool
     """Whether its methods may wait for a disk: then they are called from one thread of their own,
     and from the event loop otherwise."""
-    unwritable: str = ""
-    """Why it could only be opened to be read; empty where it can be written as well."""
+
+    @property
+    def unwritable(self) -> str:
+        """Why it could only be opened to be read; empty where it can be written as well."""
+        return ""
 
     @abstractmethod
     def open(self) -> tuple[str, dict[str, Loaded]]:

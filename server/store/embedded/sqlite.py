@@ -6,15 +6,12 @@ for each row a busy event loop would make the writer wait for it once a row.
 """
 
 import logging
-import os
 import secrets
 import sqlite3
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,20 +23,16 @@ from server.store.embedded.batch import (
     Backend,
     Batch,
     Loaded,
-    LogRow,
     Lost,
     Unanswered,
     decode_ended,
     entry,
 )
-from server.store.embedded.disk import WAL, Files
-from server.store.embedded.schema import FORMAT, SCHEMA, TAKE_OVER
+from server.store.embedded.segments import decode_segment, segments
+from server.store.embedded.sqlite_file import SqliteFile
 from server.store.interface import Entry, StoreError
 
 log = logging.getLogger(__name__)
-
-SEGMENT_SIZE = 256
-"""Entries of the log that one row holds at most, so that to read one is not to read many."""
 
 MOST_TOLD = 1000
 """Rows that the log says of that they cannot be read."""
@@ -47,8 +40,6 @@ NEWEST = 2**63 - 1
 """Above every seq."""
 
 decode_job = msgspec.json.Decoder(Job).decode
-encode_segment = msgspec.msgpack.Encoder().encode
-decode_segment = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]]).decode
 
 
 class Database(Backend):
@@ -61,25 +52,24 @@ class Database(Backend):
         `most_held`, of the ended jobs that the boards hold in memory when it is opened."""
         self._most_held = most_held
         self._path = path
-        self._wal_limit = wal_limit
-        self._files = Files(path)
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, wal_limit)
         # Noticed here and not only by who has asked, so that no batch is written in between.
         self._lost = ""
         # What was said to be unreadable.
         self._told: set[str] = set()
 
     @property
+    def unwritable(self) -> str:
+        return self._file.unwritable
+
+    @property
     def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.OperationalError("the database is not open")
-        return self._connection
+        return self._file.db
 
     def open(self) -> tuple[str, dict[str, Loaded]]:
         """Open or create the file and read what is running. Raises `StoreError`."""
-        self._files.lock()
         try:
-            self._connect()
+            self._file.open()
             return self._load()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             self.close()
@@ -97,37 +87,30 @@ class Database(Backend):
         return int(row[0]) if row else 0
 
     def close(self) -> None:
-        """Close the file and unlock it."""
-        self._disconnect()
-        self._files.unlock()
+        self._file.close()
 
     def check(self) -> None:
         try:
-            self._files.look()
+            self._file.check()
         except Lost as lost:
             self._lost = str(lost)
-            if lost.whole:
-                self._gather()
             raise
-        except (OSError, struct.error) as error:
-            self._lost = f"the database cannot be looked at: {error}"
-            raise Lost(self._lost, whole=False) from error
         self._lost = ""
 
     def probe(self, size: int) -> None:
-        self._reopen()
+        self._file.reopen()
         self._db.execute(sql.INTO_META, ("probe", bytes(size)))
 
     def write(self, batch: Batch) -> None:
         if self._lost:
             raise Lost(self._lost)
-        self._reopen()
+        self._file.reopen()
         db = self._db
         try:
             db.execute("begin immediate")
             if batch.evicted:
                 self._evict(batch.evicted)
-            self._insert(sql.INTO_LOG, _segments(batch.log))
+            self._insert(sql.INTO_LOG, segments(batch.log))
             ended = [run for run, job in batch.running.items() if job is None]
             starts = self._starts(batch, ended)
             self._insert(
@@ -252,128 +235,6 @@ class Database(Backend):
         self._name(sql.DROP_LOGS, list(rooms))
         self._name(sql.DROP_ENDED, list(rooms))
 
-    def _connect(self) -> None:
-        """Open the file: to be read only where it cannot be written now. Raises `StoreError`."""
-        try:
-            self._open_to_write()
-        except sqlite3.OperationalError as error:
-            self._disconnect()
-            try:
-                self._open_to_read()
-            except sqlite3.Error:
-                raise error from None
-            self.unwritable = str(error)
-            log.error("%s can only be read, and nothing is changed: %s", self._path, error)
-
-    def _reopen(self) -> None:
-        """Open a file to be written that could only be read. Raises `sqlite3.Error`."""
-        if not self.unwritable:
-            return
-        self._disconnect()
-        try:
-            self._open_to_write()
-        except (sqlite3.Error, StoreError) as error:
-            self._disconnect()
-            self._open_to_read()
-            raise sqlite3.OperationalError(str(error)) from error
-        self.unwritable = ""
-        log.warning("%s can be written again", self._path)
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        self._files.forget()
-
-    def _open_to_write(self) -> None:
-        self._connection = sqlite3.connect(
-            self._files.path, isolation_level=None, check_same_thread=False, timeout=2
-        )
-        self._connection.create_function("segment", 3, _segment, deterministic=True)
-        for pragma in (
-            "journal_mode = wal",
-            "synchronous = full",
-            "temp_store = memory",
-            f"journal_size_limit = {self._wal_limit}",
-        ):
-            self._db.execute(f"pragma {pragma}")
-        version = self._format()
-        if version:
-            self._check_name()
-        while version in TAKE_OVER:
-            version, script = TAKE_OVER[version]
-            self._make(script, version)
-            # Else the log would stay as large as the file for as long as the server runs.
-            self._db.execute("pragma wal_checkpoint(truncate)")
-        if version == 0:
-            self._make(SCHEMA, FORMAT)
-        else:
-            self._check_format(version)
-        self._mark()
-
-    def _check_name(self) -> None:
-        """Raises `StoreError` where the last changes of the file go by another of its names."""
-        (used,) = self._db.execute(sql.META, ("path",)).fetchone() or ("",)
-        path = self._files.path
-        log_of_used = Path(f"{used}{WAL}")
-        if used in ("", path) or not os.path.exists(used) or not os.path.samefile(used, path):
-            return
-        if log_of_used.exists() and log_of_used.stat().st_size > 0:
-            raise StoreError(
-                f"{path} is the same file as {used}, and {log_of_used} holds its last changes:"
-                f" start with DATABASE={used}"
-            )
-
-    def _mark(self) -> None:
-        """Have the header of the file say which file it is, and take the files as they are."""
-        # Also where nothing is new: a file that cannot be written is opened all the same.
-        self._db.execute(sql.INTO_META, ("path", self._files.path))
-        (mark,) = self._db.execute("pragma application_id").fetchone()
-        if mark == 0:
-            mark = secrets.randbits(31) or 1
-            self._db.execute(f"pragma application_id = {mark}")
-            busy, *_ = self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
-            if busy:  # It is not in the file yet.
-                mark = 0
-        try:
-            self._files.remember(mark)
-        except OSError as error:
-            raise sqlite3.OperationalError(str(error)) from error
-
-    def _open_to_read(self) -> None:
-        """Open a file of a disk that takes nothing, not even the index of a write-ahead log: that
-        is then in the memory of this process, which alone may have the file."""
-        wal = Path(f"{self._files.path}{WAL}")
-        logged = wal.exists() and wal.stat().st_size > 0
-        how = "vfs=unix-none" if logged else "immutable=1"
-        uri = f"{Path(self._files.path).as_uri()}?mode=ro&{how}"
-        self._connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False
-        )
-        self._db.execute("pragma locking_mode = exclusive")
-        self._check_format(self._format())
-
-    def _format(self) -> int:
-        (version,) = self._db.execute("pragma user_version").fetchone()
-        return int(version)
-
-    def _check_format(self, version: int) -> None:
-        if version != FORMAT:
-            raise StoreError(
-                f"{self._path} was written by another version of Hourglass"
-                f" (format {version}, this one reads {FORMAT})"
-            )
-
-    def _gather(self) -> None:
-        """Bring all that is in the write-ahead log into the database, wherever both are: then
-        nothing is lost with the log, and it is in no other database's way."""
-        with suppress(sqlite3.Error):
-            self._db.execute("pragma wal_checkpoint(truncate)")
-
-    def _make(self, script: str, version: int) -> None:
-        """Make the file one of that format, or leave it as it was."""
-        self._db.executescript(f"begin; {script} pragma user_version = {version}; commit;")
-
     def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db
         if not self.unwritable:
@@ -444,8 +305,8 @@ class Database(Backend):
                 self._db.execute("rollback")
         except sqlite3.Error:
             log.exception("%s could not be rolled back, opening it anew", self._path)
-            self._disconnect()
-            self._connect()
+            self._file.disconnect()
+            self._file.connect()
 
     def _void(self) -> None:
         """Overwrite what a failed commit may have left in the write-ahead log.
@@ -460,22 +321,3 @@ class Database(Backend):
 def last_heard_at(job: EndedJob) -> float:
     """When the last event of an ended job was."""
     return max(job.ended_at, job.stopped_at or 0.0, job.amended_at or 0.0)
-
-
-def _segments(log: Sequence[LogRow]) -> list[tuple[str, int, int, bytes]]:
-    """The rows that hold entries of the log: those of each room together, in their order."""
-    rooms: dict[str, list[LogRow]] = {}
-    for row in log:
-        rooms.setdefault(row[0], []).append(row)
-    found = []
-    for room, rows in rooms.items():
-        for start in range(0, len(rows), SEGMENT_SIZE):
-            part = rows[start : start + SEGMENT_SIZE]
-            entries = encode_segment([row[2:] for row in part])
-            found.append((room, part[0][1], part[-1][1], entries))
-    return found
-
-
-def _segment(run: str, name: str, body: bytes) -> bytes:
-    """The segment of one entry, for SQL."""
-    return encode_segment([(run, name, body)])
