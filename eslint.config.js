@@ -23,6 +23,7 @@ export default [
   ...layer("browser", ["app", "views", "models", "follow", "docs"]),
   ...layer("docs", ["app", "views", "models", "follow"]),
   ...layer("follow", ["app", "views", "models", "browser", "docs"], ["document", "window", "localStorage"]),
+  ...layer("job", ["app", "views", "models", "browser", "docs"], ["document", "window", "localStorage"]),
   ...layer("models", ["app", "views", "browser", "docs"], ["document", "window", "localStorage"]),
   ...layer("views", ["app", "docs"]),
   {

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { io } from "socket.io-client";
 import { CommandError, follow } from "../../client/follow/follow.js";
-import { eventually, serve } from "./server.mjs";
+import { eventually, serve, tokenOf } from "./server.mjs";
 
 function following(t, url, options = {}) {
   const room = follow("main", { io, url, name: "ana", ...options });
@@ -81,9 +81,7 @@ test("a server that lets nobody in without a token says why, and takes the next 
   const room = following(t, server.url, { token: () => token });
   await eventually(() => room.refusal);
   assert.deepEqual([room.live, room.refusal.code, room.status.line], [false, "unauthorized", "refused"]);
-  token = await printed(".venv/bin/python", ["-m", "server", "token", "--name", "bo", "--room", "main"], {
-    AUTH_SECRET: secret,
-  });
+  token = await tokenOf(secret, "bo");
   await room.check();
   await eventually(() => room.live);
   assert.equal(room.refusal, null);
@@ -103,10 +101,3 @@ test("the example in the documentation runs", async (t) => {
   await server.ask("request", { connid: "a", time: 60 });
   await eventually(() => lines.at(-1) === "live: a (60 s)");
 });
-
-async function printed(command, args, environ) {
-  const program = spawn(command, args, { env: { ...process.env, ...environ }, stdio: ["ignore", "pipe", "inherit"] });
-  let text = "";
-  for await (const part of program.stdout) text += part;
-  return text.trim();
-}

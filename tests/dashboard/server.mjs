@@ -41,6 +41,16 @@ export async function serveRedis(t) {
   return { url: `redis://127.0.0.1:${port}/0`, process: redis };
 }
 
+/** A token of an operator in the room `main`. */
+export async function tokenOf(secret, name) {
+  const args = ["-m", "server", "token", "--name", name, "--role", "operator", "--room", "main"];
+  const env = { ...process.env, AUTH_SECRET: secret };
+  const program = spawn(".venv/bin/python", args, { env, stdio: ["ignore", "pipe", "inherit"] });
+  let text = "";
+  for await (const part of program.stdout) text += part;
+  return text.trim();
+}
+
 class Server {
   #database;
   #environ;
