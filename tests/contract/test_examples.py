@@ -95,7 +95,7 @@ def test_a_toolchain_that_is_missing_or_too_old_is_named(
 
 def test_every_example_is_listed_and_told_how_to_run() -> None:
     folders = {path.name for path in FOLDER.iterdir() if path.is_dir()}
-    assert folders == {*EXAMPLES, "html"}
+    assert folders == {*EXAMPLES, "html", "bullmq"}
     for name in folders:
         assert f"| [{name}]({name}) |" in README
         assert (FOLDER / name / "README.md").exists()

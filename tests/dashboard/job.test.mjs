@@ -5,7 +5,7 @@ import { createServer, connect as dial } from "node:net";
 import { createInterface } from "node:readline";
 import { before, after, test } from "node:test";
 import { job } from "../../client/job.js";
-import { eventually, serve, tokenOf } from "./server.mjs";
+import { eventually, serve, tokenOf, until } from "./server.mjs";
 
 const RUNTIMES = { node: [process.execPath], bun: ["node_modules/.bin/bun"] };
 const PROGRAM = "tests/dashboard/job-program.mjs";
@@ -45,17 +45,6 @@ async function ask(url, path, method = "GET") {
 const running = async (url, room) => (await ask(url, `/api/jobs?room=${room}`)).jobs;
 const history = async (url, room) => (await ask(url, `/api/history?room=${room}`)).jobs;
 const kill = (url, room, connid = "import") => ask(url, `/api/jobs/${connid}?room=${room}&reason=enough`, "DELETE");
-
-/** The same as `eventually`, of what has to be asked for. */
-async function until(look, patience = 20_000) {
-  const end = Date.now() + patience;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`in vain: ${look}`);
-    await new Promise((resume) => setTimeout(resume, 20));
-  }
-}
 
 /** A way to the server that can be cut, and held up in the direction of the program. */
 async function detour(t, url) {

@@ -108,3 +108,14 @@ export async function eventually(check, patience = 15_000) {
     await new Promise((resume) => setTimeout(resume, 5));
   }
 }
+
+/** The same as `eventually`, of what has to be asked for. */
+export async function until(look, patience = 20_000) {
+  const end = Date.now() + patience;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`in vain: ${look}`);
+    await new Promise((resume) => setTimeout(resume, 20));
+  }
+}
