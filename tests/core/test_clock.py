@@ -191,6 +191,7 @@ async def process(kept: Settings, tmp_path: Path) -> Any:
         yield process
 
 
+@pytest.mark.slow
 async def test_owners_keep_their_jobs_through_a_pause(process: Process, connect: Connect) -> None:
     owner = await connect(process.url, "websocket")
     assert isinstance(owner, PlainClient)
@@ -251,6 +252,7 @@ async def test_a_pause_is_counted_and_told(serve: Serve, caplog: pytest.LogCaptu
     assert "the server stood still for" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 async def test_a_job_of_three_seconds_takes_three_on_any_machine(
     tmp_path: Path, connect: Connect

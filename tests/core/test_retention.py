@@ -397,6 +397,7 @@ class Wanderer:
         await client.close()
 
 
+@pytest.mark.slow
 async def test_whoever_comes_and_goes_meanwhile_sees_what_is_there(
     store: str, kept: Settings
 ) -> None:

@@ -326,6 +326,7 @@ async def test_a_snapshot_is_encoded_once_for_each_seq(app: App, connect: Connec
     assert app.rooms.snapshots_encoded == 1
 
 
+@pytest.mark.slow
 async def test_a_crowd_that_reconnects_gets_what_it_missed_and_no_snapshots(
     serve: Serve, connect: Connect
 ) -> None:

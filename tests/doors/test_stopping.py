@@ -27,8 +27,6 @@ from server.store.interface import EndJob, FinishDetails
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, NodeClient, PlainClient, TestClient
 from tests.support.load import (
-    LINES,
-    ROOMS,
     Gone,
     HttpLine,
     Ledger,
@@ -38,15 +36,12 @@ from tests.support.load import (
     Replay,
     SocketIoLine,
     SocketLine,
-    check_log,
-    check_promises,
     finish_all,
-    free_port,
     fresh_snapshot,
     read_log,
-    work,
 )
 from tests.support.servers import Clock, Process, command, eventually, serving
+from tests.support.trial import Workers, check_rooms, lasting_server, opened
 
 CROWD = ["python"] * 16 + ["polling"] * 14 + ["websocket"] * 16 + ["node"] * 4
 Lines = Callable[[Process, Iterable[type[Line]]], Awaitable[list[Any]]]
@@ -57,7 +52,7 @@ SOON = 5
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Process]:
-    async with process(tmp_path / "jobs.db") as server:
+    async with lasting_server(tmp_path / "jobs.db") as server:
         yield server
 
 
@@ -67,19 +62,12 @@ async def lines() -> AsyncIterator[Lines]:
     async with AsyncExitStack() as stack:
 
         async def open_all(server: Process, kinds: Iterable[type[Line]]) -> list[Any]:
-            opened = [kind() for kind in kinds]
-            for line in opened:
-                await line.open(server.url, rooms=[])
+            lines = await opened(kinds, server.url)
+            for line in lines:
                 stack.push_async_callback(line.close)
-            return opened
+            return lines
 
         yield open_all
-
-
-def process(database: Path | str) -> Process:
-    server = Process(Path(database), PRESENCE_INTERVAL="0.1", HISTORY="1000000")
-    server.port = free_port()
-    return server
 
 
 async def stop(server: Process, signum: signal.Signals = signal.SIGTERM) -> None:
@@ -122,12 +110,13 @@ async def lost(lines: list[SocketLine]) -> None:
     await finish_all([asyncio.create_task(line.listen()) for line in lines])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["file", ":memory:"])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_a_server_without_clients_stops(
     tmp_path: Path, database: str, signum: signal.Signals
 ) -> None:
-    async with process(tmp_path / "jobs.db" if database == "file" else database) as server:
+    async with lasting_server(tmp_path / "jobs.db" if database == "file" else database) as server:
         await stop(server, signum)
     assert (tmp_path / "jobs.db").exists() == (database == "file")
 
@@ -137,7 +126,7 @@ async def test_a_server_without_clients_stops(
 async def test_a_server_with_fifty_clients_of_all_kinds_stops(
     tmp_path: Path, connect: Connect, database: str, signum: signal.Signals
 ) -> None:
-    async with process(tmp_path / "jobs.db" if database == "file" else database) as server:
+    async with lasting_server(tmp_path / "jobs.db" if database == "file" else database) as server:
         clients = await asyncio.gather(*(connect(server.url, kind) for kind in CROWD))
         job = await start(clients[0], "a")
         for client in clients:
@@ -288,16 +277,13 @@ async def test_what_is_asked_while_the_server_stops_is_answered_truthfully(
     seed = str(time.time_ns())
     print(f"seed {seed}")
     chance, ledger = random.Random(seed), Ledger()
+    workers = Workers(ledger, chance)
     for _ in range(6):
         before = len(ledger.acknowledged)
-        working = await lines(server, LINES * 8)
-        tasks = [
-            asyncio.create_task(work(line, ledger, chance, f"client-{number}"))
-            for number, line in enumerate(working)
-        ]
-        await asyncio.sleep(chance.uniform(0.05, 0.15))
+        await workers.begin(server.url, 24)
+        await workers.until_acknowledged(chance.randrange(1, 100))
         await stop(server)
-        await finish_all(tasks)
+        await workers.leave()
         assert len(ledger.acknowledged) > before
         await server.start()
     await check_kept(server, ledger, lines)
@@ -383,8 +369,7 @@ async def tell_stopped(line: Line, killed: list[tuple[str, str]], answers: dict[
 async def check_kept(server: Process, ledger: Ledger, lines: Lines) -> None:
     """Hold a server that has started again to what it said before."""
     (line,) = await lines(server, [HttpLine])
-    for room in ROOMS:
-        check_promises(ledger, room, check_log(*await read_log(line, room)))
+    await check_rooms(line, ledger)
 
 
 async def test_clients_come_back_by_themselves_and_catch_up(

@@ -14,12 +14,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Tell
-from tests.support.clients import PATIENCE
 from tests.support.load import (
     ENDS,
-    LINES,
     LONG,
-    ROOMS,
     Gone,
     HttpLine,
     Ledger,
@@ -29,16 +26,11 @@ from tests.support.load import (
     Replay,
     SocketIoWatcher,
     Watching,
-    check_log,
-    check_promises,
     finish_all,
-    free_port,
     fresh_snapshot,
-    read_log,
-    work,
 )
-from tests.support.servers import Process, eventually
 from tests.support.soak import rounds
+from tests.support.trial import Workers, check_rooms, lasting_server, opened
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +50,11 @@ class World:
     """A server on a file that is killed in every round, its clients, and what they were told."""
 
     def __init__(self, database: Path, seed: str) -> None:
-        self.server = Process(database, HISTORY="1000000", PRESENCE_INTERVAL="0.1")
-        self.server.port = free_port()
+        self.server = lasting_server(database)
         self.seed = seed
         self.chance = random.Random(seed)
         self.ledger = Ledger()
+        self.workers = Workers(self.ledger, self.chance)
         self.watchers: list[Watching] = []
         self.epoch: str | None = None
         self.steady: dict[str, Any] = {}
@@ -97,33 +89,24 @@ class World:
         self.watchers = [PlainWatcher(), SocketIoWatcher()]
         for watcher in self.watchers:
             await watcher.watch(self.server.url)
-        line = await self.line(HttpLine)
+        (line,) = await opened([HttpLine], self.server.url)
         mark = self.ledger.mark()
         steady = {"connid": STEADY, "room": "main", "time": LONG, "note": mark}
         answer = await self.ledger.call(line, "request", mark, **steady)
         self.steady, self.epoch = answer["job"], answer["epoch"]
         await line.close()
 
-    async def line(self, kind: type[Line]) -> Line:
-        line = kind()
-        await line.open(self.server.url, rooms=[])
-        return line
-
     async def be_killed(self, changes: int) -> None:
         """Let everyone work, and kill the server meanwhile, after so many changes."""
-        enough = len(self.ledger.acknowledged) + changes
-        lines = [await self.line(LINES[number % len(LINES)]) for number in range(WORKERS)]
-        reporting = await self.line(PlainLine)
-        tasks = [
-            asyncio.create_task(work(line, self.ledger, self.chance, f"client-{number}"))
-            for number, line in enumerate(lines)
-        ]
-        tasks.append(asyncio.create_task(self.report(reporting)))
-        await eventually(lambda: len(self.ledger.acknowledged) >= enough, PATIENCE)
+        (owner,) = await opened([PlainLine], self.server.url)
+        await self.workers.begin(self.server.url, WORKERS)
+        reporting = asyncio.create_task(self.report(owner))
+        await self.workers.until_acknowledged(changes)
         await asyncio.sleep(self.chance.uniform(0, 0.01))
         await self.server.kill()
-        await finish_all([*tasks, *(watcher.task for watcher in self.watchers)])
-        for line in (*lines, reporting, *self.watchers):
+        await self.workers.leave()
+        await finish_all([reporting, *(watcher.task for watcher in self.watchers)])
+        for line in (owner, *self.watchers):
             await line.close()
 
     async def report(self, line: Line) -> None:
@@ -140,17 +123,13 @@ class World:
     async def check(self, restarted_at: float) -> None:
         """Hold the server that has come back to all that it said before it was killed."""
         heard = [dict(watcher.replays) for watcher in self.watchers]
-        line = await self.line(HttpLine)
+        (line,) = await opened([HttpLine], self.server.url)
         await self.come_back(line)
-        for room in ROOMS:
-            events, epoch = await read_log(line, room)
-            assert epoch == self.epoch
-            log = check_log(events, epoch)
-            check_promises(self.ledger, room, log)
+        for room, log in (await check_rooms(line, self.ledger, self.epoch)).items():
             self.late += check_late(log, restarted_at)
             await self.check_equal(room, log)
             for replays in heard:
-                check_heard(replays[room], events)
+                check_heard(replays[room], log)
         await self.check_progress(line)
         await line.close()
 
@@ -202,10 +181,10 @@ def check_late(log: Replay, restarted_at: float) -> int:
     return len(missed)
 
 
-def check_heard(replay: Replay, events: list[dict[str, Any]]) -> None:
+def check_heard(replay: Replay, log: Replay) -> None:
     """Check that a client was told nothing that is not in the log."""
     for event in replay.events:
-        assert events[event["seq"] - 1] == event
+        assert log.events[event["seq"] - 1] == event
     replay.events.clear()
 
 

@@ -31,20 +31,15 @@ from server.store.interface import StoreError
 from tests.conftest import Connect
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient, Slow, TestClient
 from tests.support.load import (
-    LINES,
-    ROOMS,
     HttpLine,
     Ledger,
     PlainWatcher,
     check_log,
-    check_promises,
-    finish_all,
-    free_port,
     fresh_snapshot,
     read_log,
-    work,
 )
 from tests.support.servers import ROOT, Process, eventually, serving
+from tests.support.trial import Workers, check_rooms, lasting_server
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +48,7 @@ FULL = "the store cannot be written"
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Process]:
-    server = Process(tmp_path / "jobs.db", RETRY_INTERVAL="0.05", PRESENCE_INTERVAL="0.1")
-    server.port = free_port()
-    async with server:
+    async with lasting_server(tmp_path / "jobs.db", RETRY_INTERVAL="0.05") as server:
         yield server
 
 
@@ -231,25 +224,19 @@ async def test_each_of_many_commands_is_answered_truthfully_when_the_disk_fills(
     chance, ledger = random.Random(seed), Ledger()
     watcher = PlainWatcher()
     await watcher.watch(server.url)
-    lines = [LINES[number % len(LINES)]() for number in range(24)]
-    for line in lines:
-        await line.open(server.url, rooms=[])
-    tasks = [
-        asyncio.create_task(work(line, ledger, chance, f"client-{number}"))
-        for number, line in enumerate(lines)
-    ]
+    workers = Workers(ledger, chance)
+    await workers.begin(server.url, 24)
     for _ in range(10):
-        await asyncio.sleep(chance.uniform(0.02, 0.1))
+        await workers.until_acknowledged(chance.randrange(10, 50))
         # Sometimes in the middle of a write: the file may grow by some of what is written.
         wal = (tmp_path / "jobs.db-wal").stat().st_size
         fill_disk(server, chance.choice([0, wal, wal + chance.randrange(20_000)]))
-        await asyncio.sleep(chance.uniform(0.02, 0.1))
+        await workers.until_refused(chance.randrange(3, 30))
         free_disk(server)
-    await asyncio.sleep(0.05)
+    await workers.until_acknowledged(10)
     await server.kill()
-    await finish_all([*tasks, watcher.task])
-    for line in (*lines, watcher):
-        await line.close()
+    await workers.leave()
+    await watcher.leave()
     assert len(ledger.acknowledged) > 100
     assert ledger.unavailable > 20
     await server.start()
@@ -262,9 +249,7 @@ async def check_after_restart(server: Process, ledger: Ledger, before: PlainWatc
     await watcher.watch(server.url)
     await line.open(server.url)
     await watcher.settle(line)
-    for room in ROOMS:
-        log = check_log(*await read_log(line, room))
-        check_promises(ledger, room, log)
+    for room, log in (await check_rooms(line, ledger)).items():
         fresh = await fresh_snapshot(server.url, room)
         await watcher.reach(room, fresh.seq)
         assert watcher.replays[room].state() == fresh.state() == log.state()

@@ -21,6 +21,7 @@ def pieces(data: bytes, order: random.Random, most: int) -> Iterator[bytes]:
         start = end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 3, 100, 16_384, 1_000_000])
 def test_every_fragment_is_counted_once_however_it_is_read(most: int) -> None:
     order = random.Random(most)

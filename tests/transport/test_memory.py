@@ -137,6 +137,7 @@ async def stalled(app: App, number: int) -> AsyncIterator[list[Wire]]:
         yield clients
 
 
+@pytest.mark.slow
 async def test_stalled_readers_of_a_large_snapshot_are_held_within_the_budget(
     serve: Serve, connect: Connect
 ) -> None:

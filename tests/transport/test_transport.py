@@ -421,6 +421,7 @@ async def test_what_one_turn_produces_leaves_in_one_write(app: App) -> None:
         assert 1 <= len(written) <= 2
 
 
+@pytest.mark.slow
 async def test_an_upgrade_loses_and_doubles_nothing(serve: Serve) -> None:
     app = await serve(rate_limit=0)
 
