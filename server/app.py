@@ -10,13 +10,16 @@ from typing import Any
 
 from aiohttp import web
 
+from server.access.auth import Authenticator
 from server.access.rate_limits import Limits
 from server.audit import AuditLog, AuditRecord
 from server.budget import Budget
 from server.clock import Clock, Watch, boottime
 from server.config import Config
 from server.contract.validation import Checker
+from server.core.admission import Admission
 from server.core.commands import Commands
+from server.core.handlers import Handlers
 from server.core.rooms import Rooms
 from server.counters import Counts
 from server.doors.fast_handshake import FastHandshake
@@ -86,25 +89,24 @@ class App:
             cors_allowed_origins=[],  # `Guard` guards every door alike.
         )
         self.rooms = Rooms(self.store, config, partial(SocketGroup, self.sockets), self.budget)
-        self.commands = Commands(
-            self.store,
-            self.jobs,
-            self.rooms,
-            checker,
-            self.limits,
-            self.counts,
-            config,
-            time.monotonic,
-            self.budget,
+        handlers = Handlers(self.store, self.jobs, self.rooms, self.budget)
+        self.commands = Commands(handlers, checker, self.counts, time.monotonic)
+        authenticator = Authenticator(
+            config.secrets, config.max_token, config.token_leeway, clock.wall
         )
-        self.events = Events(self.sockets, checker, self.commands, self.rooms, self.limits, config)
+        admission = Admission(authenticator, self.rooms, self.limits, self.counts)
+        self.events = Events(
+            self.sockets, checker, admission, self.commands, self.rooms, self.limits, config
+        )
         self.budget.watch(self.events.holdings)
         application = web.Application(client_max_size=config.max_message)
         application.middlewares.append(answers_in_json)
         self.connections = Connections(config, self.limits, self.budget)
         self.guard = Guard(config, self.limits, self.connections)
         self.guard.add_to(application)
-        self.web = Web(checker, self.commands, self.rooms, self.limits, config, self.budget)
+        self.web = Web(
+            checker, admission, self.commands, self.rooms, self.limits, config, self.budget
+        )
         self.events.add_to(application)
         self.web.add_to(application)
         metrics = Metrics(

@@ -9,7 +9,7 @@
       │◄──────────────────────────────────┤  its acknowledgement, or the event `reply`
       │◄──────────────────────────────────┤  started, killed, finished, stopped, amended, …
 
-The commands themselves are in `commands.py`.
+What the commands do is in `core/handlers.py`.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from server.budget import Holding
 from server.config import Config
 from server.contract.messages import Frame, Hello
 from server.contract.validation import Checker
+from server.core.admission import Admission
 from server.core.commands import Commands
 from server.core.pipeline import Pipeline
 from server.core.replies import Caller, farewell, refusal
@@ -141,6 +142,7 @@ class Events:
         self,
         server: SocketServer,
         checker: Checker,
+        admission: Admission,
         commands: Commands,
         rooms: Rooms,
         limits: Limits,
@@ -148,6 +150,7 @@ class Events:
     ) -> None:
         self._server = server
         self._checker = checker
+        self._admission = admission
         self._commands = commands
         self._rooms = rooms
         self._limits = limits
@@ -222,7 +225,7 @@ class Events:
                 raise Invalid("auth cannot be read", field="auth")
             hello = self._checker.hello(auth)
             session = self._sessions.get(socket.sid, Session(""))
-            caller = self._commands.welcome(hello, "socket", session.address)
+            caller = self._admission.welcome(hello, "socket", session.address)
         except CommandError as error:
             problem = refusal(error).error
             raise Refused(problem.message, problem) from None
@@ -235,18 +238,16 @@ class Events:
         self._connections[sid] = Connection(caller, client, pipeline)
         self._expiries.add(sid, caller.identity)
         self._silent.pop(socket.sid, None)
-        return partial(self._admit, caller, client, hello)
+        return partial(self._admit, client, hello)
 
-    def _admit(
-        self, caller: Caller, client: SocketClient, hello: Hello
-    ) -> Coroutine[Any, Any, None] | None:
-        if self._commands.admit_at_once(caller, hello):
+    def _admit(self, client: SocketClient, hello: Hello) -> Coroutine[Any, Any, None] | None:
+        if self._admission.admit_at_once(client, hello):
             return None
-        return self._admit_later(caller, client, hello)
+        return self._admit_later(client, hello)
 
-    async def _admit_later(self, caller: Caller, client: SocketClient, hello: Hello) -> None:
+    async def _admit_later(self, client: SocketClient, hello: Hello) -> None:
         try:
-            await self._commands.admit(caller, hello)
+            await self._admission.admit(client, hello)
         except CommandError as error:
             await client.end(farewell(error))
 

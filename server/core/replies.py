@@ -1,8 +1,8 @@
 """What a command is answered with, and who asked for it."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from msgspec import Raw, Struct
 
@@ -12,7 +12,6 @@ from server.access.rate_limits import TokenBucket
 from server.contract.messages import Answer, Closing, Frame, Job, Problem, Refusal, Via, encode
 from server.core.subscribers import Client
 from server.errors import CommandError, Unavailable
-from server.store.interface import Entry, Submitted
 
 
 @dataclass(slots=True)
@@ -35,19 +34,13 @@ class Caller:
 class Reply(Struct, frozen=True):
     """The answer to a command, and what is to happen right after it has been sent."""
 
-    message: Answer | Refusal
+    message: Answer
     then: Callable[[], None] | None = None
 
 
-Done = Answer | Reply | Entry
-"""What has come of a command; the entry that a change has made is its own answer."""
-Work = Submitted | Coroutine[Any, Any, Done]
-"""What is under way of a command: a change, or something that may ask for several things."""
-
-
 def broken() -> CommandError:
-    """What a command is told that the server has failed."""
-    return CommandError("the server failed; the cause is in its log")
+    """The error for a bug of the server."""
+    return CommandError("internal error: the server's log has the cause")
 
 
 def farewell(error: CommandError) -> Frame:

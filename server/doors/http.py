@@ -31,12 +31,13 @@ from server.access.rate_limits import Limits, weight
 from server.budget import Budget
 from server.config import Config
 from server.contract import asyncapi, openapi
-from server.contract.messages import Refusal, encode
+from server.contract.messages import Answer, Refusal, encode
 from server.contract.openapi import ROUTES, STATUS, TOO_LARGE
 from server.contract.validation import Checker
+from server.core.admission import Admission
 from server.core.commands import Commands
 from server.core.pipeline import Pipeline
-from server.core.replies import Reply, broken, farewell, refusal
+from server.core.replies import broken, farewell, refusal
 from server.core.rooms import Rooms
 from server.doors import downloads
 from server.doors.origin_guard import ADDRESS, bearer
@@ -61,6 +62,7 @@ class Web:
     def __init__(
         self,
         checker: Checker,
+        admission: Admission,
         commands: Commands,
         rooms: Rooms,
         limits: Limits,
@@ -69,6 +71,7 @@ class Web:
     ) -> None:
         self._budget = budget
         self._checker = checker
+        self._admission = admission
         self._commands = commands
         self._rooms = rooms
         self._config = config
@@ -110,10 +113,10 @@ class Web:
                 payload = await self._payload(http_request)
                 hello = self._checker.hello(credentials(http_request))
                 hello.rooms = []
-                caller = self._commands.welcome(hello, "http", address, bucket)
+                caller = self._admission.welcome(hello, "http", address, bucket)
             except CommandError as error:
-                reply = self._commands.refuse(bucket, error)
-                return respond(reply, too_large=isinstance(error, TooLarge))
+                message = self._commands.refuse(bucket, error)
+                return respond(message, too_large=isinstance(error, TooLarge))
             response = respond(await self._commands.answer(caller, name, payload))
             bucket.charge(weight(response.content_length or 0))
             return response
@@ -155,7 +158,7 @@ class Web:
         http_request = with_plain_upgrade(http_request)
         hello = self._checker.hello(credentials(http_request) | positions(http_request.query))
         address = http_request[ADDRESS]
-        caller = self._commands.welcome(hello, "websocket", address)
+        caller = self._admission.welcome(hello, "websocket", address)
         socket = PlainSocket(
             max_message=self._config.max_frame,
             control_rate=self._config.control_rate,
@@ -178,7 +181,7 @@ class Web:
         writer = asyncio.create_task(client.write())
         try:
             try:
-                await self._commands.admit(caller, hello)
+                await self._admission.admit(client, hello)
             except CommandError as error:
                 await client.end(farewell(error), WSCloseCode.TRY_AGAIN_LATER)
             taken = 0
@@ -222,9 +225,8 @@ class Web:
             pipeline.feed(id, None, payload)
 
 
-def respond(reply: Reply, *, too_large: bool = False) -> web.Response:
+def respond(message: Answer | Refusal, *, too_large: bool = False) -> web.Response:
     """The HTTP response that carries an answer."""
-    message = reply.message
     headers = {"Cache-Control": "no-store"}
     if isinstance(message, Refusal):
         status = STATUS[message.error.code]
@@ -279,12 +281,12 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except CommandError as error:
-        return respond(Reply(refusal(error)))
+        return respond(refusal(error))
     except web.HTTPException as error:
         if error.status < 400 or not request.path.startswith("/api/"):
             raise
         what = f"{request.method} {request.path}"
-        response = respond(Reply(refusal(UnknownRoute(f"there is no {what}"))))
+        response = respond(refusal(UnknownRoute(f"there is no {what}")))
         response.set_status(error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
@@ -295,4 +297,4 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
         if request.writer.output_size:  # An answer has begun, and cannot be taken back.
             raise
         log.exception("a request failed")
-        return respond(Reply(refusal(broken())))
+        return respond(refusal(broken()))

@@ -18,6 +18,8 @@ from playwright.async_api import Browser, expect
 from hourglass.process import processes
 from server.app import App
 from server.contract.messages import Print
+from server.core.handlers import Handler
+from server.core.replies import Reply
 from server.errors import UnknownRoute
 from tests.conftest import Connect, Serve
 from tests.support.board import ended, kill, visit
@@ -659,11 +661,11 @@ async def test_a_server_that_takes_no_output_is_sent_no_more(app: App) -> None:
     """An older one, or one whose token does not allow it."""
     sent = []
 
-    async def refuse(caller: Any, payload: Any) -> None:
+    async def refuse(caller: Any, payload: Any) -> Reply:
         sent.append(payload.text)
         raise UnknownRoute("there is no command 'output'")
 
-    app.commands._handlers[Print] = refuse  # type: ignore[assignment]
+    app.commands._handlers._by_type[Print] = Handler(writes=True, run=refuse)
     async with run(app.url, "echo 1; sleep 0.5; echo 2; sleep 0.5; echo 3") as cli:
         assert await cli.end() == 0
     assert sent == ["1\n"]

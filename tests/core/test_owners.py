@@ -37,7 +37,7 @@ async def app(serve: Serve) -> App:
 async def ask(app: App, who: str, name: str, **payload: Any) -> dict[str, Any]:
     """Give a command without a connection, as one whose name is proven."""
     caller = Caller(Identity(who, expires_at=LATER), "socket", TokenBucket(0))
-    return seen((await app.commands.answer(caller, name, payload)).message)
+    return seen(await app.commands.answer(caller, name, payload))
 
 
 def code(answer: dict[str, Any]) -> str:

@@ -61,8 +61,7 @@ async def eventually(check: Callable[[], Any], patience: float = 10) -> None:
 async def command(app: App, name: str, **payload: Any) -> dict[str, Any]:
     """Give a command without a connection; the answer as a client would see it."""
     caller = Caller(Identity("ana"), "socket", TokenBucket(0))
-    reply = await app.commands.answer(caller, name, payload)
-    return seen(reply.message)
+    return seen(await app.commands.answer(caller, name, payload))
 
 
 def seen(message: Any) -> Any:
