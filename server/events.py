@@ -42,7 +42,13 @@ from server.doors.origin_guard import ADDRESS, bearer
 from server.errors import CommandError, Invalid
 from server.transport.connection import Connection as WebSocket
 from server.transport.multicast import Multicast
-from server.transport.socketio_server import Admit, Origin, SocketServer, Undecodable
+from server.transport.socketio_server import (
+    Admit,
+    Origin,
+    SocketHandler,
+    SocketServer,
+    Undecodable,
+)
 
 
 class SocketClient(Client):
@@ -135,7 +141,7 @@ class Connection(Struct, frozen=True):
     pipeline: Pipeline
 
 
-class Events:
+class Events(SocketHandler):
     """What happens on Socket.IO connections."""
 
     def __init__(
@@ -161,15 +167,7 @@ class Events:
         # first.
         self._sessions: dict[str, Session] = {}
         self._silent: dict[str, float] = {}
-        server.origin_of = origin_of
-        server.on_open = self._open
-        server.on_close = self._close
-        server.on_connect = self._connect
-        server.on_json = self._json
-        server.on_event = self._event
-        server.on_large = self._large
-        server.when_room = self._when_room
-        server.on("disconnect", self._disconnect)
+        server.serve(self)
 
     @property
     def clients(self) -> int:
@@ -194,7 +192,7 @@ class Events:
         async def of_its_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
             moves = not self._config.bind_sessions
             for sid in sessions_in(request) & self._sessions.keys():
-                if not self._sessions[sid].is_of(origin_of(request), moves=moves):
+                if not self._sessions[sid].is_of(self.origin_of(request), moves=moves):
                     self._limits.refuse("session")
                     message = "this session was begun by another client"
                     return web.json_response({"code": 1, "message": message}, status=400)
@@ -202,7 +200,10 @@ class Events:
 
         app.middlewares.append(of_its_owner)
 
-    def _open(self, eio_sid: str, origin: Origin) -> None:
+    def origin_of(self, request: web.Request) -> Origin:
+        return Origin(request[ADDRESS], bearer(request))
+
+    def on_open(self, eio_sid: str, origin: Origin) -> None:
         session = self._sessions[eio_sid] = Session(origin.address)
         if origin.token:
             session.proof, session.needs_proof = digest(origin.token), True
@@ -213,13 +214,13 @@ class Events:
         """Have a session connect in time."""
         self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
 
-    def _close(self, eio_sid: str) -> None:
+    def on_close(self, eio_sid: str) -> None:
         self._silent.pop(eio_sid, None)
         session = self._sessions.pop(eio_sid, None)
         if session is not None:
             self._limits.closed(session.address)
 
-    def _connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
+    def on_connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
         try:
             if isinstance(auth, Undecodable):
                 raise Invalid("auth cannot be read", field="auth")
@@ -262,7 +263,7 @@ class Events:
         for session in overdue(self._silent, asyncio.get_running_loop().time()):
             await self._server.end_session(session)
 
-    def _disconnect(self, sid: str, reason: str) -> None:
+    def on_disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections.pop(sid, None)
         self._expiries.discard(sid)
         if connection is not None:
@@ -270,16 +271,16 @@ class Events:
             # Where its session ends as well, that is told right after this.
             self._expect(connection.client.session)
 
-    def _json(self, sid: str, id: bytes | None, event: str) -> bool:
+    def on_json(self, sid: str, id: bytes | None, text: str) -> bool:
         connection = self._connections.get(sid)
-        return connection is None or connection.pipeline.feed_json(id, event)
+        return connection is None or connection.pipeline.feed_json(id, text)
 
-    def _large(self, sid: str, size: int) -> None:
+    def on_large(self, sid: str, size: int) -> None:
         connection = self._connections.get(sid)
         if connection is not None:
             connection.caller.bucket.charge(weight(size))
 
-    def _event(self, sid: str, id: bytes | None, name: str, args: list[Any]) -> None:
+    def on_event(self, sid: str, id: bytes | None, name: str, args: list[Any]) -> None:
         connection = self._connections.get(sid)
         if connection is None:
             return
@@ -294,15 +295,10 @@ class Events:
             payload = args[0] if args else {}
             connection.pipeline.feed(id, None if name == "message" else name, payload)
 
-    async def _when_room(self, sid: str) -> None:
+    async def when_room(self, sid: str) -> None:
         connection = self._connections.get(sid)
         if connection is not None:
             await connection.pipeline.when_room()
-
-
-def origin_of(request: web.Request) -> Origin:
-    """Where a request comes from, with the bearer token that it brings."""
-    return Origin(request[ADDRESS], bearer(request))
 
 
 def sessions_in(request: web.Request) -> set[str]:

@@ -13,9 +13,9 @@ Private names of python-socketio are used in this file alone, and guarded by a t
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import socketio
 from aiohttp import web
@@ -155,30 +155,46 @@ class Clients(socketio.AsyncManager):
             super().basic_enter_room(sid, namespace, room, eio_sid)
 
 
+class SocketHandler(Protocol):
+    """What a `SocketServer` does with its clients. `session` is one of Engine.IO; `sid` is a client
+    that is connected in it."""
+
+    def origin_of(self, request: web.Request) -> Origin:
+        """Where a request comes from."""
+
+    def on_open(self, session: str, origin: Origin) -> None:
+        """A session has begun."""
+
+    def on_close(self, session: str) -> None:
+        """A session has ended."""
+
+    def on_connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
+        """A client wants to come in. Raises `Refused` where it may not; else what is returned is
+        called once the client was told that it is connected."""
+
+    def on_disconnect(self, sid: str, reason: str) -> None:
+        """A client is gone; its session may stay."""
+
+    def on_json(self, sid: str, id: bytes | None, text: str) -> bool:
+        """An event of a WebSocket has come, as JSON; false when it is to be decoded and come to
+        `on_event` instead. `id` is in digits, as it came, so that it goes back without a detour;
+        None where no acknowledgement is wanted."""
+
+    def on_event(self, sid: str, id: bytes | None, name: str, args: list[Any]) -> None:
+        """Any other event has come."""
+
+    def on_large(self, sid: str, size: int) -> None:
+        """An event of so many characters is about to come, which costs more to read than to carry
+        out."""
+
+    async def when_room(self, sid: str) -> None:
+        """Wait before the next packet is read from a client of long polling."""
+
+
 class SocketServer(socketio.AsyncServer):
-    """A Socket.IO server of one namespace. What happens on it is told to these functions, which
-    must be set before the first client comes."""
+    """A Socket.IO server of one namespace."""
 
-    origin_of: Callable[[web.Request], Origin]
-    """Where a request comes from."""
-    on_open: Callable[[str, Origin], None]
-    """`on_open(session, origin)` when a session of Engine.IO begins."""
-    on_close: Callable[[str], None]
-    """`on_close(session)` when it has ended."""
-
-    on_connect: Callable[[str, AsyncSocket, Any], Admit]
-    """`on_connect(sid, socket, auth)` when a client wants to come in. Raises `Refused` where it may
-    not; else what it returns is called once the client was told that it is connected."""
-    on_json: Callable[[str, bytes | None, str], bool]
-    """`on_json(sid, id, text)` for an event of a WebSocket, as JSON; false when it is to be decoded
-    and come to `on_event` instead. `id` is in digits, as it came, so that it goes back without a
-    detour; None where no acknowledgement is wanted."""
-    on_event: Callable[[str, bytes | None, str, list[Any]], None]
-    """`on_event(sid, id, name, arguments)` for any other event."""
-    on_large: Callable[[str, int], None]
-    """`on_large(sid, characters)` before an event that costs more to read than to carry out."""
-    when_room: Callable[[str], Awaitable[None]]
-    """`await when_room(sid)` before the next packet is read from a client of long polling."""
+    handler: SocketHandler
 
     def __init__(
         self,
@@ -212,6 +228,11 @@ class SocketServer(socketio.AsyncServer):
             control_rate=control_rate,
             grew=grew,
         )
+
+    def serve(self, handler: SocketHandler) -> None:
+        """Have `handler` serve all clients. To be called once, before the first one comes."""
+        self.handler = handler
+        self.on("disconnect", handler.on_disconnect)
 
     def websocket(self, socket: AsyncSocket) -> Connection | None:
         """The WebSocket of a client; None while it has only long polling."""
@@ -280,13 +301,13 @@ class SocketServer(socketio.AsyncServer):
     ) -> None:
         """Begin a session on a connection that is to be a WebSocket, as `Driver.open` does."""
         session = self.eio.generate_id()
-        self.on_open(session, Origin(address))
+        self.handler.on_open(session, Origin(address))
         self.environ[session] = {}
         on_text = partial(self._hello_received, session)
         self.driver.open(session, transport, accept, on_text, early, cuts=cuts)
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        self.on_open(eio_sid, self.origin_of(environ["aiohttp.request"]))
+        self.handler.on_open(eio_sid, self.handler.origin_of(environ["aiohttp.request"]))
         await super()._handle_eio_connect(eio_sid, environ)
         self.driver.listen(self.eio.sockets[eio_sid], partial(self._hello_received, eio_sid))
 
@@ -294,7 +315,7 @@ class SocketServer(socketio.AsyncServer):
         try:
             await super()._handle_eio_disconnect(eio_sid, reason)
         finally:
-            self.on_close(eio_sid)
+            self.handler.on_close(eio_sid)
 
     def _connect(
         self, session: str, namespace: str | None, auth: Any
@@ -319,7 +340,7 @@ class SocketServer(socketio.AsyncServer):
             return None
         sid = self.eio.generate_id()
         try:
-            admit = self.on_connect(sid, socket, auth or None)
+            admit = self.handler.on_connect(sid, socket, auth or None)
         except Refused as refused:
             self._refuse(socket, refused.error_args, NAMESPACE)
             return None
@@ -363,7 +384,7 @@ class SocketServer(socketio.AsyncServer):
         if kind != EVENT or sid is None:
             await self.driver.pace(socket, 1 + cost)
         elif cost:
-            self.on_large(sid, len(data))
+            self.handler.on_large(sid, len(data))
         if kind == CONNECT:
             admission = self._connect(eio_sid, packet.namespace, packet.data)
             if admission is not None:
@@ -381,11 +402,11 @@ class SocketServer(socketio.AsyncServer):
         if not text.startswith("42"):
             return False
         if len(text) >= WEIGHED:
-            self.on_large(sid, len(text))
+            self.handler.on_large(sid, len(text))
         start = text.find("[", 2, 3 + ID_DIGITS)
         digits = text[2:start].encode()
         plain = start > 0 and (not digits or digits.isdigit())
-        if plain and self.on_json(sid, digits or None, text[start:]):
+        if plain and self.handler.on_json(sid, digits or None, text[start:]):
             return True
         try:
             packet = self.packet_class(encoded_packet=text[1:])
@@ -393,15 +414,15 @@ class SocketServer(socketio.AsyncServer):
             return False
         if packet.namespace not in (None, NAMESPACE):
             return False
-        self.on_event(sid, in_digits(packet.id), packet.data[0], packet.data[1:])
+        self.handler.on_event(sid, in_digits(packet.id), packet.data[0], packet.data[1:])
         return True
 
     async def _handle_event_internal(
         self, server: Any, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
     ) -> None:
         # Not through the handlers of python-socketio: a client could call "disconnect" by name.
-        self.on_event(sid, in_digits(id), data[0], data[1:])
-        await self.when_room(sid)
+        self.handler.on_event(sid, in_digits(id), data[0], data[1:])
+        await self.handler.when_room(sid)
 
 
 def in_digits(id: int | None) -> bytes | None:
