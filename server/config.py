@@ -32,119 +32,136 @@ def setting(
 class Config:
     """The settings of one server. Build it by hand in tests, by `from_env` in a process."""
 
-    host: str = setting("127.0.0.1", "address", "where to listen")
-    port: int = setting(8000, "port", "where to listen; 0 takes a free one", least=0, most=65535)
+    host: str = setting("127.0.0.1", "address", "address to listen on")
+    port: int = setting(8000, "port", "port to listen on; 0 picks a free one", least=0, most=65535)
     database: str = setting(
-        "hourglass.db", "path", "the file that keeps the jobs; `:memory:` keeps nothing"
+        "hourglass.db",
+        "path",
+        "file that stores the jobs; `:memory:` stores nothing on disk",
     )
     database_check: float = setting(
         0.5,
         "seconds",
-        "between two looks at whether the file is where and as it was left, and whether it can be"
-        " written when it could not",
+        "interval of the checks that the file is in place and intact, and of the attempts to"
+        " write after a write has failed",
         least=0.01,
     )
     max_wal: int = setting(
         16_777_216,
         "bytes",
-        "to which the write-ahead log beside the file is cut back when it had to be larger",
+        "size to which the write-ahead log is truncated after it had to grow larger",
         least=0,
     )
     redis_url: str = setting(
         "",
         "address",
-        "`redis://`, `rediss://` or `redis+sentinel://`: many servers share one Redis; empty for"
-        " the file",
+        "`redis://`, `rediss://` or `redis+sentinel://`: several servers share this Redis;"
+        " empty stores in `DATABASE`",
     )
-    redis_prefix: str = setting(
-        "hourglass", "text", "what the names of all keys in Redis begin with"
-    )
+    redis_prefix: str = setting("hourglass", "text", "prefix of all keys in Redis")
     redis_tls_verify: bool = setting(
-        True, "yes or no", "whether the certificate of a `rediss://` has to be one to trust"
+        True,
+        "yes or no",
+        "whether the certificate of a `rediss://` server is verified",
     )
     redis_timeout: float = setting(
-        2, "seconds", "that Redis may take before a command is answered `unavailable`", least=0.05
+        2,
+        "seconds",
+        "how long a command may wait for Redis before it is answered `unavailable`",
+        least=0.05,
     )
     redis_heartbeat: float = setting(
-        1, "seconds", "between two signs of life of a server", least=0.01
+        1,
+        "seconds",
+        "interval of the heartbeats that a server sends through Redis",
+        least=0.01,
     )
     redis_deaf: float = setting(
         3,
         "seconds",
-        "after which a server that does not hear itself connects anew, and one that is not heard is"
-        " held to be gone",
+        "how long a server may miss its own heartbeat before it reconnects, and those of"
+        " another server before it considers that one dead",
         least=0.05,
     )
     redis_claim: float = setting(
         0.4,
         "seconds",
-        "a server may take to end a job that is due before the next one does",
+        "how long a server may take to end a job that is due before another one ends it",
         least=0.01,
     )
     redis_feed: int = setting(
-        100_000, "events", "that a server may miss and still catch up with", least=100
+        100_000,
+        "events",
+        "length of the feed: how many events a server may miss and still catch up",
+        least=100,
     )
     redis_keep: float = setting(
-        10, "seconds", "that a room is held after somebody has looked at it", least=0
+        10,
+        "seconds",
+        "how long the board of a room is cached after it was last needed",
+        least=0,
     )
     history: int = setting(
-        10_000, "events", "how much of each room's log, and of its ended jobs, is kept", least=1
+        10_000,
+        "events",
+        "how many events of each room's log are retained, and with them the jobs that ended",
+        least=1,
     )
     room_retention: float = setting(
         2_592_000,
         "seconds",
-        "that a room in which nothing is running, and which nobody is in, keeps its log and its"
-        " ended jobs after its last event; 0 for good",
+        "how long a room without running jobs and without clients is retained after its last"
+        " event, before it is evicted; 0 for ever",
         least=0,
     )
     transports: str = setting(
         "",
         "names",
-        "`websocket`, `polling` or both with a comma; empty for both, but for `websocket` with"
-        " `REDIS_URL`",
+        "`websocket`, `polling` or both, separated by a comma; empty enables both, or"
+        " `websocket` alone with `REDIS_URL`",
     )
     auth_secret: str = setting(
         "",
         "text",
-        "signs the tokens (HS256): at least 32 bytes, or several such with commas between, of"
-        " which the first signs and all are taken",
+        "secret that signs tokens (HS256), at least 32 bytes; of several, separated by commas,"
+        " the first one signs and all are accepted",
     )
     token_leeway: float = setting(
         30,
         "seconds",
-        "that a token is taken before its `nbf`, as clocks differ; its `exp` is exact",
+        "clock skew that is allowed for a token's `nbf`; its `exp` is exact",
         least=0,
     )
     auth: str = setting(
         "",
         "mode",
-        "`open` lets everyone in without a token on any address, not only on loopback",
+        "`open` admits everyone without a token on any address, not only on loopback",
     )
     allowed_origins: str = setting(
         "",
         "origins",
-        "whose pages may come in beside the server's own, with commas between, such as"
-        " `https://example.org`; `*` with tokens only",
+        "origins besides the server's own whose pages may connect, separated by commas, such as"
+        " `https://example.org`; `*` requires tokens",
     )
     bind_sessions: bool = setting(
         True,
         "yes or no",
-        "whether a session of long polling is for the address alone that began it, or for who sends"
-        " its token as a bearer; `no` where the addresses of clients change",
+        "whether a session of long polling is bound to the address that began it, or to the"
+        " bearer token that it sends; `no` where clients change their addresses",
     )
     trusted_proxies: int = setting(
         0,
         "hops",
-        "proxies in front that everyone comes through: a client's address is what the outermost"
-        " of them adds to `X-Forwarded-For`",
+        "number of reverse proxies in front of the server; a client's address is what the"
+        " outermost one appends to `X-Forwarded-For`",
         least=0,
         most=10,
     )
     metrics_token: str = setting(
         "",
         "text",
-        "what `/metrics` wants as a bearer token; empty serves it to loopback only, and not to what"
-        " came through a proxy without an address",
+        "bearer token that `/metrics` requires; empty serves it to loopback only, and not to a"
+        " request that a proxy forwards without an address",
     )
     log_format: str = setting(
         "", "format", "`json` or `text`; empty for text on a terminal and JSON elsewhere"
@@ -152,137 +169,235 @@ class Config:
     log_buffer: int = setting(
         4_194_304,
         "bytes",
-        "of the log that may wait to be written; more is counted and dropped",
+        "buffer for log lines that are not yet written; when it is full, lines are dropped and"
+        " counted",
         least=1024,
     )
     log_level: str = setting("INFO", "level", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
-    max_time: float = setting(2_592_000, "seconds", "the longest time of a job", least=0.001)
-    max_running: int = setting(100_000, "jobs", "running in all; 0 for no cap", least=0)
-    max_running_room: int = setting(50_000, "jobs", "running in one room; 0 for no cap", least=0)
+    max_time: float = setting(2_592_000, "seconds", "longest time limit of a job", least=0.001)
+    max_running: int = setting(
+        100_000,
+        "jobs",
+        "limit of running jobs in all rooms; 0 for no limit",
+        least=0,
+    )
+    max_running_room: int = setting(
+        50_000,
+        "jobs",
+        "limit of running jobs in one room; 0 for no limit",
+        least=0,
+    )
     max_rooms: int = setting(
         10_000,
         "rooms",
-        "that have a log, until they have been idle for `ROOM_RETENTION`; 0 for no cap",
+        "limit of rooms that have a log, until they are evicted after `ROOM_RETENTION`; 0 for"
+        " no limit",
         least=0,
     )
-    max_joined: int = setting(100, "rooms", "joined or watched by one client", least=1)
-    max_note: int = setting(500, "characters", "a note or a reason", least=0)
-    max_name: int = setting(64, "characters", "a client's name", least=1)
-    max_result: int = setting(4096, "bytes", "the result of a job, as JSON", least=2)
-    max_depth: int = setting(32, "levels", "nesting of a result", least=1, most=200)
-    max_message: int = setting(65_536, "bytes", "one command", least=256)
-    max_token: int = setting(4096, "bytes", "a token; 0 for no cap", least=0)
+    max_joined: int = setting(
+        100,
+        "rooms",
+        "limit of rooms and jobs that one client joins",
+        least=1,
+    )
+    max_note: int = setting(500, "characters", "longest note or reason", least=0)
+    max_name: int = setting(64, "characters", "longest name of a client", least=1)
+    max_result: int = setting(4096, "bytes", "largest result of a job, as JSON", least=2)
+    max_depth: int = setting(32, "levels", "deepest nesting of a result", least=1, most=200)
+    max_message: int = setting(65_536, "bytes", "largest command", least=256)
+    max_token: int = setting(4096, "bytes", "longest token; 0 for no limit", least=0)
     max_frame: int = setting(
-        262_144, "bytes", "one frame or body; a longer one ends its connection", least=1024
+        262_144,
+        "bytes",
+        "largest WebSocket frame or request body; a larger one closes its connection",
+        least=1024,
     )
     max_pending: int = setting(
-        10_000, "commands", "waiting to be written; more are answered `unavailable`", least=1
+        10_000,
+        "commands",
+        "length of the write queue; commands beyond it are answered `unavailable`",
+        least=1,
     )
     max_pipeline: int = setting(
-        256, "commands", "of one client under way before it is read no more", least=1
+        256,
+        "commands",
+        "limit of one client's commands under way; at the limit the server reads no more from it",
+        least=1,
     )
     rate_limit: float = setting(
         500,
         "commands a second",
-        "from one client, with twice as many at once; 0 for no limit",
+        "rate limit of one client, with a burst of twice as many; 0 for no limit",
         least=0,
     )
     rate_limit_address: float = setting(
-        1000, "commands a second", "from one address, in the same way", least=0
+        1000,
+        "commands a second",
+        "rate limit of one address, with a burst of twice as many; 0 for no limit",
+        least=0,
     )
     control_rate: float = setting(
         5,
         "messages a second",
-        "of one client that are no commands, such as pings of its own or fragments, and each 16 KiB"
-        " of these, with five times as many at once; 0 for no limit",
+        "rate limit of one client's messages that are no commands, such as pings or fragments,"
+        " and each 16 KiB of these, with a burst of five times as many; 0 for no limit",
         least=0,
     )
     connect_rate: float = setting(
-        200, "connects a second", "from one address, in the same way", least=0
+        200,
+        "connects a second",
+        "rate limit of connection attempts from one address, with a burst of twice as many; 0"
+        " for no limit",
+        least=0,
     )
     failure_limit: float = setting(
-        60, "sign-ins a minute", "that may fail from one address; 0 for no limit", least=0
+        60,
+        "sign-ins a minute",
+        "rate limit of failed sign-ins from one address; 0 for no limit",
+        least=0,
     )
-    max_connections: int = setting(10_000, "connections", "in all; 0 for no cap", least=0)
+    max_connections: int = setting(
+        10_000,
+        "connections",
+        "limit of connections; 0 for no limit",
+        least=0,
+    )
     max_connections_address: int = setting(
-        1000, "connections", "from one address; 0 for no cap", least=0
+        1000,
+        "connections",
+        "limit of connections from one address; 0 for no limit",
+        least=0,
     )
     connect_timeout: float = setting(
-        20, "seconds", "for a client of Socket.IO to say who it is", least=0.1
+        20,
+        "seconds",
+        "how long a Socket.IO client may take to send its CONNECT",
+        least=0.1,
     )
-    request_timeout: float = setting(30, "seconds", "for a request of HTTP to arrive", least=0.1)
+    request_timeout: float = setting(
+        30,
+        "seconds",
+        "how long an HTTP request may take to arrive",
+        least=0.1,
+    )
     ready_timeout: float = setting(
-        2, "seconds", "for the store to answer before `/readyz` says that it does not", least=0.1
+        2,
+        "seconds",
+        "how long the store may take to answer before `/readyz` fails",
+        least=0.1,
     )
     keep_alive: float = setting(
-        75, "seconds", "that a connection of HTTP may be idle between requests", least=0
+        75,
+        "seconds",
+        "how long an HTTP connection may be idle between two requests",
+        least=0,
     )
 
     memory_budget: int = setting(
         134_217_728,
         "bytes",
-        "held in memory for others: half of it for what clients have not read, or have not finished"
-        " to send, a quarter for ended jobs, an eighth for events for those who reconnect, an"
-        " eighth for what jobs have printed (with Redis its memory is the bound)",
+        "memory for clients and caches: half of it for data that clients have not read or not"
+        " finished sending, a quarter for ended jobs, an eighth for events for reconnecting"
+        " clients, an eighth for the output of jobs (which Redis holds where it is used)",
         least=1_048_576,
     )
     hold_timeout: float = setting(
         2,
         "seconds",
-        "for which a client may leave unread, or unfinished, what takes memory that others need",
+        "how long a client may leave data unread or unfinished while others need the memory",
         least=0,
     )
     max_backlog: int = setting(
         262_144,
         "bytes",
-        "unsent to one client before it is skipped until it has caught up",
+        "high watermark of a client: with more unsent, it is sent no events until it has caught up",
         least=1024,
     )
     slow_timeout: float = setting(
-        30, "seconds", "a client may stay above `MAX_BACKLOG` before it is let go", least=0.1
+        30,
+        "seconds",
+        "how long a client may stay above `MAX_BACKLOG` before it is disconnected",
+        least=0.1,
     )
     replay: int = setting(
-        1000, "events", "of each open room's log held in memory for those who reconnect", least=0
+        1000,
+        "events",
+        "how many events of each open room's log are held in memory for reconnecting clients",
+        least=0,
     )
     progress_rate: float = setting(
-        5, "events a second", "of progress that clients hear of one job", least=0.1
+        5,
+        "events a second",
+        "rate limit of the progress events of one job",
+        least=0.1,
     )
     max_output: int = setting(
         65_536,
         "bytes",
-        "of what a job has printed that are kept for those who come to watch it",
+        "how much of a job's latest output is retained for those who start to watch it",
         least=0,
     )
     output_retention: float = setting(
-        3600, "seconds", "that it is kept after the job has last printed something", least=1
+        3600,
+        "seconds",
+        "how long output is retained after the job last printed something",
+        least=1,
     )
     output_rate: float = setting(
-        10, "events a second", "of output that watchers hear of one job", least=0.1
+        10,
+        "events a second",
+        "rate limit of the output events of one job",
+        least=0.1,
     )
     presence_interval: float = setting(
-        1, "seconds", "between two presence events of a room", least=0.05
+        1,
+        "seconds",
+        "shortest interval between two presence events of a room",
+        least=0.05,
     )
-    presence_names: int = setting(50, "names", "listed in a presence event", least=0)
+    presence_names: int = setting(50, "names", "limit of the names in a presence event", least=0)
     stall_timeout: float = setting(
         1,
         "seconds",
-        "that the process, or a commit, may stand still before leases begin anew",
+        "how long the process, or a commit, may stall before all leases are renewed",
         least=0.1,
     )
     retry_interval: float = setting(
-        1, "seconds", "before a timeout that could not be written is tried again", least=0.01
+        1,
+        "seconds",
+        "delay before the end of a job that could not be written is tried again",
+        least=0.01,
     )
-    ping_interval: float = setting(25, "seconds", "between two pings of a client", least=1)
-    ping_timeout: float = setting(20, "seconds", "a client may take to answer a ping", least=1)
+    ping_interval: float = setting(
+        25,
+        "seconds",
+        "interval of the heartbeat pings to a client",
+        least=1,
+    )
+    ping_timeout: float = setting(
+        20,
+        "seconds",
+        "how long a client may take to answer a ping",
+        least=1,
+    )
     upgrade_timeout: float = setting(
-        5, "seconds", "a client may take to move from long polling to a WebSocket", least=0.1
+        5,
+        "seconds",
+        "how long a client may take to upgrade from long polling to a WebSocket",
+        least=0.1,
     )
     close_timeout: float = setting(
-        1, "seconds", "a client may take to say goodbye before it is cut off", least=0.1
+        1,
+        "seconds",
+        "how long a closing handshake may take before the connection is cut",
+        least=0.1,
     )
     stop_timeout: float = setting(
-        4, "seconds", "to answer what was asked before the server stops", least=0.1
+        4,
+        "seconds",
+        "how long the server may take to drain and stop",
+        least=0.1,
     )
 
     def __post_init__(self) -> None:
