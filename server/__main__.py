@@ -53,7 +53,7 @@ def print_token(flags: argparse.Namespace) -> int:
     """Print a token that the first of the secrets signs."""
     secrets = Config(auth_secret=os.environ.get("AUTH_SECRET", "")).secrets
     if not secrets:
-        raise ConfigError("set AUTH_SECRET to what the server has: a token is signed with it")
+        raise ConfigError("AUTH_SECRET is not set: a token is signed with the secret of the server")
     if not 0 < flags.days <= MOST_DAYS:
         raise ConfigError(f"--days must be above 0 and at most {MOST_DAYS}")
     try:
@@ -68,7 +68,7 @@ def back_up_file(flags: argparse.Namespace) -> int:
     """Copy the file that a server has, or had. Raises `StoreError`."""
     config = Config.from_env(os.environ, database=flags.database)
     if config.redis_url or config.database == ":memory:":
-        raise ConfigError("there is no file to back up: DATABASE has to name it, without REDIS_URL")
+        raise ConfigError("nothing to back up: set DATABASE to a file, and leave out REDIS_URL")
     size = back_up(config.database, flags.file)
     print(f"{flags.file}: {size} bytes")
     return 0
@@ -139,7 +139,7 @@ async def run(app: App, stop: asyncio.Event) -> int:
     await asyncio.wait([stopping, running], return_when=asyncio.FIRST_COMPLETED)
     failed = running.done()
     if failed:
-        log.critical("cannot go on", exc_info=running.exception())
+        log.critical("fatal error: the server stops", exc_info=running.exception())
     running.cancel()
     stopping.cancel()
     await app.stop()

@@ -179,7 +179,9 @@ class App:
         """Wait for as long as all is well. Raises `RuntimeError` when an endless task has ended."""
         done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            raise RuntimeError(f"the task {task.get_name()} has ended") from task.exception()
+            raise RuntimeError(
+                f"the background task {task.get_name()} ended unexpectedly"
+            ) from task.exception()
 
     async def stop(self) -> None:
         """Stop; whoever asks for it again waits for the same end."""
@@ -240,4 +242,4 @@ class App:
             async with asyncio.timeout(self.config.stop_timeout / 4):
                 await work
         except TimeoutError:
-            log.warning("%s took too long to close", what)
+            log.warning("closing %s timed out (STOP_TIMEOUT)", what)

@@ -75,8 +75,10 @@ class Budget:
 
     def __init__(self, config: Config, clock: Callable[[], float], counts: Counts) -> None:
         """`clock` only goes forward, in seconds."""
+        self.total = config.memory_budget
+        """All that may be held, in bytes."""
         self.share = Shares(config).connections
-        """In bytes."""
+        """The part of it for connections."""
         self._patience = config.hold_timeout
         self._clock = clock
         self._counts = counts
@@ -103,7 +105,7 @@ class Budget:
             self._cut(order, self._held - (self.share - slack))
             self._most = max(self.share, self._held + slack)
 
-    def has_room(self, size: int) -> bool:
+    def admits(self, size: int) -> bool:
         """Whether so much more may be held; who has stalled is cut for that.
 
         What is more than the whole share has room where nothing else is held: else nobody could
@@ -142,7 +144,9 @@ class Budget:
             number += 1
         if number and self._clock() - self._said_at >= SAID_AGAIN:
             self._said_at = self._clock()
-            log.warning("connections are cut, as they hold more than MEMORY_BUDGET allows them")
+            log.warning(
+                "closing connections: they hold more than MEMORY_BUDGET=%d allows", self.total
+            )
 
 
 def by_weight(held: Iterable[Holding], now: float) -> Iterator[Holding]:

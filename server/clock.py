@@ -103,7 +103,7 @@ class Watch:
         self._looked_at = now
         if stood > self._stall_timeout:
             self._counts.stalls += 1
-            log.warning("the server stood still for %.1f s: leases begin anew", stood)
+            log.warning("the process stalled for %.1f s: leases begin anew", stood)
             self._on_stall()
         self._look_at_date(now)
 

@@ -360,7 +360,7 @@ class Config:
     stall_timeout: float = setting(
         1,
         "seconds",
-        "how long the process, or a commit, may stall before all leases are renewed",
+        "how long the process, or a commit, may stall before leases begin anew",
         least=0.1,
     )
     retry_interval: float = setting(
@@ -409,21 +409,23 @@ class Config:
             if most is not None and not value <= most:
                 raise ConfigError(f"{item.name.upper()} must be at most {most}, not {value}")
         if self.redis_deaf < 2 * self.redis_heartbeat:
-            raise ConfigError("REDIS_DEAF must be at least twice REDIS_HEARTBEAT")
+            raise ConfigError(
+                f"REDIS_DEAF must be at least {2 * self.redis_heartbeat:g}, twice REDIS_HEARTBEAT"
+            )
         if not set(self.transport_names) <= {"websocket", "polling"}:
             raise ConfigError(
                 f"TRANSPORTS must be websocket, polling or both, not {self.transports!r}"
             )
         if any(len(secret.encode()) < 32 for secret in self.secrets):
             raise ConfigError(
-                "AUTH_SECRET must have at least 32 bytes, and so must each part between commas"
+                "AUTH_SECRET is too short: each secret in it must have at least 32 bytes"
             )
         if self.auth_secret and not self.secrets:
-            raise ConfigError("AUTH_SECRET holds no secret: set one, or leave it out")
+            raise ConfigError("AUTH_SECRET has only commas: set a secret, or leave it out")
         if self.auth not in ("", "open"):
             raise ConfigError(f"AUTH must be open, or be left out, not {self.auth!r}")
         if self.auth and self.secrets:
-            raise ConfigError("AUTH=open contradicts AUTH_SECRET: leave one of them out")
+            raise ConfigError("AUTH=open and AUTH_SECRET exclude each other: leave one of them out")
         if "*" in self.origins and not self.secrets:
             raise ConfigError(
                 "ALLOWED_ORIGINS=* would let any web page start and kill: set AUTH_SECRET"

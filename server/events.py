@@ -194,7 +194,7 @@ class Events(SocketHandler):
             for sid in sessions_in(request) & self._sessions.keys():
                 if not self._sessions[sid].is_of(self.origin_of(request), moves=moves):
                     self._limits.refuse("session")
-                    message = "this session was begun by another client"
+                    message = "this session belongs to another client"
                     return web.json_response({"code": 1, "message": message}, status=400)
             return await handler(request)
 
@@ -223,7 +223,7 @@ class Events(SocketHandler):
     def on_connect(self, sid: str, socket: AsyncSocket, auth: Any) -> Admit:
         try:
             if isinstance(auth, Undecodable):
-                raise Invalid("auth cannot be read", field="auth")
+                raise Invalid("auth is not valid JSON", field="auth")
             hello = self._checker.hello(auth)
             session = self._sessions.get(socket.sid, Session(""))
             caller = self._admission.welcome(hello, "socket", session.address)

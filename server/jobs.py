@@ -280,7 +280,7 @@ class Jobs:
         if ended is None and run is not None:
             ended = await self._store.ended(room, connid)
         if current is not None and current.run != run:
-            return NotRunning(f"{connid} is running, but as another run", job=ended)
+            return NotRunning(f"{connid} is running as another run, {current.run}", job=ended)
         return NotRunning(f"{connid} is not {state} in room {room}", job=ended)
 
 
@@ -340,7 +340,7 @@ def replacing(actor: Actor) -> KillDetails:
 
 def forbidden(connid: str, owner: str) -> Forbidden:
     """The error for a report of a job of another owner."""
-    return Forbidden(f"{connid} belongs to {owner}: only its owner may report of it")
+    return Forbidden(f"{connid} belongs to {owner}: only its owner may report on it")
 
 
 def new_run(now: float) -> str:

@@ -48,9 +48,9 @@ class Identity(Struct, frozen=True):
     def check(self, command: str, room: str) -> None:
         """Raises `Forbidden` when this client may not give a command in a room."""
         if self.rooms != EVERYWHERE and not self.opens(room):
-            raise Forbidden(f"the token of {self.name} does not open the room {room}")
+            raise Forbidden(f"the token of {self.name} does not open room {room}")
         if self.role != "operator" and command not in WATCHING:
-            raise Forbidden(f"{self.name} may watch, but {command} needs the role operator")
+            raise Forbidden(f"{command} requires the role operator: {self.name} is a {self.role}")
 
     @property
     def proven(self) -> bool:
@@ -91,16 +91,16 @@ class Authenticator:
         if not self._secrets:
             return Identity(name or ANONYMOUS)
         if not isinstance(token, str) or not token:
-            raise Unauthorized("a token is needed")
+            raise Unauthorized("token required")
         if self._max_token and len(token) > self._max_token:
-            raise Unauthorized(f"a token may have at most {self._max_token} bytes")
+            raise Unauthorized(f"token too long (MAX_TOKEN={self._max_token} bytes)")
         claims = self._claims(token)
         identity = _identity(claims)
         now = self._now()
         if identity.expired(now):
             raise expired()
         if now + self._leeway < _valid_from(claims):
-            raise Unauthorized("the token is not valid yet")
+            raise Unauthorized("token not valid yet (nbf): check the clock of whoever issued it")
         return identity
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Authenticator:
                 break
             if isinstance(claims, dict):
                 return {name: value for name, value in claims.items() if value is not None}
-        raise Unauthorized("the token is not valid")
+        raise Unauthorized("invalid token: it must be signed (HS256) with the server's AUTH_SECRET")
 
 
 def issue(secret: str, name: str, role: str, rooms: Iterable[str], expires_at: float) -> str:
@@ -155,7 +155,7 @@ class Expiries(Generic[Key]):
 
 def expired() -> Unauthorized:
     """What is said of a token that has run out."""
-    return Unauthorized("the token has expired")
+    return Unauthorized("token expired (exp)")
 
 
 @lru_cache(4096)

@@ -21,24 +21,24 @@ RETRY_AFTER = 5.0
 class TokenBucket:
     """A token bucket: `rate` commands a second in the long run, and `burst` at once."""
 
-    __slots__ = ("_at", "_burst", "_left", "_parent", "_rate", "_what")
+    __slots__ = ("_at", "_burst", "_left", "_limit", "_parent", "_rate")
 
     def __init__(
         self,
         rate: float,
         *,
         burst: float | None = None,
-        what: str = "commands a second",
+        limit: str = "rate limit",
         parent: "TokenBucket | None" = None,
     ) -> None:
         """`rate` is in commands a second; 0 lets everything through. `burst` is twice that unless
-        given. `what` is counted, and is counted by the `parent` too.
+        given. `limit` names the setting, for errors. What is counted, the `parent` counts too.
         """
         self._rate = rate
         self._burst = max(1.0, 2 * rate if burst is None else burst)
         self._left = self._burst
         self._at: float | None = None
-        self._what = what
+        self._limit = limit
         self._parent = parent
 
     def take(self, now: float) -> None:
@@ -51,8 +51,9 @@ class TokenBucket:
                 self._left = min(self._burst, self._left + (now - self._at) * self._rate)
             self._at = now
             if self._left < 1:
-                wait = (1 - self._left) / self._rate
-                raise RateLimited(f"at most {self._rate:g} {self._what}", round(wait, 3))
+                wait = max(0.001, round((1 - self._left) / self._rate, 3))
+                message = f"rate limit exceeded ({self._limit}): try again in {wait:g} s"
+                raise RateLimited(message, wait)
             self._left -= 1
         if self._parent is not None:
             self._parent.take(now)
@@ -119,20 +120,26 @@ class Buckets:
 
 
 class ConnectionQuota:
-    """What is open at a time, by address and in all, under two caps."""
+    """What is open at a time, by address and in all, under two limits."""
 
     def __init__(self, most: int, most_each: int) -> None:
-        """At most `most` in all and `most_each` of one address; 0 for no cap."""
+        """At most `most` in all and `most_each` of one address; 0 for no limit."""
         self._most = most
         self._most_each = most_each
         self._each: dict[str, int] = {}
         self.total = 0
 
-    def has_room(self, address: str) -> bool:
+    def admits(self, address: str) -> bool:
         """Whether there may be one more of this address."""
         if self._most and self.total >= self._most:
             return False
         return not self._most_each or self._each.get(address, 0) < self._most_each
+
+    def reached(self) -> str:
+        """The setting of the limit that admits no more of some address."""
+        if self._most and self.total >= self._most:
+            return f"MAX_CONNECTIONS={self._most}"
+        return f"MAX_CONNECTIONS_ADDRESS={self._most_each}"
 
     def enter(self, address: str) -> None:
         """Count one more."""
@@ -160,14 +167,15 @@ class Limits:
             config.connect_rate,
             config.failure_limit,
         )
-        from_one = "commands a second from one address"
-        self._shared = Buckets(lambda _: TokenBucket(each, what=from_one))
-        self._single = Buckets(lambda key: TokenBucket(self._rate, parent=self._shared.of(key)))
-        self._connects = Buckets(
-            lambda _: TokenBucket(connects, what="connects a second from one address")
-        )
+        self._limit = f"RATE_LIMIT={self._rate:g} commands a second"
+        of_each = f"RATE_LIMIT_ADDRESS={each:g} commands a second from one address"
+        of_connects = f"CONNECT_RATE={connects:g} connects a second from one address"
+        of_failures = f"FAILURE_LIMIT={failures:g} failed sign-ins a minute from one address"
+        self._shared = Buckets(lambda _: TokenBucket(each, limit=of_each))
+        self._single = Buckets(self.bucket)
+        self._connects = Buckets(lambda _: TokenBucket(connects, limit=of_connects))
         self._failures = Buckets(
-            lambda _: TokenBucket(failures / 60, burst=failures, what="failed sign-ins a second")
+            lambda _: TokenBucket(failures / 60, burst=failures, limit=of_failures)
         )
         self._log_lines = TokenBucket(1, burst=20)
         self.clients = ConnectionQuota(config.max_connections, config.max_connections_address)
@@ -175,7 +183,8 @@ class Limits:
 
     def bucket(self, address: str) -> TokenBucket:
         """A bucket for a client that connects from an address."""
-        return TokenBucket(self._rate, parent=self._shared.of(neighbours(address)))
+        shared = self._shared.of(neighbours(address))
+        return TokenBucket(self._rate, limit=self._limit, parent=shared)
 
     def bucket_of(self, address: str) -> TokenBucket:
         """The bucket of all those from an address who do not connect."""
@@ -188,14 +197,15 @@ class Limits:
         except RateLimited:
             self.refuse("connect_rate")
             raise
-        if not self.clients.has_room(neighbours(address)):
+        if not self.clients.admits(neighbours(address)):
             self.refuse("connections")
-            raise TooMany("there are too many connections", retry_after=RETRY_AFTER)
+            message = f"connection limit reached ({self.clients.reached()}): close one first"
+            raise TooMany(message, retry_after=RETRY_AFTER)
 
     def may_connect(self, address: str) -> bool:
         """Count an attempt to connect that may go on; nothing is counted where `connect` raises."""
         key = neighbours(address)
-        return self.clients.has_room(key) and self._connects.of(key).may_take(self._monotonic())
+        return self.clients.admits(key) and self._connects.of(key).may_take(self._monotonic())
 
     def opened(self, address: str) -> None:
         """A client has connected."""

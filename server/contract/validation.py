@@ -55,8 +55,8 @@ class Checker:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        seconds = f"a number of seconds above 0 and at most {plain(config.max_time)}"
-        text = f"text of at most {config.max_note} characters"
+        seconds = f"a number of seconds above 0 and at most {plain(config.max_time)} (MAX_TIME)"
+        text = f"text of at most {config.max_note} characters (MAX_NOTE)"
         # What each field must be, as the end of a sentence, and its check.
         self._fields: dict[str, tuple[str, Callable[[Any], Any]]] = {
             "connid": (
@@ -76,7 +76,8 @@ class Checker:
             "done": ("a number from 0 to 1", within(0, 1)),
             "exit": ("a whole number from -2147483648 to 4294967295", whole(-(2**31), 2**32 - 1)),
             "result": (
-                f"JSON of at most {config.max_result} bytes and {config.max_depth} levels",
+                f"JSON of at most {config.max_result} bytes (MAX_RESULT) and"
+                f" {config.max_depth} levels (MAX_DEPTH)",
                 self._result,
             ),
             "since": (
@@ -89,12 +90,13 @@ class Checker:
             "route": ("the name of a command", str),
             "token": ("text", str),
             "name": (
-                f"at most {config.max_name} characters without {UNSEEN}",
+                f"at most {config.max_name} characters (MAX_NAME) without {UNSEEN}",
                 self._name,
             ),
             "via": ('"cli", or left out', str),
             "rooms": (
-                f"at most {config.max_joined} names of rooms, as an array or with commas between",
+                f"at most {config.max_joined} names of rooms (MAX_JOINED), as an array or"
+                " separated by commas",
                 self._rooms,
             ),
         }
@@ -122,11 +124,11 @@ class Checker:
         """
         size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
         if size > self._config.max_message:
-            raise TooLarge(f"a message may have at most {self._config.max_message} bytes")
+            raise TooLarge(too_long(self._config))
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise Invalid("the message is not JSON, or is nested too deeply") from None
+            raise Invalid("the message is not valid JSON, or is nested too deeply") from None
 
     def command(self, name: str | None, payload: Any) -> Command:
         """The checked command that `payload` holds; its `route` names it where `name` is None.
@@ -191,7 +193,7 @@ class Checker:
         found = PLACE.search(error) or MISSING.search(error)
         field = found[1] if found else _surrogate(payload)
         if field not in self._fields:
-            return Invalid("the message is not text that can be encoded")
+            return Invalid("the message is not valid Unicode")
         right, _ = self._fields[field]
         if field not in payload:
             return Invalid(f"{field} is missing: it must be {right}", field=field)
@@ -344,6 +346,11 @@ def integer(value: float) -> int:
     return int(value)
 
 
+def too_long(config: Config) -> str:
+    """What is said of a message above `MAX_MESSAGE`."""
+    return f"message too long (MAX_MESSAGE={config.max_message} bytes)"
+
+
 def plain(number: float) -> str:
     """A number as people write it."""
     return f"{number:.3f}".rstrip("0").rstrip(".")
@@ -363,11 +370,9 @@ def _kind(name: str | None, route: Any) -> type[Command]:
         if not name:
             raise UnknownRoute(f"route must be one of {', '.join(COMMANDS)}")
     elif name in COMMANDS and route is not None and route != name:
-        raise UnknownRoute(f"route must be {name}, as the event is, or be left out")
+        raise UnknownRoute(f"route must match the event, {name}, or be left out")
     if name not in COMMANDS:
-        raise UnknownRoute(
-            f"there is no command {ascii(name)[:80]}: it must be one of {', '.join(COMMANDS)}"
-        )
+        raise UnknownRoute(f"unknown command {ascii(name)[:80]}: use one of {', '.join(COMMANDS)}")
     return COMMANDS[name]
 
 

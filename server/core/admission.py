@@ -40,7 +40,7 @@ class Admission:
             self._refusals[error.code] += 1
             self._limits.failed(address)
             if self._limits.may_log():
-                log.warning("%s was not let in through %s: %s", address, via, error.message)
+                log.warning("sign-in from %s via %s failed: %s", address, via, error.message)
             raise
         try:
             for room in hello.rooms:
@@ -77,5 +77,5 @@ class Admission:
         except CommandError:
             raise
         except Exception:
-            log.exception("a client could not be let into its rooms")
+            log.exception("joining the rooms of a new client failed")
             raise broken() from None

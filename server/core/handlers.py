@@ -282,9 +282,10 @@ class Handlers:
 
     def _check_memory(self, size: int) -> None:
         """Raises `TooMany` where there is no memory for an answer of about `size` bytes."""
-        if size > LITTLE and not self._budget.has_room(size):
+        if size > LITTLE and not self._budget.admits(size):
             raise TooMany(
-                "the server holds as much for its clients as MEMORY_BUDGET allows: try again",
+                f"no memory for so large an answer (MEMORY_BUDGET={self._budget.total}): try again"
+                f" in {RETRY_AFTER:g} s",
                 retry_after=RETRY_AFTER,
             )
 
@@ -300,5 +301,7 @@ class Handlers:
 def subscriber(caller: Caller) -> Client:
     """The client behind a caller. Raises `UnknownRoute` where it cannot hear events."""
     if caller.client is None:
-        raise UnknownRoute("only a client that hears events can join or leave a room")
+        raise UnknownRoute(
+            "only a client that receives events can join or leave: use Socket.IO or /ws"
+        )
     return caller.client

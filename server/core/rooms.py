@@ -105,7 +105,7 @@ class Rooms(Listener):
             try:
                 await self._catch_up(client)
             except Exception:
-                log.exception("a client could not be sent what it missed")
+                log.exception("catching up a client failed")
                 client.drop()  # It comes back, and is sent a snapshot.
 
     async def prepare(self, room: str, since: Since | None) -> Room:
@@ -141,7 +141,9 @@ class Rooms(Listener):
         known = room in client.rooms if connid is None else (room, connid) in client.watched
         joined = len(client.rooms) + len(client.watched)
         if not known and joined >= self._config.max_joined:
-            raise TooMany(f"a client may join or watch {self._config.max_joined} rooms and jobs")
+            raise TooMany(
+                f"join limit reached (MAX_JOINED={self._config.max_joined}): leave one first"
+            )
 
     def admit(self, client: Client, room: Room, since: Since | None) -> None:
         """Let a client into a prepared room, with what it missed or a snapshot."""
@@ -398,7 +400,7 @@ class Rooms(Listener):
 
     def _has_room(self, size: int) -> bool:
         """Whether there is memory for so many bytes for one client; else it is tried again soon."""
-        enough = size <= LITTLE or self._budget.has_room(size)
+        enough = size <= LITTLE or self._budget.admits(size)
         self._short = self._short or not enough
         return enough
 

@@ -33,7 +33,7 @@ from server.config import Config
 from server.contract import asyncapi, openapi
 from server.contract.messages import Answer, Refusal, encode
 from server.contract.openapi import ROUTES, STATUS, TOO_LARGE
-from server.contract.validation import Checker
+from server.contract.validation import Checker, too_long
 from server.core.admission import Admission
 from server.core.commands import Commands
 from server.core.pipeline import Pipeline
@@ -142,8 +142,7 @@ class Web:
             try:
                 body = await http_request.read()
             except web.HTTPRequestEntityTooLarge:
-                most = self._config.max_message
-                raise TooLarge(f"a message may have at most {most} bytes") from None
+                raise TooLarge(too_long(self._config)) from None
             decoded = self._checker.decode(body) if body else None
             if decoded is None:
                 decoded = {}
@@ -216,7 +215,7 @@ class Web:
     def _feed(self, pipeline: Pipeline, data: str | bytes) -> None:
         try:
             if isinstance(data, bytes):
-                raise Invalid("a command must be a text frame")
+                raise Invalid("commands must be sent as text frames")
             payload = self._checker.decode(data)
         except CommandError as error:
             pipeline.refuse(None, error)
@@ -268,8 +267,8 @@ async def websocket_alone(request: web.Request, handler: Handler) -> web.StreamR
     """Tell who polls that this is not served here, in the way of Engine.IO."""
     if request.path == "/socket.io/" and request.query.get("transport") == "polling":
         message = (
-            "only WebSocket is served here, as long polling would need the same server each time:"
-            ' connect with transports: ["websocket"]'
+            "only WebSocket is served here (TRANSPORTS=websocket): connect with transports:"
+            ' ["websocket"]'
         )
         return web.json_response({"code": 0, "message": message}, status=400)
     return await handler(request)
@@ -286,7 +285,7 @@ async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamR
         if error.status < 400 or not request.path.startswith("/api/"):
             raise
         what = f"{request.method} {request.path}"
-        response = respond(refusal(UnknownRoute(f"there is no {what}")))
+        response = respond(refusal(UnknownRoute(f"no such route: {what}")))
         response.set_status(error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]

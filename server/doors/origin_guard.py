@@ -157,10 +157,10 @@ class Guard:
         """Which site may not come in, and why; None where it may."""
         host = host.lower()
         if host and not self._config.secrets and not self.known(host):
-            return f"http://{host}", "this server goes by another name"
+            return f"http://{host}", "host not allowed"
         strange = foreign if origin is None else not self._allowed(origin, host)
         if strange:
-            return origin, "pages of other sites may not come in"
+            return origin, "origin not allowed"
         return None
 
     def known(self, host: str) -> bool:
@@ -190,8 +190,8 @@ class Guard:
                 if origin is not None:
                     remedy = f": ALLOWED_ORIGINS={canonical_origin(origin)} would let it in"
             shown = ascii(f"{origin}"[:MOST_SHOWN])
-            log.warning("%s asked from %s: %s%s", request[ADDRESS], shown, why, remedy)
-        raise Forbidden(why)
+            log.warning("request of %s from %s: %s%s", request[ADDRESS], shown, why, remedy)
+        raise Forbidden(f"{why}: add it to ALLOWED_ORIGINS")
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         self._connections.answers(response)

@@ -55,7 +55,7 @@ class Health:
             except Unavailable as error:
                 why = error.message
             except TimeoutError:
-                why = "the store does not answer"
+                why = "the store did not answer within READY_TIMEOUT"
             else:
                 return web.json_response({"ok": True})
         return web.json_response({"ok": False, "why": why}, status=503)
@@ -71,7 +71,7 @@ class Health:
         """The metrics, for those who have their token, or are on this machine."""
         if not self._may_see(request):
             raise Forbidden(
-                "metrics are for this machine, or for who sends METRICS_TOKEN as a bearer token"
+                "metrics require METRICS_TOKEN as a bearer token, unless asked for from loopback"
             )
         body = await self._metrics.text()
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})

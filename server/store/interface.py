@@ -25,7 +25,7 @@ from server.contract.messages import (
     Via,
 )
 from server.counters import Histogram
-from server.errors import TooMany
+from server.errors import TooMany, Unavailable
 from server.store.completion import Completion
 
 
@@ -374,9 +374,20 @@ def check_whole(entries: Sequence[Entry], after: int, seq: int) -> None:
 
 
 def too_many(config: Config, cap: str) -> TooMany:
-    """The refusal of a start by one of the caps: `running`, `room` or `rooms`."""
+    """The error for a start that exceeds one of the limits `running`, `room` and `rooms`."""
     if cap == "running":
-        return TooMany(f"{config.max_running} jobs are running, and no more may")
-    if cap == "room":
-        return TooMany(f"{config.max_running_room} jobs run in this room, and no more may")
-    return TooMany(f"there are {config.max_rooms} rooms, and no more may be")
+        reached, then = (
+            f"job limit reached (MAX_RUNNING={config.max_running})",
+            "when one has ended",
+        )
+    elif cap == "room":
+        limit = f"MAX_RUNNING_ROOM={config.max_running_room}"
+        reached, then = f"job limit of the room reached ({limit})", "when one has ended"
+    else:
+        reached, then = f"room limit reached (MAX_ROOMS={config.max_rooms})", "in another room"
+    return TooMany(f"{reached}: try again {then}")
+
+
+def queue_full(config: Config) -> Unavailable:
+    """The error for a change that exceeds the write queue."""
+    return Unavailable(f"write queue full (MAX_PENDING={config.max_pending}): try again")

@@ -149,7 +149,7 @@ class Connections:
     def enter(self, transport: asyncio.Transport) -> None:
         """Count a connection in, or cut it where there are too many."""
         address = self._open[transport] = neighbours(peer(transport))
-        if not self._quota.has_room(address):
+        if not self._quota.admits(address):
             self._limits.refuse("http_connections")
             transport.abort()
         self._quota.enter(address)

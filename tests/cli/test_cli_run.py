@@ -487,7 +487,7 @@ async def test_a_run_can_replace_another(app: App) -> None:
 
 async def test_a_command_that_may_not_be_a_job_does_not_run(serve: Serve) -> None:
     app = await serve(auth_secret=SECRET)
-    for claims, words in [(None, "a token is needed"), ({"role": "viewer"}, "needs the role")]:
+    for claims, words in [(None, "token required"), ({"role": "viewer"}, "requires the role")]:
         environ = {"HOURGLASS_TOKEN": token(**claims)} if claims else {}
         async with run(app.url, "echo ran", **environ) as cli:
             assert await cli.end() == 125
@@ -663,7 +663,7 @@ async def test_a_server_that_takes_no_output_is_sent_no_more(app: App) -> None:
 
     async def refuse(caller: Any, payload: Any) -> Reply:
         sent.append(payload.text)
-        raise UnknownRoute("there is no command 'output'")
+        raise UnknownRoute("unknown command 'output'")
 
     app.commands._handlers._by_type[Print] = Handler(writes=True, run=refuse)
     async with run(app.url, "echo 1; sleep 0.5; echo 2; sleep 0.5; echo 3") as cli:

@@ -249,7 +249,7 @@ async def test_a_pause_is_counted_and_told(serve: Serve, caplog: pytest.LogCaptu
     app = await serve(stall_timeout=0.1)
     threading.Event().wait(0.6)
     await eventually(lambda: app.counts.stalls == 1)
-    assert "the server stood still for" in caplog.text
+    assert "the process stalled for" in caplog.text
 
 
 @pytest.mark.slow

@@ -250,7 +250,7 @@ async def test_a_token_that_runs_out_ends_the_connection_with_a_reason(
     assert (await client.command("status"))["ok"]
     clock.now += 60
     closing = await client.event("closing")
-    assert closing == {"code": "unauthorized", "message": "the token has expired"}
+    assert closing == {"code": "unauthorized", "message": "token expired (exp)"}
     await eventually(lambda: app.rooms.clients == 1)
     assert (await other.command("status"))["ok"]
     if isinstance(client, PlainClient):

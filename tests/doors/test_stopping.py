@@ -79,7 +79,7 @@ async def stop(server: Process, signum: signal.Signals = signal.SIGTERM) -> None
 async def has_stopped(server: Process) -> None:
     """Wait for the end of a server that was told to stop, and check that it was a good one."""
     assert await server.wait(SOON) == 0
-    for word in (" ERROR ", " CRITICAL ", "Traceback", "took too long"):
+    for word in (" ERROR ", " CRITICAL ", "Traceback", "timed out"):
         assert word not in server.log, server.log[-2000:]
 
 

@@ -55,6 +55,7 @@ from server.store.interface import (
     StoreError,
     Submitted,
     ignore,
+    queue_full,
 )
 
 log = logging.getLogger(__name__)
@@ -173,7 +174,7 @@ class EmbeddedStore(Store):
             completion.reject(Unavailable("the server is stopping"))
             return completion
         if len(self._waiting) >= self._config.max_pending:
-            completion.reject(Unavailable("too many commands are waiting to be written"))
+            completion.reject(queue_full(self._config))
             return completion
         if self._health.lost:
             completion.reject(Unavailable(f"{self._health.lost}; nothing was changed"))

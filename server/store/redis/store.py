@@ -42,6 +42,7 @@ from server.store.interface import (
     Submitted,
     check_whole,
     ignore,
+    queue_full,
 )
 from server.store.redis import scripts
 from server.store.redis.boards import SharedBoards, refuse
@@ -190,7 +191,7 @@ class RedisStore(Store):
             completion.reject(Unavailable("the server is stopping"))
             return completion
         if len(self._orders) >= self._config.max_pending:
-            completion.reject(Unavailable("too many commands are waiting to be written"))
+            completion.reject(queue_full(self._config))
             return completion
 
         def take(reply: Any, error: Exception | None) -> None:
