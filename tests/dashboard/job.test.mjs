@@ -57,7 +57,10 @@ async function detour(t, url) {
     const far = dial(target, "127.0.0.1");
     const pair = { near, far };
     pairs.add(pair);
-    near.on("data", (data) => far.write(data));
+    near.on("data", (data) => {
+      way.sent += 1;
+      far.write(data);
+    });
     far.on("data", (data) => near.write(data));
     if (held) far.pause();
     for (const [one, other] of [[near, far], [far, near]]) {
@@ -71,8 +74,10 @@ async function detour(t, url) {
     listener.close();
     for (const { near } of pairs) near.destroy();
   });
-  return {
+  const way = {
     url: `http://127.0.0.1:${listener.address().port}`,
+    /** How often the program has sent something. */
+    sent: 0,
     cut() {
       open = false;
       for (const { near } of pairs) near.destroy();
@@ -83,6 +88,7 @@ async function detour(t, url) {
       for (const { far } of pairs) on ? far.pause() : far.resume();
     },
   };
+  return way;
 }
 
 inEach("a job is seen while its work runs, with its report, and leaves its result", async (t, runtime) => {
@@ -285,11 +291,12 @@ test("work that ends in the moment of its kill has stopped", async (t) => {
   const room = newRoom();
   const way = await detour(t, server.url);
   const { lines, ended, tell } = program(t, "node", "reports", way.url, { room });
-  await until(async () => (await running(server.url, room)).length === 1);
+  await until(async () => (await running(server.url, room)).some(({ progress }) => progress));
   way.hold(true);
   await kill(server.url, room);
+  const before = way.sent;
   tell("end");
-  await new Promise((resume) => setTimeout(resume, 100));
+  await eventually(() => way.sent > before);
   way.hold(false);
   assert.equal(await ended, 0);
   assert.equal(lines.at(-1), "returned 42");
