@@ -84,6 +84,7 @@ class KeptJob:
 
     def leave(self, outcome: str, result: Any) -> None:
         """The program has left its scope."""
+        self._link.finish(self._connid or "")
         self._result = {"outcome": outcome, "result": result}
         self._wake.set()
 
@@ -157,10 +158,11 @@ class KeptJob:
             self._run = None
             self._ended = {"state": "finished", "outcome": "elapsed"}
             return
-        if self._connid is None:
-            self._connid = (
-                self._wanted if self._replace else self._link.name(self._wanted, self._taken)
-            )
+        if self._connid is None and self._replace:
+            self._connid = self._wanted
+        elif self._connid is None:
+            ended = self._result is not None
+            self._connid = await self._link.name(self._wanted, self._taken, ended)
         self._asked = True
         try:
             answer = await self._link.call(
@@ -236,6 +238,7 @@ class KeptJob:
         """The server has ended the run, or knows nothing of it."""
         if self._ended is not None or job.get("run", self._run) != self._run:
             return
+        self._link.free(self._connid or "")
         if job["state"] == "killed":
             self._ended = job
             by, reason = job["by"], job["reason"]

@@ -7,7 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from hourglass.aio import timeout
 from hourglass.errors import Away, Refused
+from hourglass.naming import numbered
 from hourglass.session import Backoff, Line, connected
 from hourglass.settings import Json, Settings
 
@@ -18,6 +20,8 @@ MOST_ENDS = 256
 """Ends that are remembered: one may be heard of before the answer that names its run."""
 MOST_WATCHED = 80
 """Jobs that are watched one by one; with more, their whole room is. The server takes 100."""
+FINISH_WITHIN = 2.0
+"""Seconds that a job waits for its name, when one that is over still has it."""
 TRIES = 3
 """Numbers that are tried for a name that is taken, before a random one."""
 
@@ -31,6 +35,7 @@ class Link:
         self._jobs: dict[str, Callable[[Json], None]] = {}
         """Of each run that is there, who hears of its end."""
         self._names: set[str] = set()
+        self._finishing: dict[str, asyncio.Event] = {}
         self._ends: OrderedDict[str, Json] = OrderedDict()
         self._watched: set[str] = set()
         self._line: Line | None = None
@@ -71,20 +76,38 @@ class Link:
             self._up.clear()
             self._over.set()
 
-    def name(self, wanted: str, taken: int) -> str:
-        """A name that none of ours has; `taken` is how many others have turned out to have."""
+    async def name(self, wanted: str, taken: int, ended: bool) -> str:
+        """A name that none of ours has; `taken` is how many others have turned out to have.
+
+        One that is just being finished has its name a moment longer, which is waited for; `ended`
+        says that this one will be, too.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with timeout(FINISH_WITHIN):
+                while (finishing := self._finishing.get(wanted)) is not None:
+                    await finishing.wait()
         number = 1
-        while (name := f"{wanted[:115]}-{number}" if number > 1 else wanted[:128]) in self._names:
+        while (name := numbered(wanted, number) if number > 1 else wanted) in self._names:
             number += 1
         if taken >= TRIES:
-            name = f"{wanted[:115]}-{secrets.token_hex(3)}"
+            name = numbered(wanted, 1000 + secrets.randbelow(9000))
         elif taken:
-            name = f"{wanted[:115]}-{number + taken}"
+            name = numbered(wanted, number + taken)
         self._names.add(name)
+        if ended:
+            self.finish(name)
         return name
 
+    def finish(self, name: str) -> None:
+        """A job of ours is being finished."""
+        if name in self._names:
+            self._finishing[name] = asyncio.Event()
+
     def free(self, name: str) -> None:
+        """A name is ours no more."""
         self._names.discard(name)
+        if (finishing := self._finishing.pop(name, None)) is not None:
+            finishing.set()
 
     async def call(self, line: Line, command: str, **fields: Any) -> Json:
         return await line.call(command, room=self.settings.room, **fields)

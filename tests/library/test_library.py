@@ -95,6 +95,20 @@ async def test_a_name_that_is_taken_gets_a_number(app: App) -> None:
         assert await program.end() == await other.end() == []
 
 
+async def test_jobs_one_after_the_other_keep_their_name(app: App) -> None:
+    source = """
+    for number in range(20):
+        with hourglass.job("job", time=60):
+            pass
+    """
+    async with Program(app.url, source) as program:
+        assert await program.end() == []
+    async with asyncio.timeout(20):
+        while len(done := (await command(app, "history"))["jobs"]) < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert {(job["connid"], job["outcome"]) for job in done} == {("job", "done")}
+
+
 async def test_a_loop_shows_how_far_it_is(app: App) -> None:
     source = """
     for row in hourglass.track(range(4), "job", time=60):

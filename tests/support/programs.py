@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from typing import Any
 
 from server.app import App
@@ -29,11 +30,19 @@ def wait():
 class Program:
     """A program in Python; when it has ended, `stdout` and `stderr` are there."""
 
-    def __init__(self, url: str, source: str, *, python: str = sys.executable, **more: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        source: str,
+        *,
+        python: str = sys.executable,
+        args: Sequence[str] = (),
+        **more: str,
+    ) -> None:
         environ = {key: value for key, value in os.environ.items() if "HOURGLASS" not in key}
         self._environ = {**environ, "HOURGLASS_URL": url, "HOURGLASS_BY": "eve", **more}
         self._environ["PYTHONPATH"] = str(ROOT / "client")
-        self._argv = [python, "-u", "-c", PRELUDE + textwrap.dedent(source)]
+        self._argv = [python, "-u", "-c", PRELUDE + textwrap.dedent(source), *args]
         self.stderr = ""
         self.process: asyncio.subprocess.Process
 
