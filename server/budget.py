@@ -1,12 +1,12 @@
-"""How much memory the process holds for others: one budget, of which each kind has a share.
+"""The memory budget of the process.
 
-Shares are fixed, so that those who fill one take nothing from the others.
+Each kind of data has a fixed share of it, so that whoever fills one takes nothing from the others.
 
-What is held for connections is not counted where it comes and goes, which would be felt in every
-write. Those who hold more only say how much more (`Budget.grew`), and only on the slow ways: when
-a client has not taken all at once, when a message has not come whole. What that adds up to is at
-least what is held; when it is above the share, what is held is measured, and if that is too much,
-connections are cut: of the address that holds most, those that have held much for long.
+Bytes of connections are not counted on the fast path, as that would slow down every write. Only
+growth is reported (`Budget.grew`), and only on the slow paths: when a client has not taken all at
+once, or a message has not arrived whole. The sum of the growth is an upper bound. When it exceeds
+the share, the connections are measured; where they hold too much, some are cut: of the address that
+holds most, those that have held much for long.
 """
 
 import logging
@@ -19,22 +19,22 @@ from server.config import Config
 from server.counters import Counts
 
 KINDS = ("unsent", "unfinished", "waiting")
-"""What is held for connections."""
+"""What connections hold."""
 LITTLE = 1024
-"""Bytes that one connection holds of a kind before `Budget.grew` is told of them."""
+"""Bytes of a kind that one connection may hold before `Budget.grew` is told."""
 SLACK = 16
-"""The part of a share, one of so many, that may be cut beyond what has to be, so that not every
-byte has all measured again."""
+"""A fraction (1 / SLACK) of the share is freed in addition, so that not every byte causes a new
+measurement."""
 AGAIN = 0.05
-"""Seconds until it is measured again for those for whom there was no room."""
+"""Seconds between two measurements for those for whom there was no memory."""
 SAID_AGAIN = 10.0
-"""Seconds until the log tells again that connections are cut."""
+"""Seconds between two log lines about connections that are cut."""
 
 log = logging.getLogger(__name__)
 
 
 class Shares:
-    """The bytes that each kind may take."""
+    """The share of each kind, in bytes."""
 
     def __init__(self, config: Config) -> None:
         self.connections = config.memory_budget // 2
@@ -44,24 +44,24 @@ class Shares:
 
 
 class Holding(NamedTuple):
-    """What is held for one connection, in bytes."""
+    """What one connection holds, in bytes."""
 
     address: str
-    """Whom it counts for."""
+    """The address that it is counted for."""
     since: float
-    """The time since when there has been something, by the clock of the `Budget`."""
+    """Since when it holds something, by the clock of the `Budget`."""
     cut: Callable[[], None]
-    """Lets go of it, and of its connection."""
+    """Cuts the connection, and frees what it holds."""
     unsent: int = 0
-    """What was sent to it and is not on its way."""
+    """What the client has not read."""
     unfinished: int = 0
-    """What it has sent of messages that are not whole."""
+    """What has arrived of messages that are not whole."""
     waiting: int = 0
-    """What it has sent whole and has to wait for its turn."""
+    """Whole messages that wait for their turn."""
 
     @property
     def size(self) -> int:
-        """All of it."""
+        """The sum of all kinds."""
         return self.unsent + self.unfinished + self.waiting
 
     @property
@@ -71,7 +71,7 @@ class Holding(NamedTuple):
 
 
 class Budget:
-    """What is held for all connections, under the share of them."""
+    """Keeps what all connections hold within their share."""
 
     def __init__(self, config: Config, clock: Callable[[], float], counts: Counts) -> None:
         """`clock` only goes forward, in seconds."""
@@ -91,11 +91,11 @@ class Budget:
         self._said_at = -SAID_AGAIN
 
     def watch(self, source: Callable[[], Iterable[Holding]]) -> None:
-        """Count what a part of the server holds."""
+        """Measure a part of the server, too."""
         self._sources.append(source)
 
     def grew(self, size: int) -> None:
-        """So many more bytes are held. That they are no longer need not be told."""
+        """Report that `size` more bytes are held. Bytes that are freed need not be reported."""
         self._held += size
         if self._held > self._most:
             held = self._measure()
@@ -106,10 +106,9 @@ class Budget:
             self._most = max(self.share, self._held + slack)
 
     def admits(self, size: int) -> bool:
-        """Whether so much more may be held; who has stalled is cut for that.
+        """Whether `size` more bytes may be held; stalled connections are cut to make room.
 
-        What is more than the whole share has room where nothing else is held: else nobody could
-        ever be sent it.
+        More than the whole share is admitted where nothing else is held, or it could never be sent.
         """
         most = self.share - min(size, self.share)
         now = self._clock()
@@ -132,7 +131,7 @@ class Budget:
         return held
 
     def _cut(self, order: Iterable[Holding], surplus: int) -> None:
-        """Cut connections in this order, until there are so many bytes less."""
+        """Cut connections in this order, until `surplus` bytes are freed."""
         number = 0
         for holding in order:
             if surplus <= 0:
@@ -150,8 +149,8 @@ class Budget:
 
 
 def by_weight(held: Iterable[Holding], now: float) -> Iterator[Holding]:
-    """Who is to be cut, first to last: of the address that then holds most the one that has held
-    most for longest."""
+    """The connections in the order in which to cut them: each time, of the address that holds most,
+    the connection that has held most for longest."""
     of: dict[str, list[Holding]] = {}
     for holding in held:
         of.setdefault(holding.address, []).append(holding)

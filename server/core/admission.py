@@ -1,4 +1,4 @@
-"""How a client is let in: who it is, and then the rooms that it asks for."""
+"""Admits clients: authenticates each, and then joins the rooms that it asks for."""
 
 import logging
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Lets clients in, through whichever door."""
+    """Admits clients, through whichever door they come."""
 
     def __init__(
         self, authenticator: Authenticator, rooms: Rooms, limits: Limits, counts: Counts
@@ -28,11 +28,11 @@ class Admission:
     def welcome(
         self, hello: Hello, via: Via, address: str, bucket: TokenBucket | None = None
     ) -> Caller:
-        """Who a client is that comes through the door `via`, unless its hello names another one.
+        """Authenticate a client. Its hello may name a door in place of `via`.
 
-        Its rate is that of `bucket`, or of a new one.
-        Raises `Unauthorized`, `Forbidden`, and `RateLimited` when too many failed from the address:
-        only those who fail, so that nobody can lock out their neighbours.
+        Its commands are counted by `bucket`, or by a new one.
+        Raises `Unauthorized`, `Forbidden`, and `RateLimited` after too many failures from the
+        address. A valid sign-in is never limited, so nobody can lock out their neighbours.
         """
         try:
             identity = self._authenticator.identify(hello.token, hello.name)
@@ -52,7 +52,7 @@ class Admission:
         return Caller(identity, hello.via or via, bucket, address=address)
 
     def admit_at_once(self, client: Client, hello: Hello) -> bool:
-        """`admit` a client without waiting; false where its rooms are not all at hand."""
+        """`admit` a client without waiting; false where some room has to be read first."""
         ready = []
         for name in hello.rooms:
             since = hello.since.get(name)
@@ -65,9 +65,9 @@ class Admission:
         return True
 
     async def admit(self, client: Client, hello: Hello) -> None:
-        """Let a client that has been welcomed, and can hear events by now, into its rooms.
+        """Let a client into the rooms of its hello, once it is able to receive events.
 
-        Raises `CommandError`, and nothing else: it has to be told why it sees nothing.
+        Raises `CommandError` and nothing else, as the client has to be told why it sees nothing.
         """
         try:
             for name in hello.rooms:

@@ -1,7 +1,6 @@
-"""The one door behind all doors: parse a command, check who asks, carry it out, answer.
+"""Parses, authorizes, executes and answers commands, from whichever door they come.
 
-Whatever a client sends through Socket.IO, a plain WebSocket or HTTP comes here, and this is the
-only place that turns an error into an answer. Every command gets one.
+This is the only place that turns an error into an answer. Every command gets an answer.
 """
 
 import asyncio
@@ -23,10 +22,10 @@ from server.errors import CommandError, RateLimited
 from server.store.interface import Submitted
 
 TIMED = 16
-"""One of so many commands is timed: to time each would be felt."""
+"""One in so many commands is timed, as timing each one would cost too much."""
 REFUSED = Handler(writes=True)
-"""Stands for the handler of what was refused when it was parsed: it may be answered among writes,
-as it reads nothing."""
+"""The handler of a call that was refused when it was parsed. It reads nothing, so it need not wait
+for the writes before it."""
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +38,15 @@ class Call(Struct, eq=False):
     command: Command | None = None
     """None where it was refused when it was parsed."""
     tag: Any = None
-    """What the client knows it by."""
+    """Identifies the command to its client."""
     message: Answer | Refusal | None = None
-    """The answer, once it is there."""
+    """The answer, once the call is done."""
     then: Callable[[], None] | None = None
-    """What is to happen right after the answer has been sent."""
+    """Called right after the answer has been sent."""
     change: Submitted | None = None
-    """What is waited for, where that is a change of the store."""
+    """The change of the store that is under way, if the call is one."""
     began: float | None = None
-    """When it began, where it is timed."""
+    """When it began, if it is timed."""
     resume: Callable[[], None] | None = None
 
     def done(self) -> bool:
@@ -59,18 +58,18 @@ class Call(Struct, eq=False):
         return self.message is not None
 
     def when_done(self, resume: Callable[[], None]) -> None:
-        """Call `resume` when it may be `done`."""
+        """Call `resume` when `done` is worth another look."""
         self.resume = resume
         if self.change is not None:
             self.change.then(resume)
 
     def succeed(self, reply: Reply) -> None:
-        """It was carried out in several steps."""
+        """Complete it with a reply."""
         self.then = reply.then
         self._answer(reply.message)
 
     def fail(self, error: BaseException) -> None:
-        """It was not carried out."""
+        """Complete it with the refusal that an error amounts to."""
         self._answer(self.commands.refusal(error))
 
     def _answer(self, message: Answer | Refusal) -> None:
@@ -99,8 +98,8 @@ class Commands:
         self._begun = 0
 
     def parse(self, caller: Caller, name: str | None, payload: Any) -> Call:
-        """The command `name`, or that in the payload's `route`, if this caller may give it now; a
-        call that is done where it may not."""
+        """A call of the command `name`, or of that in the payload's `route`. Where the caller may
+        not give it now it is refused, and done."""
         try:
             caller.bucket.take(self._monotonic())
             command = self._checker.command(name, payload)
@@ -110,8 +109,8 @@ class Commands:
         return Call(self, self._handlers.of(command), command)
 
     def parse_json(self, caller: Caller, event: str) -> Call | None:
-        """`parse` an event as JSON, decoded in one step. None when that does not work and `parse`
-        has to say what is wrong."""
+        """`parse` an event as JSON, decoded in one step. None where it is not valid: then `parse`
+        says what is wrong with it."""
         command = self._checker.event(event)
         if command is None:
             return None
@@ -127,7 +126,7 @@ class Commands:
         return Call(self, REFUSED, message=message)
 
     def refuse(self, bucket: TokenBucket, error: CommandError) -> Refusal:
-        """The answer to what is no command at all, and counts as one."""
+        """The answer to a message that is no valid command; it counts for the rate like one."""
         try:
             bucket.take(self._monotonic())
         except RateLimited as limited:
@@ -135,12 +134,12 @@ class Commands:
         return self.refusal(error)
 
     def refuse_again(self, message: Refusal) -> Refusal:
-        """The answer to one more command that is refused in the same words."""
+        """Count one more command that gets the same refusal."""
         self._counts.refusals[message.error.code] += 1
         return message
 
     def execute(self, caller: Caller, call: Call) -> None:
-        """Begin to carry out a command. Never raises: what goes wrong is its answer."""
+        """Begin a call. Never raises: an error becomes its answer."""
         handler, command = call.handler, call.command
         if command is None:
             return
@@ -157,7 +156,7 @@ class Commands:
             call.fail(error)
 
     async def answer(self, caller: Caller, name: str | None, payload: Any) -> Answer | Refusal:
-        """Parse a command, carry it out and wait for the answer. Never raises."""
+        """Parse a command, execute it, and wait for its answer. Never raises."""
         call = self.parse(caller, name, payload)
         self.execute(caller, call)
         while not call.done():
@@ -170,7 +169,7 @@ class Commands:
     def conclude(self, call: Call, change: Submitted) -> None:
         """Answer a call whose change is durable, or was refused."""
         if change.error is not None:
-            # The store knows more of why, but has to be asked.
+            # To explain it the store has to be asked, which takes a while.
             Taskless(self._handlers.outcome(change), call.succeed, call.fail)
             return
         try:
@@ -183,7 +182,7 @@ class Commands:
                 self.observe(call.began)
 
     def refusal(self, error: BaseException) -> Refusal:
-        """The answer to what has failed so."""
+        """The answer that an error amounts to; one that is no `CommandError` is logged."""
         if not isinstance(error, CommandError):
             log.error("a command failed", exc_info=error)
             error = broken()
@@ -191,11 +190,11 @@ class Commands:
         return refusal(error)
 
     def observe(self, began: float) -> None:
-        """A command that is timed has its answer."""
+        """Record how long a timed command took."""
         self._counts.command_time.observe(self._monotonic() - began)
 
 
 def wake(waiter: "asyncio.Future[None]") -> None:
-    """End a wait, unless that has been given up."""
+    """Resolve a future, unless whoever waited was cancelled."""
     if not waiter.done():
         waiter.set_result(None)

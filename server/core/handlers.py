@@ -45,16 +45,16 @@ ROOMS_WEIGHED = 100
 
 
 class Handler(Struct, frozen=True):
-    """How a command is carried out: by `submit`, or else by `run`."""
+    """How a command is executed: by `submit`, or else by `run`."""
 
     writes: bool
-    """Whether the store decides it as soon as it begins. So the writes of one client may be under
-    way together, and share a commit. Any other command reads what those before it have written: it
-    waits until they are durable, and the next one waits for it."""
+    """Whether the store decides it as soon as it begins. Consecutive writes of a client share a
+    commit. Any other command reads: it waits until the writes before it are durable, and the next
+    command waits for it."""
     submit: Callable[[Caller, Any], Submitted] | None = None
     """Submits the one change that the command is; the last entry that it makes is the answer."""
     run: Callable[[Caller, Any], Coroutine[Any, Any, Reply]] | None = None
-    """Carries the command out in several steps."""
+    """Executes the command in several steps."""
 
 
 class Handlers:

@@ -1,4 +1,4 @@
-"""What jobs print, on its way to those who watch: joined, a few times a second for each job."""
+"""Sends what jobs print to those who watch them: joined, a few times a second for each job."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,8 +14,8 @@ Run = tuple[str, str, str]
 class OutputPump:
     """Reads what jobs have printed from the store, and sends it on.
 
-    The store says only that there is something: so many nodes can listen for little, and what a
-    busy job prints in the meantime is read in one piece.
+    The store only announces that there is output. So an announcement costs little on any number of
+    nodes, and what a busy job has printed meanwhile is read in one piece.
     """
 
     def __init__(
@@ -25,32 +25,32 @@ class OutputPump:
         watched: Callable[[str, str], bool],
         send: Callable[[Output], None],
     ) -> None:
-        """`interval` is in seconds; `watched(room, connid)` is whether anybody wants to hear."""
+        """`interval` is in seconds; `watched(room, connid)` says whether anybody watches a job."""
         self._store = store
         self._interval = interval
         self._watched = watched
         self._send = send
-        # From where on the output of each run is still to be sent.
+        # The offset from which the output of each run is still to be sent.
         self._pending: dict[Run, int] = {}
-        # Up to where it was sent last: what is read may be ahead of what was said to be there.
+        # The offset up to which it was sent: a read may return more than was announced.
         self._sent: dict[Run, int] = {}
         self._wake = asyncio.Event()
 
     def offer(self, room: str, connid: str, run: str, offset: int) -> None:
-        """A run has printed something after so many characters."""
+        """A run has printed something, beginning at `offset`, in characters."""
         if self._watched(room, connid):
             key = (room, connid, run)
             self._pending.setdefault(key, max(offset, self._sent.get(key, 0)))
             self._wake.set()
 
     def show(self, room: str, connid: str, run: str, offset: int) -> None:
-        """Somebody new has what was printed up to `offset`: send what came since, to them too."""
+        """A new watcher has the output up to `offset`: send what came since, to them too."""
         key = (room, connid, run)
         self._pending[key] = min(offset, self._pending.get(key, offset))
         self._wake.set()
 
     async def run(self) -> None:
-        """Send what there is, until cancelled."""
+        """Send pending output, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -60,15 +60,15 @@ class OutputPump:
             await asyncio.sleep(self._interval)
 
     async def _pass_on(self, room: str, connid: str, run: str, offset: int) -> int:
-        """Send what was printed after so many characters; how many that makes."""
+        """Send the output from `offset` on; the offset at its end."""
         try:
             printed = await self._store.printed(room, run, offset)
         except Unavailable:
-            return offset  # Its watchers see a gap.
+            return offset  # The watchers see a gap.
         if printed.text:
             self._send(Output(room, connid, run, printed.offset, printed.text))
         end, key = printed.offset + len(printed.text), (room, connid, run)
         self._sent[key] = end
         if offset <= self._pending.get(key, end) < end:
-            self._pending[key] = end  # Said to be there meanwhile, and sent just now.
+            self._pending[key] = end  # Announced meanwhile, and sent just now.
         return end

@@ -1,8 +1,8 @@
-"""One client's commands: carried out in their order, and answered in it.
+"""One client's commands: executed and answered in their order.
 
-Writes are begun one right after the other, so that they share a commit: the store decides them in
-that order. A read waits until those before it are done, and lets none begin until it is: a client
-sees what it has done itself.
+Consecutive writes begin without waiting for each other, so that they share a commit; the store
+decides them in that order. A read begins when all commands before it are done, and no command
+begins before the read is done: a client always sees its own writes.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from server.core.subscribers import Client
 from server.errors import CommandError, RateLimited
 
 MANY_REFUSED = 100
-"""Commands of a client that are refused for its rate before it is read no more for a while."""
+"""Commands that may be refused for their rate before reading from the client is paused."""
 MOST_REST = 10.0
-"""The most seconds that a client is not read for what it has sent too much at once."""
+"""The most seconds for which reading from such a client is paused."""
 COMMAND = 256
-"""Bytes that a command takes beside its texts, about."""
+"""Estimated bytes of a command, not counting its texts."""
 LOOK_AGAIN = 0.05
-"""Seconds after which a client that reads too slowly is looked at again."""
+"""Seconds between two checks of a client that reads too slowly."""
 
 
 class Pipeline:
-    """The commands of one client that are under way."""
+    """The commands of one client that are under way or waiting."""
 
     __slots__ = (
         "_advancing",
@@ -66,8 +66,8 @@ class Pipeline:
         send: Callable[[list[tuple[Any, bytes]]], None],
         hold: Callable[[bool], None],
     ) -> None:
-        """`send([(tag, answer), …])` sends the JSON of each answer to what was fed with that tag.
-        `hold(True)` asks that nothing more is read from the client, `hold(False)` that it is again.
+        """`send([(tag, answer), …])` sends answers as JSON; each tag is that of its command.
+        `hold(True)` pauses reading from the client, `hold(False)` resumes it.
         """
         self._commands = commands
         self._caller = caller
@@ -77,33 +77,33 @@ class Pipeline:
         self._hold = hold
         self._most = config.max_pipeline
         self._begun: deque[Call] = deque()
-        # Those that have not begun, and how many bytes each takes.
+        # Commands that have not begun, each with its estimated size in bytes.
         self._waiting: deque[tuple[Call, int]] = deque()
         self._waiting_size = 0
-        # Whether what has begun is a read.
+        # Whether a read is under way.
         self._reading = False
         self._advancing = False
-        # What is waited for: the first command that has begun.
+        # The call that resumes this pipeline when it is done: the first one under way.
         self._awaited: Call | None = None
-        # Whether the client is not read because as many are under way as may be.
+        # Whether reading is paused because the pipeline is full.
         self._held = False
-        # Done when there is room again, for who waits for that.
+        # Resolved when the pipeline is no longer full.
         self._room: asyncio.Future[None] | None = None
         self._looking = False
         self._slow_since: float | None = None
-        # Set while nothing is read because of its rate: the refusal that it was given last. And how
-        # many were refused since the last rest.
+        # The last refusal, while reading is paused because of the rate. And how many commands were
+        # refused since the last pause.
         self._resting: Refusal | None = None
         self._owed = 0
 
     def feed(self, tag: Any, name: str | None, payload: Any) -> None:
-        """Take the command `name`, or that in the payload's `route`, as it was decoded."""
+        """Accept a decoded command: `name`, or that in the payload's `route`."""
         self._take(tag, self._commands.parse(self._caller, name, payload))
 
     def feed_json(self, tag: Any, event: str) -> bool:
-        """Take an event as JSON; false when it has to be decoded and fed, to see what is wrong."""
+        """Accept an event as JSON; false where it has to be decoded and come to `feed`."""
         if self._resting is not None:
-            # Not even decoded: it was read before the client was read no more.
+            # Not even decoded: it was received before reading was paused.
             self._take_refused(tag, self._commands.refuse_again(self._resting))
             return True
         call = self._commands.parse_json(self._caller, event)
@@ -113,29 +113,29 @@ class Pipeline:
         return True
 
     def refuse(self, tag: Any, error: CommandError) -> None:
-        """Take what is no command at all."""
+        """Accept a message that is no valid command, to be answered with `error`."""
         self._take_refused(tag, self._commands.refuse(self._caller.bucket, error))
 
     def waiting(self) -> int:
-        """Bytes of commands that have not begun."""
+        """Estimated bytes of the commands that have not begun."""
         return self._waiting_size
 
     async def when_room(self) -> None:
-        """Wait until more may be fed, or the client is gone."""
+        """Wait until more commands may be fed, or the client is gone."""
         while (self._full() or self._resting) and not self._client.gone:
             self._room = asyncio.get_running_loop().create_future()
-            # That the client is gone is not told.
+            # Nothing notifies this of a client that is gone.
             await asyncio.wait([self._room], timeout=LOOK_AGAIN)
 
     async def when_answered(self) -> None:
-        """Wait until all that was fed is answered, or the client is gone."""
+        """Wait until all commands are answered, or the client is gone."""
         while (self._begun or self._waiting) and not self._client.gone:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
 
     def _note_refusal(self, message: Answer | Refusal) -> None:
-        """Read no more for a while from a client that gives many more commands than it may.
+        """Pause reading from a client that exceeds its rate by far.
 
-        To refuse each takes almost as long as to carry it out, and the time is that of all others.
+        To refuse a command takes almost as long as to execute it, and others wait meanwhile.
         """
         if isinstance(message, Refusal) and message.error.code == RateLimited.code:
             self._owed += 1
@@ -145,13 +145,13 @@ class Pipeline:
                 self._rest()
 
     def _rest(self) -> None:
-        """Take as long as the commands that were refused would have been given time for."""
+        """Pause for as long as the refused commands would have taken at the allowed rate."""
         rate = self._config.rate_limit or self._config.rate_limit_address
         seconds, self._owed = min(self._owed / rate, MOST_REST), 0
         asyncio.get_running_loop().call_later(seconds, self._wake)
 
     def _wake(self) -> None:
-        """Read on, unless what had been read already was too much as well."""
+        """Resume reading, unless what had been received already exceeds the rate as well."""
         if self._owed >= MANY_REFUSED and not self._client.gone:
             self._rest()
             return
@@ -160,7 +160,7 @@ class Pipeline:
             self._read_on()
 
     def _read_on(self) -> None:
-        """There is room again."""
+        """Resume reading."""
         self._hold(False)
         if self._room is not None:
             room, self._room = self._room, None
@@ -171,7 +171,7 @@ class Pipeline:
         return number >= self._most or self._waiting_size > self._config.max_message
 
     def _take(self, tag: Any, call: Call) -> None:
-        """Begin a command, or answer with its refusal, when it is its turn."""
+        """Begin a call now, or queue it until it is its turn."""
         call.tag = tag
         if call.message is not None:
             self._note_refusal(call.message)
@@ -197,7 +197,7 @@ class Pipeline:
 
     def _may_begin(self, call: Call) -> bool:
         if self._begun:
-            # Small answers, no more than `MAX_PIPELINE`: the client's backlog is no concern.
+            # Writes have small answers, and `MAX_PIPELINE` bounds them: the backlog is no concern.
             return call.handler.writes and not self._reading
         if self._client.above_high_watermark(self._config.max_backlog):
             self._look_again()
@@ -206,9 +206,9 @@ class Pipeline:
         return True
 
     def _advance(self) -> None:
-        """Answer and begin what is next, and read on from the client when there is room again."""
+        """Send the answers that are next, begin what may begin, and resume reading."""
         if self._advancing:
-            return  # Something was done at once, below.
+            return  # A call below was done at once.
         self._advancing = True
         try:
             self._answer()
@@ -225,7 +225,7 @@ class Pipeline:
                 self._read_on()
 
     def _answer(self) -> None:
-        """Send the answers that are there, as far as they are next."""
+        """Send answers in the order of the commands, up to the first call that is not done."""
         answers: list[tuple[Any, bytes]] = []
         while self._begun:
             call = self._begun[0]
@@ -247,7 +247,7 @@ class Pipeline:
             self._send(answers)
 
     def _look_again(self) -> None:
-        """The client does not read the answers: begin nothing until it does, and not for ever."""
+        """Check again soon whether the client reads its answers; cut it after `SLOW_TIMEOUT`."""
         if self._looking:
             return
         loop = asyncio.get_running_loop()
@@ -264,7 +264,7 @@ class Pipeline:
 
 
 def estimated_size(call: Call) -> int:
-    """The bytes that a command takes while it waits, about."""
+    """Estimated bytes of a call that waits."""
     if call.command is None:
         return COMMAND
     fields = astuple(call.command)

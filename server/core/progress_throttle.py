@@ -1,4 +1,4 @@
-"""Progress of jobs, at no more than a rate, and never without its latest report."""
+"""Limits the rate of progress events; the latest report of a job is never lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from server.contract.messages import Progress
 
 
 class ProgressGate:
-    """Lets one report of each job through in an interval, and never loses the latest one."""
+    """Sends at most one report of each job in an interval, and always the latest one."""
 
     def __init__(self, interval: float, send: Callable[[Progress], None]) -> None:
         self._interval = interval
         self._send = send
-        # The jobs whose interval is not over, with the report that waits for its end.
+        # The jobs whose interval has not ended, each with the report that waits for that.
         self._held: dict[tuple[str, str], Progress | None] = {}
 
     def offer(self, progress: Progress) -> None:
-        """Send a report now, or in place of the one that waits."""
+        """Send a report now, or have it replace the one that waits."""
         key = (progress.room, progress.connid)
         if key in self._held:
             self._held[key] = progress
@@ -24,7 +24,7 @@ class ProgressGate:
             self._let_through(key, progress)
 
     def take(self, room: str, connid: str) -> Progress | None:
-        """The report of a job that waits, which is then let through no more."""
+        """Remove and return the report of a job that waits, if there is one."""
         key = (room, connid)
         waiting = self._held.get(key)
         if waiting is not None:

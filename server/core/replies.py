@@ -1,4 +1,4 @@
-"""What a command is answered with, and who asked for it."""
+"""The answer to a command, and who gave it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from server.errors import CommandError, Unavailable
 
 @dataclass(slots=True)
 class Caller:
-    """Who gives commands: its rights, its door, its rate, and where it hears events, if it can."""
+    """Who gives commands: their rights, door, rate, and connection, if they have one."""
 
     identity: Identity
     via: Via
@@ -32,7 +32,7 @@ class Caller:
 
 @final
 class Reply(Struct, frozen=True):
-    """The answer to a command, and what is to happen right after it has been sent."""
+    """The answer to a command; `then` is called right after it has been sent."""
 
     message: Answer
     then: Callable[[], None] | None = None

@@ -1,4 +1,4 @@
-"""Who hears events, one by one and many at once: what each door has to be able to do."""
+"""The receivers of events: one client, or a group of them. Each door implements both."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from server.contract.messages import Frame
 
 
 class Client(ABC):
-    """A connection that can hear events, whatever its door."""
+    """A connection that receives events, whatever its door."""
 
     name: str
 
@@ -16,19 +16,19 @@ class Client(ABC):
         self.rooms: set[str] = set()
         self.watched: set[tuple[str, str]] = set()
         self.gone = False
-        # The last seq of each room that was sent before the client became too slow to be sent more.
+        # The rooms in which it is lagging, and the last seq that it was sent there.
         self.behind: dict[str, int] = {}
         self.slow_since: float | None = None
-        # Bytes of snapshots and missed events that it was sent at once, beyond any bound.
+        # Bytes of snapshots and missed events that are exempt from the high watermark.
         self._granted = 0
 
     def send_exempt(self, frame: Frame) -> None:
-        """Queue an event that the client needs to be up to date, however much is queued."""
+        """Queue an event that the client needs to catch up, however much is queued already."""
         self._granted += len(frame.body)
         self.send(frame)
 
     def above_high_watermark(self, max_backlog: int) -> bool:
-        """Whether more than that is queued, what it was granted not counted."""
+        """Whether more than `max_backlog` bytes are queued, not counting what is exempt."""
         backlog = self.backlog()
         if backlog <= max_backlog:
             self._granted = 0
@@ -40,23 +40,23 @@ class Client(ABC):
 
     @abstractmethod
     def backlog(self) -> int:
-        """Bytes that are queued for the client and not yet on their way."""
+        """Bytes that are queued for the client and not yet handed to the kernel."""
 
     @abstractmethod
     def drop(self) -> None:
-        """Cut the connection without a word, as a broken network would."""
+        """Cut the connection without a close handshake, as a broken network would."""
 
 
 class Group(ABC):
-    """Clients that keep up, and are sent the same all at once."""
+    """Clients that keep up, so that each event is written to all of them at once."""
 
     @abstractmethod
     def add(self, client: Client) -> bool:
-        """Send a client all that comes from now on; false where it is slow, or of another door."""
+        """Add a client; false where it is lagging, or came through another door."""
 
     @abstractmethod
     def discard(self, client: Client) -> None:
-        """Send a client no more, whether it was in here or not."""
+        """Remove a client; nothing happens where it is no member."""
 
     @abstractmethod
     def send(self, frame: Frame) -> None:
@@ -64,4 +64,4 @@ class Group(ABC):
 
 
 NewGroup = Callable[[Callable[[Client], None]], Group]
-"""Makes an empty group that tells the function who was taken out of it for being slow."""
+"""Makes an empty group. It calls the function with each client that it removes for lagging."""

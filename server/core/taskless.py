@@ -10,11 +10,10 @@ Result = TypeVar("Result")
 
 
 class Taskless(Generic[Result]):
-    """Runs a coroutine without a task: until it first waits, and on whenever it can.
+    """Runs a coroutine without a task. It begins at once, and resumes when what it awaits is done.
 
-    A task would begin in a later turn of the loop, and cost more than most commands do. Without one
-    it works for coroutines which only wait for futures, and do not ask in which task they are:
-    `asyncio.timeout` would.
+    A task would begin in a later turn of the loop, and cost more than most commands. The coroutine
+    may await futures only, and use nothing that needs the current task, as `asyncio.timeout` does.
     """
 
     __slots__ = ("_failed", "_succeeded", "_work")
@@ -25,7 +24,7 @@ class Taskless(Generic[Result]):
         succeeded: Callable[[Result], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        """One of the callbacks is called with what comes of it, which may be at once."""
+        """One of the callbacks is called with the outcome, which may be at once."""
         self._work = work
         self._succeeded = succeeded
         self._failed = failed
@@ -38,7 +37,7 @@ class Taskless(Generic[Result]):
             self._succeeded(end.value)
             return
         except (Exception, asyncio.CancelledError) as error:
-            # Cancelled was a future that it waited for: there is no task that could be.
+            # A cancelled future is what it awaited: there is no task to cancel.
             self._failed(error)
             return
         if future is None:  # asyncio.sleep(0)
