@@ -52,7 +52,7 @@ from server.transport.socketio_server import (
 
 
 class SocketClient(Client):
-    """A Socket.IO connection that hears events."""
+    """A Socket.IO connection that receives events."""
 
     def __init__(self, server: SocketServer, socket: AsyncSocket, name: str) -> None:
         super().__init__(name)
@@ -61,7 +61,7 @@ class SocketClient(Client):
 
     @property
     def session(self) -> str:
-        """The session of Engine.IO that it is in."""
+        """Its session of Engine.IO."""
         sid: str = self._socket.sid
         return sid
 
@@ -81,16 +81,16 @@ class SocketClient(Client):
         return self._server.websocket(self._socket)
 
     async def end(self, why: Frame) -> None:
-        """Say why, and end the session in the way after which the client may come back."""
+        """Send the reason, and end the session in such a way that the client may reconnect."""
         self.send(why)
         await self._server.end(self._socket)
 
     def answer(self, answers: list[tuple[bytes | None, bytes]]) -> None:
-        """Answer commands, each of which was sent with its id of an acknowledgement."""
+        """Answer commands, each by the id of its acknowledgement."""
         self._server.answer(self._socket, answers)
 
     def hold(self, on: bool) -> None:
-        """Read no more from the client, or read on; a polling one is held by `when_room`."""
+        """Pause or resume reading. Long polling is paused by `when_room` instead."""
         self._server.hold(self._socket, on)
 
 
@@ -115,17 +115,16 @@ class SocketGroup(Group):
 
 
 class Session(Struct):
-    """A session of Engine.IO: who has begun it, and how it is known that a request is theirs."""
+    """A session of Engine.IO, with what tells whether a request belongs to it."""
 
     address: str
     proof: bytes = b""
-    """The digest of a token that is theirs; empty where none has been sent."""
+    """The digest of its client's token; empty where none has been sent."""
     needs_proof: bool = False
-    """Whether it was begun with that token."""
+    """Whether it was begun with that token, so that each request must send it."""
 
     def is_of(self, origin: Origin, *, moves: bool) -> bool:
-        """Whether a request from there is of the same client, which may change its address where it
-        `moves`."""
+        """Whether a request comes from the same client, whose address may change if it `moves`."""
         if self.proof and compare_digest(digest(origin.token), self.proof):
             return True
         if self.needs_proof:
@@ -134,7 +133,7 @@ class Session(Struct):
 
 
 class Connection(Struct, frozen=True):
-    """A connection that was let in."""
+    """A connection that was admitted."""
 
     caller: Caller
     client: SocketClient
@@ -142,7 +141,7 @@ class Connection(Struct, frozen=True):
 
 
 class Events(SocketHandler):
-    """What happens on Socket.IO connections."""
+    """Serves the clients of Socket.IO."""
 
     def __init__(
         self,
@@ -163,7 +162,7 @@ class Events(SocketHandler):
         self._config = config
         self._connections: dict[str, Connection] = {}
         self._expiries: Expiries[str] = Expiries()
-        # All sessions of Engine.IO; and until when those must connect that have not, the soonest
+        # All sessions of Engine.IO; and the deadlines of those that have not connected, the soonest
         # first.
         self._sessions: dict[str, Session] = {}
         self._silent: dict[str, float] = {}
@@ -171,11 +170,11 @@ class Events(SocketHandler):
 
     @property
     def clients(self) -> int:
-        """Clients that are connected."""
+        """The number of clients that are connected."""
         return len(self._connections)
 
     def holdings(self) -> Iterator[Holding]:
-        """What is held in memory for each session of Engine.IO."""
+        """What each session of Engine.IO holds in memory."""
         found = self._connections.values()
         waiting = {each.client.session: each.pipeline.waiting() for each in found}
 
@@ -186,7 +185,7 @@ class Events(SocketHandler):
         return self._server.driver.holdings(known)
 
     def add_to(self, app: web.Application) -> None:
-        """Keep from an application's sessions whoever has not begun them."""
+        """Reject requests for a session that another client has begun."""
 
         @web.middleware
         async def of_its_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -211,7 +210,7 @@ class Events(SocketHandler):
         self._limits.opened(origin.address)
 
     def _expect(self, eio_sid: str) -> None:
-        """Have a session connect in time."""
+        """Set the deadline for a session to connect."""
         self._silent[eio_sid] = asyncio.get_running_loop().time() + self._config.connect_timeout
 
     def on_close(self, eio_sid: str) -> None:
@@ -259,7 +258,7 @@ class Events(SocketHandler):
                 await connection.client.end(farewell(expired()))
 
     async def end_silent(self) -> None:
-        """End the sessions that have not connected in time."""
+        """End the sessions that have not connected by their deadlines."""
         for session in overdue(self._silent, asyncio.get_running_loop().time()):
             await self._server.end_session(session)
 
@@ -268,7 +267,7 @@ class Events(SocketHandler):
         self._expiries.discard(sid)
         if connection is not None:
             self._rooms.forget(connection.client)
-            # Where its session ends as well, that is told right after this.
+            # If its session ends as well, `on_close` follows right after this.
             self._expect(connection.client.session)
 
     def on_json(self, sid: str, id: bytes | None, text: str) -> bool:
@@ -302,12 +301,12 @@ class Events(SocketHandler):
 
 
 def sessions_in(request: web.Request) -> set[str]:
-    """The sessions that a request may be taken to name: aiohttp and python-engineio do not read the
-    same from each query."""
+    """The sessions that a request may name: aiohttp and python-engineio parse some queries
+    differently."""
     named = parse_qs(urlsplit(request.path_qs).query).get("sid", [])
     return {*named, *request.query.getall("sid", [])}
 
 
 def digest(token: str) -> bytes:
-    """What a token is known by without being kept."""
+    """A digest of a token, so that the token itself is not retained."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -1,8 +1,8 @@
-"""Where connections come in: a handshake of Socket.IO's WebSocket is answered here and now.
+"""Accepts connections, and answers Socket.IO's WebSocket handshakes in the same turn of the loop.
 
-Most clients come to stay, and say so in their first packet. For each of those aiohttp would make
-tasks, a request and a response, which all have to go again at once. Whatever else a client says,
-even half of that, goes to aiohttp as it came; so does what is to be refused, to be refused there.
+Most clients send a whole WebSocket handshake in their first packet. For each one aiohttp would make
+tasks, a request and a response, only to discard them at once. Anything else goes to aiohttp as it
+came: other requests, a handshake in two packets, and one that has to be refused.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class FastHandshake:
     def __init__(
         self, guard: Guard, connections: Connections, sockets: SocketServer, http: web.Server
     ) -> None:
-        """`http` is given the connections that speak HTTP."""
+        """`http` serves the connections that speak HTTP."""
         self.connections = connections
         self.http = http
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
@@ -40,7 +40,7 @@ class FastHandshake:
         self._answers = "websocket" in sockets.eio.transports
 
     async def listen(self, host: str, port: int) -> None:
-        """Let connections in. Raises `OSError` when the port is taken."""
+        """Accept connections. Raises `OSError` when the port is taken."""
         self._listener = Acceptor(partial(ProtocolSniffer, self))
         await self._listener.open(host, port)
 
@@ -51,13 +51,13 @@ class FastHandshake:
         return self._listener.name
 
     def close(self) -> None:
-        """Let nobody in any more; leave to aiohttp what those say who are in."""
+        """Accept no more; what arrives on open connections goes to aiohttp."""
         self._answers = False
         if self._listener is not None:
             self._listener.close()
 
     def opens(self, transport: asyncio.Transport, data: bytes) -> bool:
-        """Answer a handshake; false where this is none, or is to be refused."""
+        """Answer a handshake; false where `data` is none, or has to be refused."""
         if not self._answers or not data.startswith(BEGINNING) or END not in data:
             return False
         found = upgrade_in(data)
@@ -77,7 +77,7 @@ class FastHandshake:
 
 
 class ProtocolSniffer(asyncio.BufferedProtocol):
-    """A connection that has said nothing yet."""
+    """A connection whose first packet has not arrived."""
 
     __slots__ = ("_fast_handshake", "_transport")
 
@@ -111,14 +111,14 @@ class ProtocolSniffer(asyncio.BufferedProtocol):
 
 
 def is_for_session(head: RawRequestMessage) -> bool:
-    """Whether a request with an upgrade wants a new session of Engine.IO on a WebSocket."""
+    """Whether an upgrade request asks for a new session of Engine.IO on a WebSocket."""
     asks = asks_for_websocket(head.headers, head.version)
     return asks and "Expect" not in head.headers and begins_session(head.path)
 
 
 @lru_cache(64)
 def begins_session(path: str) -> bool:
-    """Whether python-engineio would begin one for this path, and has no more to say of it."""
+    """Whether python-engineio would begin a session for this path, without further checks."""
     query = parse_qs(path.partition("?")[2])
     wanted = {"EIO": ["4"], "transport": ["websocket"]}
     return {**query, **wanted} == query and query.keys().isdisjoint(("sid", "j"))

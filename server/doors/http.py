@@ -50,9 +50,9 @@ from server.transport.plain_socket import PlainSocket, has_more
 
 log = logging.getLogger(__name__)
 CREDENTIALS = ("token", "name", "via")
-"""What a request says of who sends it, apart from its command."""
+"""Parameters that identify the client, and are no part of the command."""
 TURN = 16
-"""Messages of a plain WebSocket that are taken before it is the turn of others."""
+"""Messages that are read from a plain WebSocket before the loop may turn to others."""
 DECIMAL = re.compile(r"\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 
@@ -81,7 +81,7 @@ class Web:
 
     @property
     def clients(self) -> int:
-        """Plain WebSockets that are connected."""
+        """The number of plain WebSockets that are connected."""
         return len(self._clients)
 
     def add_to(self, app: web.Application) -> None:
@@ -97,7 +97,7 @@ class Web:
         app.router.add_get("/client/{path:.+}", asset)
 
     async def cut_all(self) -> None:
-        """Close every plain WebSocket with the code for a server that goes away."""
+        """Close every plain WebSocket with the close code 1001, going away."""
         await asyncio.gather(*(client.close(WSCloseCode.GOING_AWAY) for client in self._clients))
 
     async def end_expired(self, now: float) -> None:
@@ -134,7 +134,7 @@ class Web:
         return handle
 
     async def _payload(self, http_request: web.Request) -> dict[str, Any]:
-        """The command that the address and the body of a request make up."""
+        """The command in a request: its headers, body, query and path, a later one overriding."""
         payload: dict[str, Any] = {}
         if key := http_request.headers.get("Idempotency-Key"):
             payload["key"] = key.strip('"')
@@ -197,7 +197,7 @@ class Web:
                     connection.taken()
                 taken += 1
                 if taken % TURN == 0:
-                    # What has been read already is there at once, and others wait.
+                    # Messages that are already read would otherwise be served before all others.
                     await asyncio.sleep(0)
             if not socket.closed:
                 await client.answer_close(pipeline)
@@ -249,7 +249,7 @@ def credentials(http_request: web.Request) -> dict[str, Any]:
 
 
 def typed(query: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of an address with the types that a JSON object would have."""
+    """The parameters of a query, with the types that JSON would have."""
     for name in CREDENTIALS:
         query.pop(name, None)
     for name in ("before", "limit", "exit"):
@@ -264,7 +264,7 @@ def typed(query: dict[str, Any]) -> dict[str, Any]:
 
 @web.middleware
 async def websocket_alone(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell who polls that this is not served here, in the way of Engine.IO."""
+    """Refuse long polling, in the form of an Engine.IO error."""
     if request.path == "/socket.io/" and request.query.get("transport") == "polling":
         message = (
             "only WebSocket is served here (TRANSPORTS=websocket): connect with transports:"
@@ -276,7 +276,7 @@ async def websocket_alone(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def answers_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what goes wrong outside of a command in the form of the protocol."""
+    """Answer errors outside of commands in the form of the protocol."""
     try:
         return await handler(request)
     except CommandError as error:

@@ -1,9 +1,10 @@
-"""What every HTTP request passes first: from which site and address it comes.
+"""Checks the origin, the host and the address of every HTTP request.
 
-A browser tells with each request which site's page made it, in `Origin`; a page may only talk to
-the server that it came from, and to those that name it in `ALLOWED_ORIGINS`. Where no tokens are
-needed, a name in `Host` has to be known too: else any site could have its own name lead to this
-machine, and its page would be of the same origin. Programs send no `Origin`, and are let through.
+A browser sends the site of the page that makes a request as `Origin`. A page may only use the
+server that it came from, and those that list it in `ALLOWED_ORIGINS`. Where no tokens are needed
+the name in `Host` has to be known, too: otherwise a site could have its own name resolve to this
+machine (DNS rebinding), and its page would be of the same origin. Programs send no `Origin`, and
+pass.
 """
 
 import logging
@@ -28,19 +29,19 @@ log = logging.getLogger(__name__)
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 ADDRESS = web.RequestKey("address", str)
-"""Where a request carries the address that it comes from."""
+"""The key under which a request carries the address of its client."""
 PUBLIC = ("/healthz", "/readyz", "/metrics")
-"""Paths that platforms ask for under any name; what is not for all checks that by itself."""
+"""Paths that platforms request under any host name; what is not public there is checked apart."""
 CDN = ("https://cdn.socket.io/4.8.3/", "https://cdn.jsdelivr.net/npm/uplot@1.6.32/dist/")
-"""Where the page may load scripts and styles from, beside this server."""
+"""CDNs from which the page may load scripts and styles."""
 CONNECTING = ("/ws", "/socket.io")
 """Paths at which clients connect."""
 FORWARDED = ("forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip")
-"""How the headers begin that a proxy adds of its own accord."""
+"""Prefixes of the headers that proxies add by themselves."""
 MOST_SITES = 256
-"""From how many sites it is remembered whether they may come in."""
+"""For how many sites the result of the check is cached."""
 MOST_SHOWN = 200
-"""Characters of what a client sent that are put into the log."""
+"""Characters of a client's header that are logged at most."""
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -64,7 +65,7 @@ HEADERS = {
     # In the place of the versions of Python and aiohttp.
     "Server": "Hourglass",
 }
-"""Headers of every response that does not say otherwise; `Server` always."""
+"""Headers of every response that does not set them itself; `Server` is always set."""
 # Answers to what is no HTTP come from deep within aiohttp, and pass nothing of ours.
 vars(web_response)["SERVER_SOFTWARE"] = HEADERS["Server"]
 
@@ -76,7 +77,7 @@ CORS = {
 
 
 class Guard:
-    """Lets requests through to the doors, and says of each response how browsers must treat it."""
+    """Admits requests to the doors, and adds the security headers to responses."""
 
     def __init__(self, config: Config, limits: Limits, connections: Connections) -> None:
         self._config = config
@@ -92,16 +93,15 @@ class Guard:
         app.on_response_prepare.append(self._add_headers)
 
     def address(self, headers: Headers, remote: str) -> str:
-        """Where a request comes from: the address that the outermost trusted proxy saw, or that of
-        the innermost where there is none."""
+        """The address of a client: what the outermost trusted proxy saw, or else `remote`."""
         return self._forwarded(headers) or remote
 
     def is_local(self, request: web.Request) -> bool:
-        """Whether a request was surely made on this machine, and not by a page that is open here:
-        by a program that asks under no name that somebody else could have led here.
+        """Whether a request was certainly made by a program on this machine, not by a web page in a
+        browser here: its host is no name that others could have resolve to this machine.
 
-        One that came through a proxy is from where that says; where it does not, it may be from
-        anywhere.
+        A request through a proxy comes from the address that the proxy forwards; without one it
+        may come from anywhere.
         """
         host = request.headers.get("Host", "").lower()
         if not host or not self.known(host):
@@ -112,11 +112,11 @@ class Guard:
         return not forwarded and is_loopback(request.remote or "")
 
     def lets_in(self, headers: Headers, address: str) -> bool:
-        """Whether a request to connect passes, as one of aiohttp would; only then it is counted."""
+        """Whether a connection request passes, as it would through aiohttp; counts it only then."""
         return self._fault(*site(headers)) is None and self._limits.may_connect(address)
 
     def _forwarded(self, headers: Headers) -> str | None:
-        """The address that the outermost trusted proxy saw; None where it has not said any."""
+        """The address that the outermost trusted proxy saw; None where it forwards none."""
         hops = self._config.trusted_proxies
         if not hops:
             return None
@@ -146,7 +146,7 @@ class Guard:
         return guarded
 
     def _check_site(self, request: web.Request) -> None:
-        """Raises `Forbidden` when it is not a page of this server that asks, nor a program."""
+        """Raises `Forbidden` unless a page of an allowed origin or a program makes the request."""
         fault = self._fault(*site(request.headers, reads=reads(request)))
         if fault is not None:
             self._refuse(request, *fault)
@@ -154,7 +154,7 @@ class Guard:
     def _find_fault(
         self, host: str, origin: str | None, foreign: bool
     ) -> tuple[str | None, str] | None:
-        """Which site may not come in, and why; None where it may."""
+        """The origin that is rejected, and why; None where the request passes."""
         host = host.lower()
         if host and not self._config.secrets and not self.known(host):
             return f"http://{host}", "host not allowed"
@@ -164,7 +164,7 @@ class Guard:
         return None
 
     def known(self, host: str) -> bool:
-        """Whether a name cannot be one that somebody else leads here: no public name is dotless."""
+        """Whether no stranger can have a name resolve to this machine: public names have dots."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -210,8 +210,7 @@ class Guard:
 
 
 class ClientErrorFilter(logging.Filter):
-    """Keeps out of the log what aiohttp says, with a traceback, of requests that are none or whose
-    client is gone."""
+    """Drops aiohttp's log records, with tracebacks, of malformed requests and of lost clients."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -219,36 +218,36 @@ class ClientErrorFilter(logging.Filter):
 
 
 def connects(request: web.Request) -> bool:
-    """Whether a request wants a new connection of Socket.IO, or a plain WebSocket."""
+    """Whether a request opens a connection: of Socket.IO, or a plain WebSocket."""
     if request.path == "/ws":
         return True
     return request.path.startswith("/socket.io") and not request.query.get("sid")
 
 
 def bearer(request: web.BaseRequest) -> str:
-    """The token in the header `Authorization`; empty where there is none."""
+    """The bearer token of a request; empty where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def site(headers: Mapping[str, str], *, reads: bool = False) -> tuple[str, str | None, bool]:
-    """What a request tells of where it comes from: its host, its origin, whether it is foreign."""
+    """The host and the origin of a request, and whether it is cross-site."""
     foreign = from_elsewhere(headers) and not (reads and follows_link(headers))
     return headers.get("Host", ""), headers.get("Origin"), foreign
 
 
 def reads(request: web.Request) -> bool:
-    """Whether a request changes nothing, not even who is connected."""
+    """Whether a request is read-only, and opens no connection."""
     return request.method in ("GET", "HEAD") and not request.path.startswith(CONNECTING)
 
 
 def from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that the page of another site has made a request."""
+    """Whether a browser marks a request as cross-site (`Sec-Fetch-Site`)."""
     return headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
 
 
 def follows_link(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that it goes to a page of its own, and not to one within another."""
+    """Whether a browser marks a request as a navigation to a whole page, not to a frame."""
     whole = headers.get("Sec-Fetch-Dest", "document") == "document"
     return whole and headers.get("Sec-Fetch-Mode") == "navigate"
 

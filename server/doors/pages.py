@@ -1,4 +1,4 @@
-"""The pages and the files that they are made of."""
+"""The pages, and their assets."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ ASSETS = {
     for path in CLIENT.rglob("*")
     if path.suffix in {".css", ".html", ".js", ".svg"}
 }
-"""The files that the pages are made of, by their paths below `client/`."""
+"""The assets of the pages, by their paths below `client/`."""
 
 
 class File(web.FileResponse):
-    """One of our own files, which is there: where it cannot be opened the system has no room."""
+    """A file that exists: where it cannot be opened the process is out of descriptors."""
 
     def set_status(self, status: int, reason: str | None = None) -> None:
         if status == 404:
@@ -26,7 +26,7 @@ class File(web.FileResponse):
 
 
 async def asset(http_request: web.Request) -> web.StreamResponse:
-    """A file of the dashboard; no path comes from the address."""
+    """An asset. Only known paths are served, so none can lead out of `client/`."""
     found = ASSETS.get(http_request.match_info["path"])
     if found is None:
         raise web.HTTPNotFound
@@ -34,7 +34,7 @@ async def asset(http_request: web.Request) -> web.StreamResponse:
 
 
 async def contract_page(http_request: web.Request) -> web.StreamResponse:
-    """What the two documents of the contract say, to read."""
+    """The page that shows both documents of the contract."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return File(CLIENT / "docs" / "docs.html", headers=headers)
 

@@ -1,4 +1,4 @@
-"""Plain JSON WebSockets: a client of `/ws`, and what an address says in place of a message."""
+"""Plain JSON WebSockets: a client of `/ws`, and how its URL is parsed."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ INTEGER = re.compile(r"(-?\d{1,18})(\.0{1,18})?", re.ASCII)
 
 
 class PlainClient(Client):
-    """A plain WebSocket that hears events."""
+    """A plain WebSocket that receives events."""
 
     def __init__(
         self, socket: PlainSocket, name: str, close_timeout: float, budget: Budget
     ) -> None:
-        """`close_timeout` is how many seconds it has to take a last message."""
+        """`close_timeout` is how many seconds the client has to read the last message."""
         super().__init__(name)
         self._socket = socket
         self._close_timeout = close_timeout
@@ -48,23 +48,23 @@ class PlainClient(Client):
         return self._size
 
     def drop(self) -> None:
-        self.gone = True  # Nothing that it has sent is waited for any more.
+        self.gone = True  # Its commands are not waited for any more.
         if self._cutting is None:
             self._cutting = asyncio.ensure_future(self.close(WSCloseCode.TRY_AGAIN_LATER))
 
     async def close(self, code: int) -> bool:
-        """Close the connection, whatever is still unsent."""
+        """Close the connection, dropping what is unsent."""
         return await self._socket.close(code=code, drain=False)
 
     async def end(self, why: Frame, code: int = WSCloseCode.POLICY_VIOLATION) -> None:
-        """Say why, and close the connection."""
+        """Send the reason, and close the connection."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(self._close_timeout):
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
         await self.close(code)
 
     async def answer_close(self, pipeline: Pipeline) -> None:
-        """Close the connection as the client does, after the answers to what it had sent."""
+        """Complete the client's close handshake, after answering the commands before it."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(self._close_timeout):
                 await pipeline.when_answered()
@@ -72,12 +72,12 @@ class PlainClient(Client):
                 await self._socket.answer_close()
 
     def answer(self, answers: list[tuple[Any, bytes]]) -> None:
-        """Answer commands, each of which was sent with its id."""
+        """Answer commands, each by its id."""
         for id, answer in answers:
             self.post(with_id(answer, id))
 
     def hold(self, on: bool) -> None:
-        """Nothing to do: the next message is read when there is room for it."""
+        """Nothing to do: the next message is read once the pipeline has room for it."""
 
     async def write(self) -> None:
         """Write what is queued, until cancelled or the connection is lost."""
@@ -92,7 +92,7 @@ class PlainClient(Client):
 
 
 def positions(query: Mapping[str, str]) -> dict[str, Any]:
-    """The `rooms` and `since` of a plain WebSocket's address."""
+    """The `rooms` and `since` in the query of a plain WebSocket's URL."""
     found: dict[str, Any] = {}
     if "rooms" in query:
         found["rooms"] = query["rooms"]
@@ -103,7 +103,7 @@ def positions(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def position(text: str) -> Any:
-    """`EPOCH:SEQ` as the protocol has it; what is not of that form is left for the check."""
+    """`EPOCH:SEQ` as an object; any other text is returned as it is, for validation to reject."""
     if ":" not in text:
         return text
     epoch, _, seq = text.rpartition(":")
@@ -111,13 +111,13 @@ def position(text: str) -> Any:
 
 
 def number(text: str) -> int | str:
-    """The whole number that a text is, else the text, for the check to refuse."""
+    """A text as a whole number; any other text is returned as it is, for validation to reject."""
     found = INTEGER.fullmatch(text)
     return int(found[1]) if found else text
 
 
 def with_id(answer: bytes, id: Any) -> bytes:
-    """An answer that carries the `id` of its command, where it had a usable one."""
+    """An answer with the `id` of its command, if that is a text or a finite number."""
     if not isinstance(id, str | int | float) or (isinstance(id, float) and not math.isfinite(id)):
         return answer
     return b'%b,"id":%b}' % (answer[:-1], json.dumps(id).encode())
