@@ -5,11 +5,12 @@
     lease_keeper, kept_job, link        that process, which keeps the jobs on the server
     descendants                         the processes that a job has started
     cli, oneshots, runner, watch, tui   the command line: `hourglass.cli.main`
+    attempts, attach, naming            around a run: again, of what runs already, what it is called
     owner, process, output              keep a job on the server while its work runs; end that
     progress                            how far that is, from what it prints
     follow, board                       the state of a room, and how it stays right
-    session, websocket                  commands, answers and events over one WebSocket
-    settings, errors, formatting        what all of them need
+    session, websocket, proxy           commands, answers and events over one WebSocket
+    settings, files, errors, formatting what all of them need
     aio, toml, native, durations        what Python or the system has elsewhere, or not yet
 
 Time is only ever measured with a clock that cannot be set, or taken from the server: a machine

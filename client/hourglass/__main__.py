@@ -3,11 +3,17 @@
 import os
 import sys
 
-if sys.version_info < (3, 11):  # The single file may be given any.
-    sys.exit("hourglass needs Python 3.11 or newer")
-if os.name != "posix":
-    sys.exit("hourglass needs Linux or macOS")
 
-from hourglass.cli import main
+def start() -> int:
+    """Run the command line where it can run; the exit code."""
+    if sys.version_info < (3, 11):  # The single file may be given any.
+        sys.exit("hourglass needs Python 3.11 or newer")
+    if os.name != "posix":
+        sys.exit("hourglass needs Linux or macOS: there is none for Windows, but for WSL")
+    from hourglass.cli import main
 
-sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(start())

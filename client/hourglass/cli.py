@@ -8,9 +8,12 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NoReturn
 
 from hourglass import __version__
+from hourglass.attach import attach
+from hourglass.attempts import attempts
 from hourglass.errors import Away, Exit, Refused, SettingsError
 from hourglass.files import project_settings, refuse
 from hourglass.oneshots import history, kill, show, start, status
@@ -58,6 +61,12 @@ def progress_choice(text: str) -> str | re.Pattern[str]:
             f"{', '.join(NAMES)}"
         )
     return pattern
+
+
+def count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, and not below 0")
+    return int(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,6 +130,22 @@ def parser() -> Parser:
         help="how to read progress: not, as it comes, as that of one tool, or by a pattern with a "
         "group percent, or done and total; and note (default: auto)",
     )
+    runs.add_argument(
+        "--retry",
+        type=count,
+        default=0,
+        metavar="N",
+        help="after a failure try again, so often at the most, each time as a job of its own",
+    )
+    runs.add_argument(
+        "--quiet-ok", action="store_true", help="print what it has printed only if it fails"
+    )
+    runs.add_argument(
+        "--on-fail", metavar="CMD", help="a shell command for when it fails; HOURGLASS_EXIT is why"
+    )
+    runs.add_argument(
+        "--pid", type=count, help="of a process that runs already, in place of a command (Linux)"
+    )
     runs.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr")
     runs.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
 
@@ -164,6 +189,24 @@ def add_job_options(parser: Parser, *, lease: float | None) -> None:
     )
 
 
+def one_run(options: argparse.Namespace, settings: Settings) -> int:
+    """Run the command, or follow the process; the exit code."""
+    if options.pid is not None:
+        return asyncio.run(attach(options, settings))
+    return guarded(partial(work, options, settings), options.grace)
+
+
+def check_usage(options: argparse.Namespace) -> None:
+    """See that a run has a command or a process, and nothing that does not go with it."""
+    has_command = options.command not in ([], ["--"])
+    if options.pid is None and not has_command:
+        options.parser.error("which command? hourglass run -- COMMAND …")
+    if options.pid is not None and has_command:
+        options.parser.error("either --pid or a command")
+    if options.pid is not None and (options.retry or options.quiet_ok):
+        options.parser.error("--retry and --quiet-ok need a command")
+
+
 def add_defaults(options: argparse.Namespace, project: Mapping[str, str]) -> None:
     """Take what no flag says of a run from its project, or from what most runs want."""
     options.note = options.note or project.get("note")
@@ -195,19 +238,19 @@ def main() -> int:
             stream.reconfigure(errors="replace")
     options = parser().parse()
     running = options.what == "run"
-    if running and options.command in ([], ["--"]):
-        print("hourglass run: which command? hourglass run -- COMMAND …", file=sys.stderr)
-        return Exit.NOT_RUN
+    if running:
+        check_usage(options)
     try:
         complain = warn if running else refuse
         settings = Settings.load(vars(options), os.environ, complain)
         if running:
             add_defaults(options, project_settings(lambda problem: None))
-            return guarded(lambda *pipes: work(options, settings, *pipes), options.grace)
+            return attempts(options, lambda: one_run(options, settings))
         if options.what == "watch":
             return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))
         print(to_json(answer)) if options.json else show(answer)
+        sys.stdout.flush()
         return Exit.DONE
     except SettingsError as error:
         print(f"hourglass: {error}", file=sys.stderr)
@@ -222,3 +265,7 @@ def main() -> int:
     except BrokenPipeError:  # Whoever reads our output has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
+    except OSError as error:  # A full disk, say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"hourglass: cannot write: {error.strerror}", file=sys.stderr)
+        return Exit.FAILED

@@ -257,7 +257,7 @@ class Owner:
         if self._run is None or self._over:
             return
         if not self.ended.done():
-            outcome = "done" if result["exit"] == 0 else "failed"
+            outcome = "done" if result["exit"] in (0, None) else "failed"
             try:
                 await self._finish(line, outcome, result)
                 return
