@@ -72,7 +72,7 @@ def sections(old: str, tables: list[Table]) -> list[str]:
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Path, Path], Awaitable[Table | list[Table]]]] = {
     "memory": lambda flags, filled, scratch: memory.measure(flags.jobs, filled, scratch),
-    "holding": lambda _, __, scratch: holding.measure(scratch),
+    "holding": lambda flags, _, scratch: holding.measure(scratch, flags.scale),
     "startup": lambda flags, filled, scratch: startup.measure(
         flags.jobs, flags.rounds, filled, scratch
     ),
@@ -98,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, default=5, help="rounds of most subjects")
     result.add_argument("--late-rounds", type=int, default=3, help="rounds of the lateness")
     result.add_argument("--peer-rounds", type=int, default=3, help="rounds beside the peers")
+    result.add_argument(
+        "--scale", type=float, default=1.0, help="what `holding` makes smaller, such as 0.1"
+    )
     result.add_argument(
         "--only",
         nargs="+",

@@ -2,6 +2,9 @@
 
 Each kind of data has a fixed share of it, so that whoever fills one takes nothing from the others.
 
+What many are sent is held once for all (`Shared`), and counts once: an equal part of it for each
+connection that has not been sent all of it.
+
 Bytes of connections are not counted on the fast path, as that would slow down every write. Only
 growth is reported (`Budget.grew`), and only on the slow paths: when a client has not taken all at
 once, or a message has not arrived whole. The sum of the growth is an upper bound. When it exceeds
@@ -10,10 +13,12 @@ holds most, those that have held much for long.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from typing import NamedTuple
+from weakref import WeakSet
 
 from server.config import Config
 from server.counters import Counts
@@ -22,6 +27,8 @@ KINDS = ("unsent", "unfinished", "waiting")
 """What connections hold."""
 LITTLE = 1024
 """Bytes of a kind that one connection may hold before `Budget.grew` is told."""
+SHARED = 2**16
+"""Bytes above which what many are sent is not copied for each of them."""
 SLACK = 16
 """A fraction (1 / SLACK) of the share is freed in addition, so that not every byte causes a new
 measurement."""
@@ -43,6 +50,18 @@ class Shares:
         self.output = config.memory_budget // 8
 
 
+class Shared:
+    """Bytes that are sent to any number of connections, and held once for all of them."""
+
+    __slots__ = ("__weakref__", "data")
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 class Holding(NamedTuple):
     """What one connection holds, in bytes."""
 
@@ -58,16 +77,22 @@ class Holding(NamedTuple):
     """What has arrived of messages that are not whole."""
     waiting: int = 0
     """Whole messages that wait for their turn."""
+    shared: Collection[Shared] = ()
+    """What else it has not read, and others have not either."""
+    part: int = 0
+    """Its part of that, in bytes."""
 
     @property
     def size(self) -> int:
         """The sum of all kinds."""
-        return self.unsent + self.unfinished + self.waiting
+        return self.unsent + self.part + self.unfinished + self.waiting
 
     @property
     def kinds(self) -> dict[str, int]:
         """The bytes of each of `KINDS`."""
-        return dict(zip(KINDS, (self.unsent, self.unfinished, self.waiting), strict=True))
+        return dict(
+            zip(KINDS, (self.unsent + self.part, self.unfinished, self.waiting), strict=True)
+        )
 
 
 class Budget:
@@ -86,6 +111,8 @@ class Budget:
         self._sources: list[Callable[[], Iterable[Holding]]] = []
         # At least what is held, and from where on it is measured again.
         self._held = 0
+        # What is shared and in there.
+        self._shared: WeakSet[Shared] = WeakSet()
         self._most = self.share
         self._measured_at = -AGAIN
         self._said_at = -SAID_AGAIN
@@ -98,12 +125,26 @@ class Budget:
         """Report that `size` more bytes are held. Bytes that are freed need not be reported."""
         self._held += size
         if self._held > self._most:
-            held = self._measure()
+            held, sharing = self._measure()
             slack = self.share // SLACK
             # One always stays: alone it may need more than the share.
             order = islice(by_weight(held, self._clock()), max(0, len(held) - 1))
-            self._cut(order, self._held - (self.share - slack))
+            self._cut(order, self._held - (self.share - slack), sharing)
             self._most = max(self.share, self._held + slack)
+
+    def admits_shared(self, body: Shared) -> bool:
+        """Whether one more connection may be sent this; then it counts from now on.
+
+        That connections have to be cut for it is told as by `admits`.
+        """
+        if len(body) <= SHARED:
+            return len(body) <= LITTLE or self.admits(len(body))
+        if body not in self._shared:
+            if not self.admits(len(body)):
+                return False
+            self._shared.add(body)
+            self._held += len(body)
+        return True
 
     def admits(self, size: int) -> bool:
         """Whether `size` more bytes may be held; stalled connections are cut to make room.
@@ -113,31 +154,38 @@ class Budget:
         most = self.share - min(size, self.share)
         now = self._clock()
         if self._held > most and now - self._measured_at >= AGAIN:
-            stalled = [
-                holding for holding in self._measure() if now - holding.since >= self._patience
-            ]
-            self._cut(by_weight(stalled, now), self._held - most)
+            held, sharing = self._measure()
+            stalled = [holding for holding in held if now - holding.since >= self._patience]
+            self._cut(by_weight(stalled, now), self._held - most, sharing)
         return self._held <= most
 
     def kinds(self) -> dict[str, int]:
         """The bytes that are held of each kind, measured now."""
-        held = self._measure()
+        held, _ = self._measure()
         return {kind: sum(holding.kinds[kind] for holding in held) for kind in KINDS}
 
-    def _measure(self) -> list[Holding]:
-        held = [holding for source in self._sources for holding in source() if holding.size]
+    def _measure(self) -> tuple[list[Holding], Counter[Shared]]:
+        """What is held for each connection, and how many share each body."""
+        every = [holding for source in self._sources for holding in source()]
+        sharing = Counter(body for holding in every for body in holding.shared)
+        held = [divided(each, sharing) for each in every if each.size or each.shared]
         self._held = sum(holding.size for holding in held)
+        self._shared = WeakSet(sharing)
         self._measured_at = self._clock()
-        return held
+        return held, sharing
 
-    def _cut(self, order: Iterable[Holding], surplus: int) -> None:
+    def _cut(self, order: Iterable[Holding], surplus: int, sharing: Counter[Shared]) -> None:
         """Cut connections in this order, until `surplus` bytes are freed."""
         number = 0
         for holding in order:
             if surplus <= 0:
                 break
-            surplus -= holding.size
-            self._held -= holding.size
+            freed = holding.size - holding.part
+            sharing.subtract(holding.shared)
+            # Only when the last of them is gone.
+            freed += sum(len(body) for body in set(holding.shared) if not sharing[body])
+            surplus -= freed
+            self._held -= freed
             self._counts.cuts[max(KINDS, key=holding.kinds.__getitem__)] += 1
             holding.cut()
             number += 1
@@ -146,6 +194,13 @@ class Budget:
             log.warning(
                 "closing connections: they hold more than MEMORY_BUDGET=%d allows", self.total
             )
+
+
+def divided(holding: Holding, sharing: Mapping[Shared, int]) -> Holding:
+    """A holding with its part of what it shares, given how many share each."""
+    if not holding.shared:
+        return holding
+    return holding._replace(part=sum(len(body) // sharing[body] for body in holding.shared))
 
 
 def by_weight(held: Iterable[Holding], now: float) -> Iterator[Holding]:
@@ -162,7 +217,8 @@ def by_weight(held: Iterable[Holding], now: float) -> Iterator[Holding]:
         total, address = totals[0]
         holding = of[address].pop()
         if of[address]:
-            heapreplace(totals, (total + holding.size, address))
+            # What it shares is held for the others of the address as before.
+            heapreplace(totals, (total + holding.size - holding.part, address))
         else:
             heappop(totals)
         yield holding

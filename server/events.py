@@ -28,7 +28,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from server.access.auth import Expiries, expired
 from server.access.rate_limits import Limits, neighbours, overdue, weight
-from server.budget import Holding
+from server.budget import Holding, Shared
 from server.config import Config
 from server.contract.messages import Frame, Hello
 from server.contract.validation import Checker
@@ -68,6 +68,10 @@ class SocketClient(Client):
     def send(self, frame: Frame) -> None:
         if not self._socket.closed:
             self._socket.queue.post(self._server.prepared(frame))
+
+    def send_shared(self, name: str, head: bytes, body: Shared) -> None:
+        if not self._socket.closed:
+            self._server.share(self._socket, name, head, body)
 
     def backlog(self) -> int:
         size: int = self._socket.queue.size

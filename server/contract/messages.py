@@ -179,6 +179,13 @@ class Snapshot(Struct, frozen=True):
     ended: list[EndedJob]
 
 
+class State(Struct):
+    """What all snapshots of a room have in common while nothing changes in it."""
+
+    running: list[Job]
+    ended: list[EndedJob]
+
+
 class Progress(Struct, frozen=True):
     """The latest report of a running job: not part of the log, so it has no `seq`."""
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import islice
 
 from server.board import Board
-from server.contract.messages import Frame
+from server.budget import Shared
+from server.contract.messages import Frame, State, encode
 from server.core.subscribers import Client, NewGroup
 
 COPIES = 3
@@ -37,8 +38,8 @@ class Room:
         board = self.board
         self.tail: deque[Logged] = deque()
         """The last entries, without holes up to the board's seq."""
-        self.snapshot: bytes | None = None
-        """The board in JSON but for its head, until the board changes."""
+        self.snapshot: Shared | None = None
+        """The end of a snapshot, from the running jobs on, until the board changes."""
         self.snapshot_size = 0
         """Its bytes when it was encoded last."""
         self.reported = {connid: board.seq for connid, job in board.running.items() if job.progress}
@@ -75,6 +76,14 @@ class Room:
         """The tail after `seq`, which it must reach."""
         return islice(self.tail, len(self.tail) - (self.board.seq - seq), None)
 
+    def encode(self) -> Shared:
+        """Encode the end of a snapshot."""
+        board = self.board
+        state = encode(State(list(board.running.values()), list(board.ended)))
+        self.snapshot = Shared(memoryview(state)[1:])
+        self.snapshot_size = len(self.snapshot)
+        return self.snapshot
+
     def strangers(self, connid: str) -> Iterable[Client]:
         """Who watches a job without being in the room."""
         watchers = self.watchers.get(connid)
@@ -84,7 +93,7 @@ class Room:
     def held(self) -> int:
         """Bytes that its tail and its snapshot take, about."""
         tail = sum(EVENT + COPIES * len(frame.body) for _, _, frame in self.tail)
-        return tail + len(self.snapshot or b"")
+        return tail + (len(self.snapshot) if self.snapshot is not None else 0)
 
     def shed(self) -> None:
         """Hold half as much, or less."""

@@ -24,7 +24,6 @@ from server.contract.messages import (
     Progress,
     Reported,
     Since,
-    Snapshot,
     encode,
 )
 from server.core.output import OutputPump
@@ -406,23 +405,21 @@ class Rooms(Listener):
 
     def _send_snapshot(self, client: Client, room: Room) -> bool:
         """Send a client how a room is now; false where there is no memory for that."""
-        board = room.board
-        if not self._has_room(room.snapshot_size):
-            return False
-        if room.snapshot is None and not board.whole:
-            self._short = True  # Read from the store before it is tried again.
-            return False
-        if room.snapshot is None:
-            running = encode(list(board.running.values()))
-            room.snapshot = b'"running":%b,"ended":%b}' % (running, encode(list(board.ended)))
-            room.snapshot_size = len(room.snapshot)
-            self._held += room.snapshot_size
-            self.snapshots_encoded += 1
+        board, state = room.board, room.snapshot
+        if state is None:
             if not self._has_room(room.snapshot_size):
                 return False
+            if not board.whole:
+                self._short = True  # Read from the store before it is tried again.
+                return False
+            state = room.encode()
+            self._held += len(state)
+            self.snapshots_encoded += 1
+        if not self._budget.admits_shared(state):
+            self._short = True
+            return False
         at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
-        body = b"%b,%b" % (encode(at)[:-1], room.snapshot)
-        client.send_exempt(Frame(Snapshot.name, body))
+        client.send_snapshot(b"%b," % encode(at)[:-1], state)
         return True
 
     def _send_presence(self, room: Room) -> None:

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from server.contract.messages import Frame
+from server.budget import SHARED, Shared
+from server.contract.messages import Frame, Snapshot
 
 
 class Client(ABC):
@@ -27,6 +28,14 @@ class Client(ABC):
         self._granted += len(frame.body)
         self.send(frame)
 
+    def send_snapshot(self, head: bytes, state: Shared) -> None:
+        """Queue a snapshot, however much is queued; `state` is its end, which many may be sent."""
+        self._granted += len(head) + len(state)
+        if len(state) <= SHARED:
+            self.send(Frame(Snapshot.name, head + state.data))
+        else:
+            self.send_shared(Snapshot.name, head, state)
+
     def above_high_watermark(self, max_backlog: int) -> bool:
         """Whether more than `max_backlog` bytes are queued, not counting what is exempt."""
         backlog = self.backlog()
@@ -37,6 +46,10 @@ class Client(ABC):
     @abstractmethod
     def send(self, frame: Frame) -> None:
         """Queue an event for the client; never waits."""
+
+    @abstractmethod
+    def send_shared(self, name: str, head: bytes, body: Shared) -> None:
+        """Queue an event of which all but the head is held once for many clients."""
 
     @abstractmethod
     def backlog(self) -> int:

@@ -176,7 +176,7 @@ class Web:
         )
         connection = speaks_http(http_request)
         if connection is not None:
-            connection.holds = lambda: (client.backlog(), pipeline.waiting())
+            connection.holds = lambda: (client.own, pipeline.waiting(), client.shared)
         writer = asyncio.create_task(client.write())
         try:
             try:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType
 
-from server.budget import LITTLE, Budget
+from server.budget import LITTLE, Budget, Shared
 from server.contract.messages import Frame
 from server.core.pipeline import Pipeline
 from server.core.subscribers import Client
@@ -30,8 +31,13 @@ class PlainClient(Client):
         self._socket = socket
         self._close_timeout = close_timeout
         self._budget = budget
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        # Messages; the end of one may be for others as well.
+        self._queue: asyncio.Queue[tuple[bytes, Shared | None]] = asyncio.Queue()
         self._size = 0
+        self._shared: deque[Shared] = deque()
+        # Set unless some of a message is on its way, and some is not.
+        self._between = asyncio.Event()
+        self._between.set()
         self._cutting: asyncio.Task[bool] | None = None
 
     def send(self, frame: Frame) -> None:
@@ -42,10 +48,26 @@ class PlainClient(Client):
         self._size += len(text)
         if self._size > LITTLE:
             self._budget.grew(len(text))
-        self._queue.put_nowait(text)
+        self._queue.put_nowait((text, None))
+
+    def send_shared(self, name: str, head: bytes, body: Shared) -> None:
+        begun = Frame(name, head).plain()
+        self._size += len(begun) + len(body)
+        self._shared.append(body)
+        self._queue.put_nowait((begun, body))
 
     def backlog(self) -> int:
         return self._size
+
+    @property
+    def own(self) -> int:
+        """Bytes that are queued for this client alone."""
+        return self._size - sum(map(len, self._shared))
+
+    @property
+    def shared(self) -> Collection[Shared]:
+        """What is queued for others as well."""
+        return self._shared
 
     def drop(self) -> None:
         self.gone = True  # Its commands are not waited for any more.
@@ -60,6 +82,7 @@ class PlainClient(Client):
         """Send the reason, and close the connection."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(self._close_timeout):
+                await self._between.wait()
                 await self._socket.send_frame(why.plain(), WSMsgType.TEXT)
         await self.close(code)
 
@@ -83,12 +106,22 @@ class PlainClient(Client):
         """Write what is queued, until cancelled or the connection is lost."""
         try:
             while True:
-                text = await self._queue.get()
-                await self._socket.send_frame(text, WSMsgType.TEXT)
+                text, body = await self._queue.get()
+                if body is None:
+                    await self._socket.send_frame(text, WSMsgType.TEXT)
+                else:
+                    await self._write_shared(text, body)
                 self._size -= len(text)
                 self._queue.task_done()
         finally:
             self.gone = True
+
+    async def _write_shared(self, head: bytes, body: Shared) -> None:
+        self._between.clear()
+        await self._socket.send_shared(head, body)
+        self._between.set()
+        self._shared.popleft()
+        self._size -= len(body)
 
 
 def positions(query: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from engineio.exceptions import UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, NOOP, PONG, Packet
 
 from server.budget import LITTLE, Holding
-from server.transport.frames import TEXT, Prepared, frame
+from server.transport.backlog import Backlog
+from server.transport.frames import TEXT, Prepared, SharedPacket, frame, frame_head
 from server.transport.handshake import sender
 from server.transport.heartbeat import Heartbeat
 from server.transport.inbound_frames import BadFrame, Frames, answer_to_close
@@ -32,6 +33,9 @@ APPLICATION = "application"
 
 MOST_UNREAD = 2**16
 """Bytes that a client may leave unread before nothing more is done that it would have to read."""
+
+PIECES = 4
+"""Pieces of what waits that a client is handed before it is the turn of others."""
 
 READ_AT_ONCE = 2**14
 """Bytes that are read from a connection before it is the turn of others: some hundred commands."""
@@ -149,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
     """A client's WebSocket, taken over from aiohttp, and its Engine.IO socket."""
 
     __slots__ = (
+        "_backlog",
         "_clogged_at",
         "_closing",
         "_controls",
@@ -159,6 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         "_gone",
         "_holds",
         "_late_ping",
+        "_leaving",
         "_parser",
         "_resting",
         "_size",
@@ -206,6 +212,10 @@ class Connection(asyncio.BufferedProtocol):
         # Whether something that was written is not on its way yet, and since when.
         self.clogged = False
         self._clogged_at = 0.0
+        # What waits behind that, from the first that others share on.
+        self._backlog: Backlog | None = None
+        # Whether the connection is to be closed after it.
+        self._leaving = False
         # Set while somebody waits for that.
         self._drained: asyncio.Future[None] | None = None
         # Set while somebody rests until the connection is gone, at most.
@@ -286,11 +296,15 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        self.clogged = True
-        self._clogged_at = self._driver.loop.time()
+        if not self.clogged:
+            self.clogged = True
+            self._clogged_at = self._driver.loop.time()
         self._leave_groups(clogged=True)
 
     def resume_writing(self) -> None:
+        if self._backlog is not None:
+            self._hand_over()
+            return
         self.clogged = False
         if self._drained is not None:
             self._drained.set_result(None)
@@ -301,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._leave_groups()
-        self._transport = None
+        self._transport = self._backlog = None
         del self._dispatch, self._parser  # They are in a cycle, and nothing more will be read.
         self.out.clear()
         self._size = 0
@@ -332,7 +346,8 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes that are not on their way yet."""
         if self._transport is None:
             return 0
-        return self._size + self._transport.get_write_buffer_size()
+        waiting = self._backlog.size if self._backlog is not None else 0
+        return self._size + self._transport.get_write_buffer_size() + waiting
 
     def write(self, data: bytes) -> None:
         """Write whole frames with all else that this turn of the loop produces."""
@@ -369,20 +384,82 @@ class Connection(asyncio.BufferedProtocol):
             self.write_rest(data[sent:])
 
     def write_rest(self, data: bytes) -> None:
-        """Let asyncio have what could not be sent at once."""
+        """Let what could not be sent at once wait, in asyncio unless something does before it."""
         if self._transport is not None:
-            self._transport.write(data)
+            if self._backlog is not None:
+                self._backlog.add(data)
+            else:
+                self._transport.write(data)
             self._driver.grew(len(data))
+
+    def _share(self, packet: SharedPacket) -> None:
+        """Write a message of which the most part is not copied."""
+        self.write(frame_head(len(packet)) + packet.head)
+        self.flush()
+        if self._transport is None or self._closing is not None:
+            return
+        self.pause_writing()
+        if self._backlog is None:
+            self._backlog = Backlog()
+        self._backlog.share(packet.body)
+        self._backlog.add(packet.tail)
+        if not self._transport.get_write_buffer_size():
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Send what waits, until the socket takes no more or it is the turn of others."""
+        for _ in range(PIECES):
+            transport, backlog = self._transport, self._backlog
+            if backlog is None or transport is None or transport.is_closing():
+                return
+            if transport.get_write_buffer_size():
+                return  # It goes on when that is on its way.
+            self._hand_over_piece(transport, backlog)
+            if not backlog.size:
+                self._all_handed_over(transport)
+                return
+        self._driver.loop.call_soon(self._hand_over)
+
+    def _hand_over_piece(self, transport: asyncio.Transport, backlog: Backlog) -> None:
+        with backlog.next_piece() as piece:
+            try:
+                sent = self.send_bytes(piece)
+            except OSError:  # As in `flush`.
+                sent = 0
+            # Only so much that asyncio tells when there is room for more: it may make a copy.
+            rest = bytes(piece[sent : sent + LITTLE])
+        backlog.advance(sent + len(rest))
+        if rest:
+            transport.write(rest)
+
+    def _all_handed_over(self, transport: asyncio.Transport) -> None:
+        self._backlog = None
+        if self._leaving:
+            transport.close()
+        elif not transport.get_write_buffer_size():
+            self.resume_writing()
+
+    def _close_soon(self) -> None:
+        """Close the connection when all that was written is on its way."""
+        if self._backlog is not None:
+            self._leaving = True
+        elif self._transport is not None:
+            self._transport.close()
 
     def holding(self, address: str, waiting: int) -> Holding:
         """What is held for the client, which counts for that address; `waiting` bytes of its
         messages are held by the application."""
-        unsent = self.backlog() if self.clogged else self._size
+        unsent, backlog = self._size, self._backlog
+        if self.clogged and self._transport is not None:
+            unsent += self._transport.get_write_buffer_size()
+        if backlog is not None:
+            unsent += backlog.own
+        shared = backlog.bodies if backlog is not None else ()
         # Clogged by what it does not read, it is also not read from.
         since = self._clogged_at if self.clogged else self._unfinished_since
         since = since or self._driver.loop.time()
         waiting += self._waiting_size
-        return Holding(address, since, self.abort, unsent, self._unfinished, waiting)
+        return Holding(address, since, self.abort, unsent, self._unfinished, waiting, shared)
 
     def writable(self) -> bool:
         """Whether everything that was written is on its way, and more would be."""
@@ -396,6 +473,9 @@ class Connection(asyncio.BufferedProtocol):
         """Send a packet of Engine.IO; None and CLOSE close the connection."""
         if packet is None:
             self.close(WSCloseCode.OK)
+            return
+        if isinstance(packet, SharedPacket):
+            self._share(packet)
             return
         encoded = packet.encode()
         if isinstance(encoded, str):
@@ -424,10 +504,11 @@ class Connection(asyncio.BufferedProtocol):
             self._leave_groups()
             self.flush()
             self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
-            self._transport.close()
+            self._close_soon()
 
     def abort(self) -> None:
         """Cut the connection; what is not on its way is lost."""
+        self._backlog = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -465,8 +546,7 @@ class Connection(asyncio.BufferedProtocol):
             self.flush()
             # Nothing may follow it: RFC 6455, section 5.5.1.
             self._closing = self._driver.loop.call_later(self._driver.close_timeout, self.abort)
-        if self._transport is not None:
-            self._transport.close()
+        self._close_soon()
 
     def _packet_received(self, data: str | bytes) -> None:
         try:

@@ -22,7 +22,6 @@ from aiohttp import StreamReader, WSCloseCode, web
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError, EngineIOError
 from engineio.packet import NOOP, OPEN, PING, PONG, UPGRADE, Packet
-from engineio.payload import Payload
 from socketio.packet import CONNECT_ERROR
 
 from server.access.rate_limits import TokenBucket, control_bucket
@@ -35,7 +34,7 @@ from server.transport.connection import (
     Outbox,
     Session,
 )
-from server.transport.frames import PONG_PROBE_FRAME, frame
+from server.transport.frames import PONG_PROBE_FRAME, SharedPacket, frame
 from server.transport.handshake import (
     SWITCHING,
     handshake,
@@ -46,7 +45,14 @@ from server.transport.handshake import (
 from server.transport.heartbeat import Heartbeat
 from server.transport.multicast import Multicast
 from server.transport.plain_socket import ignore
-from server.transport.polling import MOST_POLLED, TURN, ByteQueue, decode_payload, posts_of
+from server.transport.polling import (
+    MOST_POLLED,
+    TURN,
+    ByteQueue,
+    SharedResponse,
+    decode_payload,
+    posts_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +80,7 @@ class Driver:
         self._on_connect: Any = None
         self._on_disconnect: Any = None
         self._handle_request: Any = None
+        self._ok: Any = None
         # The polls that are under way, by the protocol of their connection.
         self._polls: dict[Any, AsyncSocket] = {}
         # The HTTP servers whose lost connections are told.
@@ -100,7 +107,10 @@ class Driver:
             **self.eio._async,
             "websocket": self._websocket,
             "create_route": create_route,
+            "make_response": make_response,
         }
+        self._ok = self.eio._ok
+        self.eio._ok = self._answer_poll
         self._connect_namespace = self._sio._handle_connect
         self._sio._handle_connect = self._connect
         self.eio.create_queue = partial(ByteQueue, self.grew)
@@ -184,7 +194,7 @@ class Driver:
             return self._last_poll(request, socket)
         return await self._poll(request, socket)
 
-    async def _poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+    async def _poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
         """Have python-engineio answer a poll.
 
         A session ends with a poll that is broken off, or overlaps another: what the one would have
@@ -198,22 +208,39 @@ class Driver:
         queue.polled, queue.room = True, MOST_POLLED
         self._polls[protocol] = socket
         try:
-            response: web.Response = await self._handle_request(request)
+            response: web.StreamResponse = await self._handle_request(request)
+            if isinstance(response, SharedResponse):
+                queue.response = response
+                await response.prepare(request)
+                await response.write_eof()
+                return response
         finally:
-            queue.polled = False
+            queue.polled, queue.response = False, None
             self._polls.pop(protocol, None)
+        assert isinstance(response, web.Response)
         if socket.closed and not response.body:
             return self._ended(request)
         return response
 
-    def _last_poll(self, request: web.Request, socket: AsyncSocket) -> web.Response:
+    def _answer_poll(self, packets: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As python-engineio answers, but for what is held once for many: that is not copied."""
+        shares = any(isinstance(packet, SharedPacket) for packet in packets or ())
+        if not shares or kwargs.get("jsonp_index") is not None:
+            return self._ok(packets, *args, **kwargs)
+        answer = self._ok([], *args, **kwargs)
+        return answer | {"response": packets}
+
+    def _last_poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
         """Answer what still waited when a session ended."""
         self.eio.sockets.pop(socket.sid, None)
         packets = []
         while not socket.queue.empty():
             packets.append(socket.queue.get_nowait())
-        payload: str = Payload([packet for packet in packets if packet]).encode()
-        return self._answer(request, payload) if payload else self._ended(request)
+        packets = [packet for packet in packets if packet]
+        if not packets:
+            return self._ended(request)
+        answer = self._answer_poll(packets)
+        return make_response(answer["status"], answer["headers"], answer["response"], {})
 
     def _ended(self, request: web.Request) -> web.Response:
         """An error, after which the clients of all languages open a new session."""
@@ -454,13 +481,16 @@ class Driver:
                 begun = [each.since for each in (queue, posts) if each.size]
                 since = min(begun, default=self.loop.time())
                 drop = partial(self.drop, socket)
-                yield Holding(address, since, drop, queue.size, waiting=waiting + posts.size)
+                waiting += posts.size
+                yield Holding(address, since, drop, queue.own, waiting=waiting, shared=queue.shared)
 
     def drop(self, socket: AsyncSocket) -> None:
         """Cut a client off at once; what waits for it is lost."""
         connection = self.connection_of(socket)
         if connection is not None:
             connection.abort()
+        elif socket.queue.response is not None:
+            socket.queue.response.cut()
         self.spawn(self.time_out(socket))
 
     def lost(self, connection: Connection) -> None:
@@ -588,6 +618,15 @@ def install(
     driver = Driver(sio, upgrade_timeout, close_timeout, control_rate, grew or ignore)
     driver.put_in()
     return driver
+
+
+def make_response(
+    status: str, headers: list[tuple[str, str]], payload: Any, environ: dict[str, Any]
+) -> web.StreamResponse:
+    """What python-engineio answers, as a response of aiohttp's; packets are not copied."""
+    if isinstance(payload, list):
+        return SharedResponse(payload, headers)
+    return web.Response(body=payload, status=int(status.split()[0]), headers=headers)
 
 
 def create_route(app: web.Application, eio: Any, path: str) -> None:

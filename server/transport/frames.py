@@ -1,12 +1,19 @@
 """WebSocket frames as a server sends them, encoded once for any number of clients."""
 
 import struct
+from collections.abc import Callable
 
 from aiohttp import WSMsgType
 from engineio.packet import MESSAGE, Packet
 
+from server.budget import Shared
+
 TEXT = WSMsgType.TEXT
 """By a name of its own, as each look at a member of an enum costs as much as a call."""
+
+Buffer = bytes | memoryview
+SendBytes = Callable[[Buffer], int]
+"""Sends as much as can be sent at once; tells how many bytes that is, or raises `OSError`."""
 
 pack_medium = struct.Struct("!BBH").pack
 pack_long = struct.Struct("!BBQ").pack
@@ -17,9 +24,17 @@ def frame(payload: bytes, kind: int = TEXT) -> bytes:
     size = len(payload)
     if size < 126:
         return bytes((0x80 | kind, size)) + payload
+    return frame_head(size, kind) + payload
+
+
+def frame_head(size: int, kind: int = TEXT, *, last: bool = True) -> bytes:
+    """What comes before so many bytes of payload; `last` where no more of the message follows."""
+    first = kind | 0x80 if last else kind
+    if size < 126:
+        return bytes((first, size))
     if size < 2**16:
-        return pack_medium(0x80 | kind, 126, size) + payload
-    return pack_long(0x80 | kind, 127, size) + payload
+        return pack_medium(first, 126, size)
+    return pack_long(first, 127, size)
 
 
 PONG_PROBE_FRAME = frame(b"3probe")
@@ -42,3 +57,21 @@ class Prepared:
         if self._packet is None:
             self._packet = Packet(MESSAGE, self._text.decode())
         return self._packet
+
+
+class SharedPacket(Packet):
+    """A message to one client of which the middle is held once for many."""
+
+    def __init__(self, head: bytes, body: Shared, tail: bytes) -> None:
+        """The parts of a packet of Socket.IO."""
+        super().__init__(MESSAGE)
+        self.head = b"4" + head
+        self.body = body
+        self.tail = tail
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.body) + len(self.tail)
+
+    def encode(self, b64: bool = False) -> str:
+        """The same as a text, for python-engineio."""
+        return b"".join((self.head, self.body.data, self.tail)).decode()

@@ -4,13 +4,15 @@ import asyncio
 import base64
 import hashlib
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, HttpVersion, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from server.transport.frames import Buffer, SendBytes
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What a server adds to the key of a client: RFC 6455, section 4.2.2."""
@@ -104,14 +106,14 @@ def take_over(request: web.BaseRequest, protocol: asyncio.BufferedProtocol) -> b
     return early
 
 
-def sender(transport: asyncio.Transport) -> Callable[[bytes], int]:
+def sender(transport: asyncio.Transport) -> SendBytes:
     """What sends bytes while none wait in the transport, and tells how many it could send."""
     if isinstance(transport, _SelectorSocketTransport):
         # Straight to the kernel; may raise `OSError`.
-        send: Callable[[bytes], int] = transport.get_extra_info("socket")._sock.send
+        send: SendBytes = transport.get_extra_info("socket")._sock.send
         return send
 
-    def write(data: bytes) -> int:
+    def write(data: Buffer) -> int:
         transport.write(data)
         return len(data)
 

@@ -1,14 +1,14 @@
 """The connections that speak HTTP: how many there may be, and which of them have to go."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
 from server.access.rate_limits import ConnectionQuota, Limits, neighbours, overdue
-from server.budget import LITTLE, Budget, Holding
+from server.budget import LITTLE, Budget, Holding, Shared
 from server.config import Config
 
 COPIES = 4
@@ -21,13 +21,13 @@ class HttpConnection(asyncio.BufferedProtocol):
     __slots__ = (
         "_budget",
         "_buffer",
-        "_clogged_at",
         "_handler",
         "_loop",
         "_received",
         "_received_at",
         "_transport",
         "address",
+        "clogged_at",
         "holds",
     )
 
@@ -46,11 +46,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         # Bytes that aiohttp has been given of requests, or messages, that are not done; since when.
         self._received = 0
-        self._received_at = self._clogged_at = 0.0
+        self._received_at = 0.0
+        self.clogged_at = 0.0
+        """The time since when what was written last is not on its way."""
         self.address = neighbours(peer(transport))
         """Whom it counts for."""
-        self.holds: Callable[[], tuple[int, int]] = nothing
-        """How many bytes of it wait to be written, and of its messages to be carried out."""
+        self.holds: Callable[[], tuple[int, int, Collection[Shared]]] = nothing
+        """How many bytes of it wait to be written, and of its messages to be carried out; and what
+        else waits to be written to it, and to others as well."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -75,7 +78,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         return self._handler.eof_received()
 
     def pause_writing(self) -> None:
-        self._clogged_at = self._loop.time()
+        self.clogged_at = self._loop.time()
         self._handler.pause_writing()
 
     def resume_writing(self) -> None:
@@ -86,19 +89,20 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def holding(self) -> Holding:
         """What is held for it."""
-        queued, waiting = self.holds()
+        queued, waiting, shared = self.holds()
         unsent = queued + self._transport.get_write_buffer_size()
         received = self._received if self._received > LITTLE else 0
         if self.holds is nothing:  # No WebSocket, but requests and responses.
             unsent *= 2  # The response is there until all of it is on its way.
             received *= COPIES
-        since = self._clogged_at if unsent else self._received_at
-        return Holding(self.address, since, self._transport.abort, unsent, received, waiting)
+        since = self.clogged_at if unsent else self._received_at
+        cut = self._transport.abort
+        return Holding(self.address, since, cut, unsent, received, waiting, shared)
 
 
-def nothing() -> tuple[int, int]:
+def nothing() -> tuple[int, int, Collection[Shared]]:
     """Nothing is held beside what aiohttp holds."""
-    return 0, 0
+    return 0, 0, ()
 
 
 def speaks_http(request: web.BaseRequest) -> HttpConnection | None:
@@ -214,7 +218,7 @@ class Connections:
             before, since = self._unread.get(transport, (0, now))
             if size == 0:
                 self._unread.pop(transport, None)
-            elif before == 0 or size < before:
+            elif before == 0 or size < before or clogged_after(transport, since):
                 self._unread[transport] = size, now
             elif now - since > self._config.slow_timeout:
                 transport.abort()
@@ -223,6 +227,12 @@ class Connections:
         """Cut all connections that speak HTTP."""
         for transport in self._open:
             transport.abort()
+
+
+def clogged_after(transport: asyncio.Transport, since: float) -> bool:
+    """Whether something has been read since then, so that more was written."""
+    protocol = transport.get_protocol()
+    return isinstance(protocol, HttpConnection) and protocol.clogged_at > since
 
 
 def peer(transport: asyncio.BaseTransport) -> str:

@@ -5,6 +5,8 @@ from itertools import repeat
 from operator import call
 from typing import Any, Protocol
 
+from server.transport.frames import SendBytes
+
 MOST_JOINED = 2**18
 """Bytes that a group joins before it writes them, even though the turn of the loop is not over."""
 
@@ -16,8 +18,7 @@ class Member(Protocol):
     """What this turn of the loop has produced for it alone."""
     groups: "tuple[Multicast, ...]"
     """The groups that it is in."""
-    send_bytes: Callable[[bytes], int]
-    """Sends as much as can be sent at once; tells how many bytes that is, or raises `OSError`."""
+    send_bytes: SendBytes
 
     def writable(self) -> bool:
         """Whether everything that was written is on its way, and more would be."""
@@ -54,7 +55,7 @@ class Multicast:
         self._on_clogged = on_clogged
         # The connections, with whose they are, and with what sends to each.
         self._members: dict[Member, Any] = {}
-        self._senders: dict[Member, Callable[[bytes], int]] = {}
+        self._senders: dict[Member, SendBytes] = {}
         # What this turn of the loop has produced, and how many bytes that is.
         self._frames: list[bytes] = []
         self._size = 0
@@ -125,7 +126,7 @@ class Multicast:
                 connection.write_rest(data[sent:])
 
 
-def send_all(senders: Collection[Callable[[bytes], int]], data: bytes) -> list[int]:
+def send_all(senders: Collection[SendBytes], data: bytes) -> list[int]:
     """Call every `sender` with the same data; tells how many bytes each could send.
 
     A system call for each: whatever is done besides counts, so no step of the loop is Python's.

@@ -8,8 +8,11 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.http import WebSocketError, WebSocketWriter
 
 from server.access.rate_limits import control_bucket
+from server.budget import Shared
 from server.transport.connection import READ_AT_ONCE
+from server.transport.frames import frame_head
 from server.transport.inbound_frames import BadFrame, Frames, answer_to_close
+from server.transport.polling import PORTION
 
 
 class PlainSocket(web.WebSocketResponse):
@@ -45,6 +48,27 @@ class PlainSocket(web.WebSocketResponse):
         if self._http.transport is not None:
             self._http.transport.close()
 
+    async def send_shared(self, head: bytes, body: Shared) -> None:
+        """Send a text of which the end is not copied, but for little at a time.
+
+        In fragments, so that pings, pongs and a close frame may come between them: RFC 6455,
+        section 5.4. Nothing else may be sent meanwhile.
+        """
+        self._write_fragment(head, WSMsgType.TEXT, last=False)
+        for start in range(0, len(body), PORTION):
+            end = start + PORTION
+            last = end >= len(body)
+            self._write_fragment(body.data[start:end], WSMsgType.CONTINUATION, last=last)
+            assert self._payload_writer is not None
+            await self._payload_writer.drain()
+            await asyncio.sleep(0)
+
+    def _write_fragment(self, data: bytes | memoryview, kind: int, *, last: bool) -> None:
+        transport = self._http.transport
+        if self.closed or transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        transport.write(b"".join((frame_head(len(data), kind, last=last), data)))
+
     def _post_start(
         self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
     ) -> None:
@@ -55,6 +79,8 @@ class PlainSocket(web.WebSocketResponse):
         # Kept until the end of the connection, while aiohttp lets go of it before that.
         self._feed = http._payload_parser.feed_data
         self._feed_eof = http._payload_parser.feed_eof
+        assert http.transport is not None
+        http.transport.set_write_buffer_limits(high=PORTION)
         http._payload_parser, http._upgraded = self, True
         if early:
             self.feed_data(early)

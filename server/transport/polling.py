@@ -1,18 +1,21 @@
 """What waits for the polls of a client of long polling."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, PONG, Packet
+from multidict import CIMultiDict
 
-from server.budget import LITTLE
-from server.transport.frames import Prepared
+from server.budget import LITTLE, Shared
+from server.transport.frames import Prepared, SharedPacket
 
 SEPARATOR = "\x1e"
 """Stands between the packets of a payload: Engine.IO 4."""
@@ -28,6 +31,9 @@ POSTED = 2
 
 MOST_POLLED = 16
 """Packets that one poll is answered: clients on python-engineio leave where there are more."""
+
+PORTION = 2**14
+"""Bytes of a response that are written at once, where it is not copied."""
 
 TURN = 16
 """Packets of a POST that are taken before it is the turn of others."""
@@ -78,6 +84,21 @@ class ByteQueue(asyncio.Queue[Any]):
         self.since = 0.0
         """The time since when something has waited."""
         self._grew = grew
+        # What is in here and is for others as well.
+        self._shared: deque[Shared] = deque()
+        self.response: SharedResponse | None = None
+        """The answer to a poll that is being written, where it has something for others as well."""
+
+    @property
+    def shared(self) -> list[Shared]:
+        """What is held for others as well."""
+        written = self.response.shared if self.response is not None else ()
+        return [*self._shared, *written]
+
+    @property
+    def own(self) -> int:
+        """How many bytes are held for this client alone."""
+        return self.size - sum(map(len, self._shared))
 
     def post(self, message: Prepared) -> None:
         """Queue a prepared message."""
@@ -101,14 +122,63 @@ class ByteQueue(asyncio.Queue[Any]):
             self.since = asyncio.get_running_loop().time()
         size = _size(item)
         self.size += size
-        if self.size > LITTLE:
+        if isinstance(item, SharedPacket):
+            self._shared.append(item.body)
+        elif self.size > LITTLE:
             self._grew(size)
         super()._put(item)
 
     def _get(self) -> Any:
         item = super()._get()
         self.size -= _size(item)
+        if isinstance(item, SharedPacket):
+            self._shared.popleft()
         return item
+
+
+class SharedResponse(web.StreamResponse):
+    """The answer to a poll of which the most part is not copied, but for little at a time."""
+
+    def __init__(self, packets: Iterable[Packet], headers: Iterable[tuple[str, str]]) -> None:
+        super().__init__(headers=CIMultiDict(headers))
+        self._parts = list(payload_parts(packets))
+        self.shared = [part for part in self._parts if isinstance(part, Shared)]
+        self.content_length = sum(map(len, self._parts))
+
+    def cut(self) -> None:
+        """Cut the connection that it is written to."""
+        if self._req is not None and self._req.transport is not None:
+            self._req.transport.abort()
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        if request.transport is not None:
+            request.transport.set_write_buffer_limits(high=PORTION)
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write all of it; nothing where that has been done."""
+        parts, self._parts = self._parts, []
+        assert self._payload_writer is not None
+        for part in parts:
+            view = part.data if isinstance(part, Shared) else memoryview(part)
+            for start in range(0, len(view), PORTION):
+                await self.write(view[start : start + PORTION])
+                await self._payload_writer.drain()
+                await asyncio.sleep(0)
+        await super().write_eof(data)
+
+
+def payload_parts(packets: Iterable[Packet]) -> Iterator[bytes | Shared]:
+    """The payload of these packets, for long polling, with what is shared as it is."""
+    between = b""
+    for packet in packets:
+        if isinstance(packet, SharedPacket):
+            yield between + packet.head
+            yield packet.body
+            yield packet.tail
+        else:
+            yield between + packet.encode(b64=True).encode()
+        between = SEPARATOR.encode()
 
 
 class Posts(asyncio.Lock):
@@ -154,6 +224,8 @@ def posts_of(socket: AsyncSocket) -> Posts:
 
 def _size(packet: Any) -> int:
     """The bytes that a packet takes, at most."""
+    if isinstance(packet, SharedPacket):
+        return len(packet)
     data = getattr(packet, "data", None)
     if isinstance(data, str) and not data.isascii():
         return 4 * len(data)

@@ -34,11 +34,12 @@ from socketio.packet import (
 )
 
 from server.access.rate_limits import WEIGHED, weight
+from server.budget import Shared
 from server.contract.messages import Closing, Frame, Problem, encode
 from server.errors import Invalid, TooMany
 from server.transport.connection import Connection
 from server.transport.driver import install
-from server.transport.frames import Prepared
+from server.transport.frames import Prepared, SharedPacket
 
 NAMESPACE = "/"
 MALFORMED = "-"
@@ -244,6 +245,10 @@ class SocketServer(socketio.AsyncServer):
             frame.framed = Prepared(b'2["%b",%b]' % (frame.name.encode(), frame.body))
         message: Prepared = frame.framed
         return message
+
+    def share(self, socket: AsyncSocket, name: str, head: bytes, body: Shared) -> None:
+        """Send an event of which the end is held once for many clients."""
+        socket.queue.put_nowait(SharedPacket(b'2["%b",%b' % (name.encode(), head), body, b"]"))
 
     def answer(self, socket: AsyncSocket, answers: list[tuple[bytes | None, bytes]]) -> None:
         """Acknowledge events by their ids, or reply where no acknowledgement is wanted."""

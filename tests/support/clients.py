@@ -334,6 +334,9 @@ class Slow(Client):
     def send(self, frame: Any) -> None:
         self.queued.append((frame.name, frame.body))
 
+    def send_shared(self, name: str, head: bytes, body: Any) -> None:
+        self.queued.append((name, head + body.data))
+
     def backlog(self) -> int:
         return sum(len(body) for _, body in self.queued)
 

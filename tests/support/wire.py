@@ -104,9 +104,18 @@ async def wire(
 
 
 @asynccontextmanager
-async def plain(app: App, path: str = "/ws?rooms=", *, early: bytes = b"") -> AsyncIterator[Wire]:
-    """A raw connection to the plain door; `early` comes together with its handshake."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+async def plain(
+    app: App, path: str = "/ws?rooms=", *, early: bytes = b"", buffer: int = 0
+) -> AsyncIterator[Wire]:
+    """A raw connection to the plain door; `early` comes together with its handshake.
+
+    `buffer` is that of `wire`.
+    """
+    door = socket.socket()
+    if buffer:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    door.connect(("127.0.0.1", app.port))
+    reader, writer = await asyncio.open_connection(sock=door)
     handshake = REQUEST.replace(b"/socket.io/?EIO=4&transport=websocket", path.encode())
     writer.write(handshake + early)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from server.app import App
-from server.budget import Budget, Holding
+from server.budget import SHARED, Budget, Holding, Shared
 from server.config import Config
 from server.counters import Counts
 from tests.conftest import ON_REDIS, Connect, Serve
@@ -41,6 +41,7 @@ class Held:
         self.clock = Clock(100.0)
         self.sizes: dict[str, int] = {}
         self.since: dict[str, float] = {}
+        self.shared: dict[str, list[Shared]] = {}
         self.cut: list[str] = []
         config = Config(memory_budget=max(MIB, 2 * share), hold_timeout=2)
         self.counts = Counts()
@@ -58,7 +59,9 @@ class Held:
     def _holdings(self) -> Iterator[Holding]:
         for name, size in list(self.sizes.items()):
             address = name.partition(":")[0]
-            yield Holding(address, self.since[name], partial(self._cut, name), size)
+            shared = self.shared.get(name, [])
+            cut = partial(self._cut, name)
+            yield Holding(address, self.since[name], cut, size, shared=shared)
 
     def _cut(self, name: str) -> None:
         self.cut.append(name)
@@ -115,6 +118,38 @@ def test_one_alone_may_be_sent_more_than_the_share() -> None:
     held.clock.now += 1
     assert held.budget.admits(10)
     assert held.cut == ["a:1"]
+
+
+def test_what_is_shared_counts_once() -> None:
+    held, body = Held(2 * SHARED), Shared(memoryview(bytes(SHARED + 1000)))
+    for number in range(1000):
+        held.hold(f"a:{number}", 10)
+        held.shared[f"a:{number}"] = [body]
+        assert held.budget.admits_shared(body)
+    assert not held.cut
+    total = sum(held.budget.kinds().values())
+    assert SHARED < total <= len(body) + 10_000
+    other = Shared(memoryview(bytes(SHARED + 1)))
+    assert not held.budget.admits_shared(other)
+    for number in range(1000):
+        held.shared[f"a:{number}"] = []
+    held.clock.now += 1
+    assert held.budget.admits_shared(other)
+    assert not held.cut
+
+
+def test_what_is_shared_is_held_until_the_last_of_them_is_cut() -> None:
+    held = Held(2 * SHARED)
+    held.budget._most = 2 * SHARED
+    for name, own in (("a", 100), ("b", 1)):
+        body = Shared(memoryview(bytes(SHARED + 1)))
+        assert held.budget.admits_shared(body) == (name == "a")
+        for number in range(10):
+            held.hold(f"{name}:{number}", own, tell=False)
+            held.shared[f"{name}:{number}"] = [body]
+        held.clock.now += 1
+    held.budget.grew(SHARED)
+    assert sorted(held.cut) == [f"a:{number}" for number in range(10)]
 
 
 async def fill(app: App) -> None:

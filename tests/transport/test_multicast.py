@@ -12,7 +12,7 @@ from aiohttp import WSMsgType
 
 from server.app import App
 from server.transport.connection import Connection
-from server.transport.frames import frame
+from server.transport.frames import Buffer, frame
 from server.transport.multicast import Multicast, send_all
 from tests.conftest import Connect, Serve
 from tests.support.servers import command, eventually
@@ -207,17 +207,17 @@ async def test_over_other_transports_than_sockets_all_goes_through_them(app: App
 def test_who_cannot_be_sent_to_keeps_nothing_from_others() -> None:
     got: list[str] = []
 
-    def whole(data: bytes) -> int:
+    def whole(data: Buffer) -> int:
         got.append("whole")
         return len(data)
 
-    def full(data: bytes) -> int:
+    def full(data: Buffer) -> int:
         raise BlockingIOError
 
-    def gone(data: bytes) -> int:
+    def gone(data: Buffer) -> int:
         raise BrokenPipeError
 
-    def part(data: bytes) -> int:
+    def part(data: Buffer) -> int:
         got.append("part")
         return 1
 

@@ -22,7 +22,7 @@ from engineio.async_socket import AsyncSocket
 from server.app import App
 from server.transport.connection import Dispatch
 from server.transport.driver import install
-from server.transport.frames import frame
+from server.transport.frames import Buffer, frame
 from server.transport.handshake import upgrade_in
 from server.transport.polling import ByteQueue
 from server.transport.socketio_server import SocketServer
@@ -47,6 +47,8 @@ LEANED_ON = {
     socketio.AsyncServer._handle_event: "(self, eio_sid, namespace, id, data)",
     socketio.AsyncServer._handle_disconnect: "(self, eio_sid, namespace, reason=None)",
     engineio.AsyncServer._log_error_once: "(self, message, message_key)",
+    engineio.AsyncServer._ok: "(self, packets=None, headers=None, jsonp_index=None)",
+    engineio.AsyncServer._make_response: "(self, response_dict, environ)",
     engineio.AsyncServer.start_background_task: "(self, target, *args, **kwargs)",
     AsyncSocket.receive: "(self, pkt)",
     AsyncSocket.close: "(self, wait=True, abort=False, reason=None)",
@@ -407,8 +409,8 @@ async def test_what_one_turn_produces_leaves_in_one_write(app: App) -> None:
         written: list[bytes] = []
         send = connection.send_bytes
 
-        def counting(data: bytes) -> int:
-            written.append(data)
+        def counting(data: Buffer) -> int:
+            written.append(bytes(data))
             return send(data)
 
         connection.send_bytes = counting
