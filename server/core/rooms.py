@@ -1,18 +1,17 @@
-"""Who is in which room, and what they hear: snapshots, missed events, the fan-out, presence.
+"""Who is in which room, and what they hear of it: the events of its log, progress, presence.
 
-A client is sent a snapshot or the events that it missed, and from then on every entry of the log
-in order. One that reads too slowly is skipped, and sent what it missed when it has caught up: to
-the protocol it is a client that was away for a moment.
+A client is sent a snapshot or the events that it missed (`catch_up.py`), and from then on every
+entry of the log in order. One that reads too slowly is skipped, and sent what it missed when it has
+caught up: to the protocol it is a client that was away for a moment.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from heapq import heapify, heapreplace
 from itertools import chain
 
-from server.budget import AGAIN, LITTLE, Budget, Shares
+from server.budget import AGAIN, Budget
 from server.config import Config
 from server.contract.messages import (
     Available,
@@ -22,12 +21,13 @@ from server.contract.messages import (
     Output,
     Presence,
     Progress,
-    Reported,
     Since,
     encode,
 )
+from server.core.catch_up import CatchUp
 from server.core.output import OutputPump
 from server.core.progress_throttle import ProgressGate
+from server.core.replay_memory import ReplayMemory
 from server.core.room import COPIES, EVENT, Logged, Room
 from server.core.subscribers import Client, NewGroup
 from server.errors import TooMany, Unavailable
@@ -43,15 +43,10 @@ class Rooms(Listener):
         """`new_group` makes the group of each room."""
         self._store = store
         self._config = config
-        self._now = store.now
         self._new_group = new_group
-        self._budget = budget
-        # Bytes that all rooms hold, at most, and may hold.
-        self._held = 0
-        self._most_held = Shares(config).replay
-        # Whether somebody waits for memory to be sent what it needs.
-        self._short = False
         self._rooms: dict[str, Room] = {}
+        self._replay = replay = ReplayMemory(self._rooms, config)
+        self._catch_up = CatchUp(store, config, budget, self._rooms, replay, self._sent_snapshot)
         self._clients: set[Client] = set()
         # Whether the store can be read and written.
         self._reachable = True
@@ -59,7 +54,6 @@ class Rooms(Listener):
         self._output = OutputPump(
             store, 1 / config.output_rate, self._is_watched, self._send_output
         )
-        self.snapshots_encoded = 0
         self.deliveries = 0
         """Events sent to rooms, each member counted."""
 
@@ -72,6 +66,16 @@ class Rooms(Listener):
     def clients(self) -> int:
         """Clients that have been in a room or watched a job, and are not gone."""
         return len(self._clients)
+
+    @property
+    def snapshots_encoded(self) -> int:
+        """How often the state of a room was encoded."""
+        return self._catch_up.snapshots_encoded
+
+    @property
+    def held(self) -> int:
+        """Bytes of events and snapshots that are held for those who come, about."""
+        return self._replay.measure()
 
     @property
     def slow(self) -> int:
@@ -95,14 +99,14 @@ class Rooms(Listener):
         """Send clients what there was no memory for, as soon as there is."""
         while True:
             await asyncio.sleep(AGAIN)
-            if self._short:
-                self._short = False
+            if self._catch_up.short:
+                self._catch_up.short = False
                 await self._catch_up_all()
 
     async def _catch_up_all(self) -> None:
         for client in [client for client in self._clients if client.behind]:
             try:
-                await self._catch_up(client)
+                await self._catch_up.bring_up_to_date(client)
             except Exception:
                 log.exception("catching up a client failed")
                 client.drop()  # It comes back, and is sent a snapshot.
@@ -121,8 +125,8 @@ class Rooms(Listener):
                 with suppress(Unavailable):  # A snapshot will do then.
                     if since.seq > found.board.seq:
                         await self._store.board(room)  # It was on a node that is ahead of this.
-                    await self._reach_back(found, since.seq)
-            self._grew(0)
+                    await self._catch_up.reach_back(found, since.seq)
+            self._replay.grew(0)
         return found
 
     def try_prepare(self, room: str, since: Since | None) -> Room | None:
@@ -153,18 +157,7 @@ class Rooms(Listener):
         client.rooms.add(name)
         client.behind.pop(name, None)
         self._clients.add(client)
-        if client.backlog() > self._config.max_backlog:
-            # It has not read the snapshots that it was granted before: one more when it has.
-            self._fall_behind(client, name, room.board.seq)
-        elif since is not None and since.epoch == self._store.epoch and room.reaches(since.seq):
-            if self._has_room(sum(len(frame.body) for _, _, frame in room.after(since.seq))):
-                for _, _, frame in room.after(since.seq):
-                    client.send_exempt(frame)
-                self._send_reported(client, room, since.seq)
-            else:
-                self._fall_behind(client, name, since.seq)
-        elif not self._send_snapshot(client, room):
-            self._fall_behind(client, name, room.board.seq)
+        self._catch_up.send_missed(client, room, since)
         if not self._reachable:
             client.send_exempt(self._availability(name))
         room.enter(client)
@@ -182,8 +175,8 @@ class Rooms(Listener):
             return
         if name in client.behind:
             client.behind[name] = min(client.behind[name], seq)
-        elif not self._send_after(client, room, seq, {connid}):
-            self._fall_behind(client, name, seq)
+        elif not self._catch_up.send_after(client, room, seq, {connid}):
+            self._catch_up.fall_behind(client, name, seq)
 
     def leave(self, client: Client, name: str) -> None:
         """Take a client out of a room; one that is not in it stays out."""
@@ -235,7 +228,7 @@ class Rooms(Listener):
                 self._send_report(room, last, event.seq - 1)
         frame = Frame(event.name, entry.body)
         room.tail.append((event.seq, event.connid, frame))
-        self._grew(EVENT + COPIES * len(entry.body))
+        self._replay.grew(EVENT + COPIES * len(entry.body))
         self._send_all(room, frame, event.seq - 1, room.strangers(event.connid))
 
     def report(self, progress: Progress) -> None:
@@ -280,6 +273,10 @@ class Rooms(Listener):
         for name, room in self._rooms.items():
             self._send_all(room, self._availability(name), room.board.seq)
 
+    def _sent_snapshot(self, client: Client, name: str) -> None:
+        self._rooms[name].presence_changed = True
+        client.send_exempt(self._availability(name))
+
     def _availability(self, name: str) -> Frame:
         return Frame(Available.name, encode(Available(name, self._reachable)))
 
@@ -289,12 +286,12 @@ class Rooms(Listener):
         room.restart()
         for client in list(room.members):
             if client.above_high_watermark(self._config.max_backlog):
-                self._fall_behind(client, name, room.board.seq)
+                self._catch_up.fall_behind(client, name, room.board.seq)
                 room.unite(client)
-            elif self._send_snapshot(client, room):
+            elif self._catch_up.send_snapshot(client, room):
                 client.behind.pop(name, None)
             else:
-                self._fall_behind(client, name, room.board.seq)
+                self._catch_up.fall_behind(client, name, room.board.seq)
                 room.unite(client)
 
     def _open(self, room: Room) -> Room:
@@ -303,74 +300,6 @@ class Rooms(Listener):
         if name not in self._rooms:
             self._rooms[name] = Room(room.board, self._new_group)
         return self._rooms[name]
-
-    async def _reach_back(self, room: Room, seq: int) -> None:
-        """Lengthen a room's tail from the store until it holds all after `seq`, if that is kept."""
-        while seq < room.board.seq and not room.reaches(seq):
-            stood = room.board.seq
-            entries = await self._store.read(room.board.room, seq)
-            if entries is None:
-                return
-            first = room.tail[0][0] if room.tail else room.board.seq + 1
-            older = [entry for entry in entries if entry.event.seq < first]
-            if older and older[-1].event.seq == first - 1:
-                for entry in reversed(older):
-                    frame = Frame(entry.event.name, entry.body)
-                    room.tail.appendleft((entry.event.seq, entry.event.connid, frame))
-                    # Not yet shed: somebody waits for it.
-                    self._held += EVENT + COPIES * len(entry.body)
-            elif room.board.seq == stood:
-                return  # What is between is not there, and will not come.
-
-    async def _catch_up(self, client: Client) -> None:
-        """Bring a client that was too slow up to date, once all that it was sent is on its way."""
-        now = asyncio.get_running_loop().time()
-        if client.backlog() > 0:
-            if (
-                client.slow_since is not None
-                and now - client.slow_since > self._config.slow_timeout
-            ):
-                client.drop()
-            return
-        client.slow_since = None
-        for name, before in list(client.behind.items()):
-            room = self._rooms.get(name)
-            if room is not None:
-                try:
-                    if name not in client.rooms:
-                        await self._reach_back(room, before)
-                    elif not room.board.whole:
-                        await self._store.board(name)
-                except Unavailable:
-                    continue
-            # Meanwhile it may have asked for more, or have left.
-            seq = client.behind.pop(name, None)
-            if seq is None:
-                continue
-            if room is not None and name in client.rooms:
-                if self._send_snapshot(client, room):
-                    room.presence_changed = True
-                    client.send_exempt(self._availability(name))
-                else:
-                    client.behind[name] = seq
-            elif room is not None and not self._send_watched(client, room, seq):
-                client.drop()  # What it missed is no longer kept: it has to join again.
-
-    def _send_watched(self, client: Client, room: Room, seq: int) -> bool:
-        """Send the entries after `seq` of the jobs that a client watches, if they are at hand."""
-        name = room.board.room
-        watched = {connid for of, connid in client.watched if of == name}
-        return self._send_after(client, room, seq, watched)
-
-    def _send_after(self, client: Client, room: Room, seq: int, connids: set[str]) -> bool:
-        """Send the entries after `seq` of these jobs, if they are at hand."""
-        if not room.reaches(seq):
-            return False
-        for _, connid, frame in room.after(seq):
-            if connid in connids:
-                client.send_exempt(frame)
-        self._send_reported(client, room, seq, connids)
-        return True
 
     def _send_all(
         self, room: Room, frame: Frame, seq: int, strangers: Iterable[Client] = ()
@@ -387,40 +316,9 @@ class Rooms(Listener):
         if name in client.behind:
             return
         if client.above_high_watermark(self._config.max_backlog):
-            self._fall_behind(client, name, seq)
+            self._catch_up.fall_behind(client, name, seq)
         else:
             client.send(frame)
-
-    def _fall_behind(self, client: Client, name: str, seq: int) -> None:
-        """Send a client no more of a room, of which it has all up to `seq`, until it drains."""
-        if not client.behind or client.slow_since is None:
-            client.slow_since = asyncio.get_running_loop().time()
-        client.behind[name] = seq
-
-    def _has_room(self, size: int) -> bool:
-        """Whether there is memory for so many bytes for one client; else it is tried again soon."""
-        enough = size <= LITTLE or self._budget.admits(size)
-        self._short = self._short or not enough
-        return enough
-
-    def _send_snapshot(self, client: Client, room: Room) -> bool:
-        """Send a client how a room is now; false where there is no memory for that."""
-        board, state = room.board, room.snapshot
-        if state is None:
-            if not self._has_room(room.snapshot_size):
-                return False
-            if not board.whole:
-                self._short = True  # Read from the store before it is tried again.
-                return False
-            state = room.encode()
-            self._held += len(state)
-            self.snapshots_encoded += 1
-        if not self._budget.admits_shared(state):
-            self._short = True
-            return False
-        at = {"room": board.room, "epoch": self._store.epoch, "seq": board.seq, "now": self._now()}
-        client.send_snapshot(b"%b," % encode(at)[:-1], state)
-        return True
 
     def _send_presence(self, room: Room) -> None:
         if not room.presence_changed:
@@ -454,41 +352,8 @@ class Rooms(Listener):
             if client.backlog() <= self._config.max_backlog / 4:
                 client.send(frame)
 
-    def _send_reported(
-        self, client: Client, room: Room, seq: int, connids: set[str] | None = None
-    ) -> None:
-        """Send the progress that was reported at `seq` or later: the log does not tell it."""
-        board = room.board
-        for connid, reported in room.reported.items():
-            if reported >= seq and (connids is None or connid in connids):
-                job = board.running[connid]
-                told = job.progress or Reported()
-                progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
-                client.send_exempt(Frame("progress", encode(progress)))
-
-    @property
-    def held(self) -> int:
-        """Bytes of events and snapshots that are held for those who come, about."""
-        return sum(room.held for room in self._rooms.values())
-
-    def _grew(self, size: int) -> None:
-        """So many more bytes are held; where that may be too many, the largest rooms shed some."""
-        self._held += size
-        if self._held <= self._most_held:
-            return
-        sizes = [(-room.held, name) for name, room in self._rooms.items()]
-        self._held = -sum(size for size, _ in sizes)
-        heapify(sizes)
-        while self._held > self._most_held * 7 // 8:
-            before, name = sizes[0]
-            room = self._rooms[name]
-            room.shed()
-            after = -room.held
-            self._held += before - after
-            heapreplace(sizes, (after, name))
-
     def _tend_rooms(self) -> None:
-        self._grew(0)
+        self._replay.grew(0)
         for room in self._rooms.values():
             self._send_presence(room)
             while len(room.tail) > self._config.replay:

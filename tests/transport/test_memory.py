@@ -374,7 +374,7 @@ async def test_a_look_for_whose_answer_there_is_no_memory_is_refused(serve: Serv
     app = await serve(**LARGE, hold_timeout=60, slow_timeout=60)
     await fill(app)
     async with stalled(app, 10):
-        await eventually(lambda: app.rooms._short)
+        await eventually(lambda: app.rooms._catch_up.short)
         app.budget._held = SHARE  # As it is between two clients that are let in.
         refused = await command(app, "status")
         assert refused["error"]["code"] == "too_many"
