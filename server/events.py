@@ -103,7 +103,7 @@ class SocketGroup(Group):
 
     def __init__(self, server: SocketServer, on_slow: Callable[[Client], None]) -> None:
         self._server = server
-        self._multicast = Multicast(server.driver, on_slow)
+        self._multicast = Multicast(server.driver.flusher, on_slow)
 
     def add(self, client: Client) -> bool:
         websocket = client.websocket() if isinstance(client, SocketClient) else None

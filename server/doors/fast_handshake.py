@@ -14,7 +14,7 @@ from aiohttp.http import RawRequestMessage
 
 from server.doors.origin_guard import Guard
 from server.transport.acceptor import Acceptor
-from server.transport.connection import READ_AT_ONCE
+from server.transport.flusher import READ_AT_ONCE
 from server.transport.handshake import asks_for_websocket, handshake, ignores_closes, upgrade_in
 from server.transport.http_connections import Connections, HttpConnection, peer
 from server.transport.socketio_server import SocketServer

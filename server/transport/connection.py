@@ -17,12 +17,13 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, PONG, Packet
 
 from server.budget import LITTLE, Holding
 from server.transport.backlog import Backlog
-from server.transport.frames import TEXT, Prepared, SharedPacket, frame, frame_head
+from server.transport.flusher import Flusher
+from server.transport.frames import TEXT, Prepared, frame, frame_head
 from server.transport.handshake import sender
 from server.transport.heartbeat import Heartbeat
 from server.transport.inbound_frames import BadFrame, Frames, answer_to_close
 from server.transport.multicast import MOST_JOINED, Multicast
-from server.transport.polling import TextPacket, _size
+from server.transport.packets import SharedPacket, TextPacket, packet_size
 
 log = logging.getLogger(__name__)
 MOST_WAITING = 64
@@ -37,9 +38,6 @@ MOST_UNREAD = 2**16
 PIECES = 4
 """Pieces of what waits that a client is handed before it is the turn of others."""
 
-READ_AT_ONCE = 2**14
-"""Bytes that are read from a connection before it is the turn of others: some hundred commands."""
-
 FRAMING = 6
 """Bytes of a frame from a client beside its payload, at least."""
 
@@ -52,8 +50,7 @@ class Host(Protocol):
     eio: Any
     """The server of python-engineio."""
     heartbeat: Heartbeat
-    read_buffer: memoryview
-    """Where what is read goes, for all connections: it is taken at once."""
+    flusher: Flusher
     close_timeout: float
     grew: Callable[[int], None]
     """Is told of so many more bytes that are held for a client."""
@@ -62,12 +59,6 @@ class Host(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that all runs in."""
         raise NotImplementedError
-
-    def take(self, connection: "Connection", size: int) -> None:
-        """Let a connection take what was read, and flush what has come of it."""
-
-    def flush_soon(self, connection: "Connection") -> None:
-        """Flush a connection when this turn of the loop is over, if not before."""
 
     def count(self, socket: AsyncSocket, number: int = 1) -> float:
         """Count what a client sends that is no command; for how many seconds to read no more."""
@@ -251,10 +242,10 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._driver.read_buffer
+        return self._driver.flusher.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._driver.take(self, nbytes)
+        self._driver.flusher.take(self, nbytes)
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
@@ -362,7 +353,7 @@ class Connection(asyncio.BufferedProtocol):
     def append(self, data: bytes) -> None:
         """Write after what this turn has produced already, but for what its groups have."""
         if not self.out:
-            self._driver.flush_soon(self)
+            self._driver.flusher.flush_soon(self)
         self.out.append(data)
         self._size += len(data)
 
@@ -566,7 +557,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(packet)
-        self._waiting_size += _size(packet)
+        self._waiting_size += packet_size(packet)
         if self._too_many_wait():
             self.hold("waiting")
         if self.receiving is None:
@@ -586,7 +577,7 @@ class Connection(asyncio.BufferedProtocol):
             while self._waiting and not self.socket.closing:
                 await self._read_up()
                 packet = self._waiting.popleft()
-                self._waiting_size -= _size(packet)
+                self._waiting_size -= packet_size(packet)
                 if not self._too_many_wait():
                     self.release("waiting")
                 await self._try(self.socket.receive(packet))

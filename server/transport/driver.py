@@ -15,26 +15,25 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator
 from functools import cached_property, partial
 from typing import Any
-from weakref import WeakSet
 
 import socketio
-from aiohttp import StreamReader, WSCloseCode, web
+from aiohttp import WSCloseCode, web
 from engineio.async_socket import AsyncSocket
-from engineio.exceptions import ContentTooLongError, EngineIOError
-from engineio.packet import NOOP, OPEN, PING, PONG, UPGRADE, Packet
+from engineio.packet import NOOP, OPEN, PING, UPGRADE, Packet
 from socketio.packet import CONNECT_ERROR
 
 from server.access.rate_limits import TokenBucket, control_bucket
 from server.budget import Holding
+from server.transport.byte_queue import ByteQueue
 from server.transport.connection import (
     APPLICATION,
-    READ_AT_ONCE,
     Connection,
     OnText,
     Outbox,
     Session,
 )
-from server.transport.frames import PONG_PROBE_FRAME, SharedPacket, frame
+from server.transport.flusher import Flusher
+from server.transport.frames import PONG_PROBE_FRAME, frame
 from server.transport.handshake import (
     SWITCHING,
     handshake,
@@ -43,16 +42,8 @@ from server.transport.handshake import (
     with_plain_upgrade,
 )
 from server.transport.heartbeat import Heartbeat
-from server.transport.multicast import Multicast
 from server.transport.plain_socket import ignore
-from server.transport.polling import (
-    MOST_POLLED,
-    TURN,
-    ByteQueue,
-    SharedResponse,
-    decode_payload,
-    posts_of,
-)
+from server.transport.polling import Polling, make_response, posts_of
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +71,8 @@ class Driver:
         self._on_connect: Any = None
         self._on_disconnect: Any = None
         self._handle_request: Any = None
-        self._ok: Any = None
-        # The polls that are under way, by the protocol of their connection.
-        self._polls: dict[Any, AsyncSocket] = {}
-        # The HTTP servers whose lost connections are told.
-        self._watched: WeakSet[Any] = WeakSet()
-        self.unflushed: list[Connection] = []
-        self._unflushed_groups: list[Multicast] = []
-        # For all connections: what is read is taken at once. Else asyncio would make room for the
-        # most that may come each time, which costs more than to read what has.
-        self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
-        # Whether there will be a flush: when this turn of the loop is over, or when what is being
-        # read has been taken.
-        self._flushing = False
+        self.flusher = Flusher()
+        self._polling = Polling(self)
         # Keeps tasks alive until they are done.
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -109,8 +89,7 @@ class Driver:
             "create_route": create_route,
             "make_response": make_response,
         }
-        self._ok = self.eio._ok
-        self.eio._ok = self._answer_poll
+        self.eio._ok = self._polling.answer_poll
         self._connect_namespace = self._sio._handle_connect
         self._sio._handle_connect = self._connect
         self.eio.create_queue = partial(ByteQueue, self.grew)
@@ -173,11 +152,11 @@ class Driver:
             return await self._handle_request(request)
         request = with_plain_upgrade(request)
         if request.query.get("transport") not in self.eio.transports:
-            return self._answer(request, "Invalid transport", 400)
+            return self._polling.answer(request, "Invalid transport", 400)
         if request.method == "POST":
-            return await self._post(request)
+            return await self._polling.post(request)
         if request.method != "GET":
-            return self._answer(request, "A session is opened and polled by GET.", 400)
+            return self._polling.answer(request, "A session is opened and polled by GET.", 400)
         options = ",".join(request.headers.getall("Connection", [])).lower().split(",")
         if request.headers.get("Upgrade") and "upgrade" not in map(str.strip, options):
             # For python-engineio it would be a poll, of a client that has none.
@@ -191,76 +170,8 @@ class Driver:
         if socket.upgraded or socket.upgrading or request.query["transport"] != "polling":
             return await self._handle_request(request)
         if socket.closed:
-            return self._last_poll(request, socket)
-        return await self._poll(request, socket)
-
-    async def _poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
-        """Have python-engineio answer a poll.
-
-        A session ends with a poll that is broken off, or overlaps another: what the one would have
-        been answered is lost, and the packets of two would be in no order.
-        """
-        queue, protocol = socket.queue, request.protocol
-        if queue.polled:
-            await socket.close(wait=False, reason=self.eio.reason.TRANSPORT_ERROR)
-            return self._answer(request, "Another poll of the session is under way.", 400)
-        self._watch(protocol)
-        queue.polled, queue.room = True, MOST_POLLED
-        self._polls[protocol] = socket
-        try:
-            response: web.StreamResponse = await self._handle_request(request)
-            if isinstance(response, SharedResponse):
-                queue.response = response
-                await response.prepare(request)
-                await response.write_eof()
-                return response
-        finally:
-            queue.polled, queue.response = False, None
-            self._polls.pop(protocol, None)
-        assert isinstance(response, web.Response)
-        if socket.closed and not response.body:
-            return self._ended(request)
-        return response
-
-    def _answer_poll(self, packets: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As python-engineio answers, but for what is held once for many: that is not copied."""
-        shares = any(isinstance(packet, SharedPacket) for packet in packets or ())
-        if not shares or kwargs.get("jsonp_index") is not None:
-            return self._ok(packets, *args, **kwargs)
-        answer = self._ok([], *args, **kwargs)
-        return answer | {"response": packets}
-
-    def _last_poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
-        """Answer what still waited when a session ended."""
-        self.eio.sockets.pop(socket.sid, None)
-        packets = []
-        while not socket.queue.empty():
-            packets.append(socket.queue.get_nowait())
-        packets = [packet for packet in packets if packet]
-        if not packets:
-            return self._ended(request)
-        answer = self._answer_poll(packets)
-        return make_response(answer["status"], answer["headers"], answer["response"], {})
-
-    def _ended(self, request: web.Request) -> web.Response:
-        """An error, after which the clients of all languages open a new session."""
-        return self._answer(request, "The session has ended.", 400)
-
-    def _watch(self, protocol: Any) -> None:
-        """Hear of it when a connection of this HTTP server is lost: its handlers are not told."""
-        http = protocol._manager
-        if http is None or http in self._watched:
-            return
-        self._watched.add(http)
-        lost = http.connection_lost
-
-        def connection_lost(handler: Any, error: BaseException | None = None) -> None:
-            lost(handler, error)
-            socket = self._polls.pop(handler, None)
-            if socket is not None and not socket.upgrading and not socket.upgraded:
-                self.spawn(self.end(socket, self.eio.reason.TRANSPORT_CLOSE))
-
-        http.connection_lost = connection_lost
+            return self._polling.last_poll(request, socket)
+        return await self._polling.poll(request, socket)
 
     async def _turn_away(self, request: web.Request) -> web.StreamResponse:
         """Close a WebSocket of a session that has one."""
@@ -270,51 +181,6 @@ class Driver:
             code=WSCloseCode.POLICY_VIOLATION, message=b"a session has one WebSocket"
         )
         return second
-
-    def _answer(self, request: web.Request, text: str, status: int = 200) -> web.Response:
-        """A response of the driver's own, for whatever page has asked."""
-        ours = self.eio.cors_allowed_origins == []
-        environ = {} if ours else self.eio._async["translate_request"](request)
-        return web.Response(status=status, text=text, headers=self.eio._cors_headers(environ))
-
-    async def _post(self, request: web.Request) -> web.Response:
-        """Take what a client of long polling posts.
-
-        Not python-engineio: it takes as much of a body as has come so far for the whole, and what a
-        client does wrong for errors of the server.
-        """
-        socket = self.eio.sockets.get(request.query.get("sid"))
-        if socket is None or socket.closed or socket.upgraded or not socket.connected:
-            return self._answer(request, "There is no such session.", 400)
-        posts = posts_of(socket)
-        try:
-            with posts.under_way(request):
-                async with posts:
-                    await self._take_post(socket, await self._read(request.content))
-        except (EngineIOError, ValueError):
-            await self.end(socket, self.eio.reason.TRANSPORT_ERROR)
-            return self._answer(request, "This is no payload of Engine.IO.", 400)
-        return self._answer(request, "ok")
-
-    async def _take_post(self, socket: AsyncSocket, text: str) -> None:
-        for number, packet in enumerate(decode_payload(text), 1):
-            if number % TURN == 0:
-                await asyncio.sleep(0)
-            if socket.closed:
-                break
-            if packet.packet_type != PONG:
-                await socket.receive(packet)
-            elif not self.heartbeat.answered(socket):
-                await self.pace(socket)
-
-    async def _read(self, content: StreamReader) -> str:
-        """The text of a body. Raises `EngineIOError` and `ValueError` for what is none."""
-        data = bytearray()
-        while chunk := await content.readany():
-            data += chunk
-            if len(data) > self.eio.max_http_buffer_size:
-                raise ContentTooLongError
-        return data.decode()
 
     def _websocket(self, handler: Any, server: Any) -> Any:
         # The handler is bound to the Engine.IO socket that the request is for.
@@ -540,46 +406,6 @@ class Driver:
         await self.end(socket, self.eio.reason.PING_TIMEOUT)
         self.eio.sockets.pop(socket.sid, None)
 
-    def take(self, connection: Connection, size: int) -> None:
-        """Let a connection take what was read, and flush what has come of it at once.
-
-        Unless something else waits for the end of this turn: then it may leave in the same write.
-        """
-        data = bytes(self.read_buffer[:size])
-        if self._flushing:
-            connection.data_received(data)
-            return
-        self._flushing = True
-        try:
-            connection.data_received(data)
-        finally:
-            self._flush()
-
-    def flush_soon(self, connection: Connection) -> None:
-        """Flush a connection when this turn of the loop is over, if not before."""
-        self._see_to_flush()
-        self.unflushed.append(connection)
-
-    def flush_group_soon(self, group: Multicast) -> None:
-        """Flush a group when this turn of the loop is over, if not before."""
-        self._see_to_flush()
-        self._unflushed_groups.append(group)
-
-    def _see_to_flush(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        # The groups first: to a member that has more to be written they only add.
-        groups, self._unflushed_groups = self._unflushed_groups, []
-        for group in groups:
-            group.flush()
-        unflushed, self.unflushed = self.unflushed, []
-        for connection in unflushed:
-            connection.flush()
-
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in a task that is kept until it is done."""
         task = asyncio.ensure_future(work)
@@ -618,15 +444,6 @@ def install(
     driver = Driver(sio, upgrade_timeout, close_timeout, control_rate, grew or ignore)
     driver.put_in()
     return driver
-
-
-def make_response(
-    status: str, headers: list[tuple[str, str]], payload: Any, environ: dict[str, Any]
-) -> web.StreamResponse:
-    """What python-engineio answers, as a response of aiohttp's; packets are not copied."""
-    if isinstance(payload, list):
-        return SharedResponse(payload, headers)
-    return web.Response(body=payload, status=int(status.split()[0]), headers=headers)
 
 
 def create_route(app: web.Application, eio: Any, path: str) -> None:

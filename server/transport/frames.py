@@ -6,8 +6,6 @@ from collections.abc import Callable
 from aiohttp import WSMsgType
 from engineio.packet import MESSAGE, Packet
 
-from server.budget import Shared
-
 TEXT = WSMsgType.TEXT
 """By a name of its own, as each look at a member of an enum costs as much as a call."""
 
@@ -57,21 +55,3 @@ class Prepared:
         if self._packet is None:
             self._packet = Packet(MESSAGE, self._text.decode())
         return self._packet
-
-
-class SharedPacket(Packet):
-    """A message to one client of which the middle is held once for many."""
-
-    def __init__(self, head: bytes, body: Shared, tail: bytes) -> None:
-        """The parts of a packet of Socket.IO."""
-        super().__init__(MESSAGE)
-        self.head = b"4" + head
-        self.body = body
-        self.tail = tail
-
-    def __len__(self) -> int:
-        return len(self.head) + len(self.body) + len(self.tail)
-
-    def encode(self, b64: bool = False) -> str:
-        """The same as a text, for python-engineio."""
-        return b"".join((self.head, self.body.data, self.tail)).decode()

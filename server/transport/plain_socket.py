@@ -9,10 +9,10 @@ from aiohttp.http import WebSocketError, WebSocketWriter
 
 from server.access.rate_limits import control_bucket
 from server.budget import Shared
-from server.transport.connection import READ_AT_ONCE
+from server.transport.flusher import READ_AT_ONCE
 from server.transport.frames import frame_head
 from server.transport.inbound_frames import BadFrame, Frames, answer_to_close
-from server.transport.polling import PORTION
+from server.transport.shared_response import PORTION
 
 
 class PlainSocket(web.WebSocketResponse):

@@ -1,24 +1,21 @@
-"""What waits for the polls of a client of long polling."""
+"""Long polling: the polls and the POSTs of all sessions that have no WebSocket."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
+from weakref import WeakSet
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import StreamReader, web
 from engineio.async_socket import AsyncSocket
-from engineio.exceptions import EngineIOError, UnknownPacketError
+from engineio.exceptions import ContentTooLongError, EngineIOError, UnknownPacketError
 from engineio.packet import CLOSE, MESSAGE, PONG, Packet
-from multidict import CIMultiDict
 
-from server.budget import LITTLE, Shared
-from server.transport.frames import Prepared, SharedPacket
-
-SEPARATOR = "\x1e"
-"""Stands between the packets of a payload: Engine.IO 4."""
+from server.transport.byte_queue import MOST_POLLED
+from server.transport.heartbeat import Heartbeat
+from server.transport.packets import SharedPacket, TextPacket
+from server.transport.shared_response import SEPARATOR, SharedResponse
 
 MOST_PACKETS = 20_000
 """Packets that one POST may have; to take them apart keeps all others waiting."""
@@ -29,29 +26,8 @@ MOST_POSTS = 16
 POSTED = 2
 """How often a POST is in memory while it is taken, about: as a text, and as the packets in it."""
 
-MOST_POLLED = 16
-"""Packets that one poll is answered: clients on python-engineio leave where there are more."""
-
-PORTION = 2**14
-"""Bytes of a response that are written at once, where it is not copied."""
-
 TURN = 16
 """Packets of a POST that are taken before it is the turn of others."""
-
-
-class Undecoded:
-    """Decodes nothing, in the place of the module `json`."""
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        """Raises the `ValueError` after which python-engineio takes a text as it is."""
-        raise ValueError
-
-
-class TextPacket(Packet):
-    """A packet of a client. Packets of Socket.IO are texts, whatever they look like."""
-
-    json = Undecoded
 
 
 def decode_payload(text: str) -> Iterator[Packet]:
@@ -68,117 +44,6 @@ def decode_payload(text: str) -> Iterator[Packet]:
         if packet.packet_type not in (CLOSE, PONG, MESSAGE):
             raise UnknownPacketError
         yield packet
-
-
-class ByteQueue(asyncio.Queue[Any]):
-    """What waits for the next poll of a long-polling client, counted in bytes."""
-
-    polled = False
-    """Whether a poll is under way, and how many packets it may still be answered."""
-    room = 0
-
-    def __init__(self, grew: Callable[[int], None]) -> None:
-        """`grew` is told of so many more bytes that wait."""
-        super().__init__()
-        self.size = 0
-        self.since = 0.0
-        """The time since when something has waited."""
-        self._grew = grew
-        # What is in here and is for others as well.
-        self._shared: deque[Shared] = deque()
-        self.response: SharedResponse | None = None
-        """The answer to a poll that is being written, where it has something for others as well."""
-
-    @property
-    def shared(self) -> list[Shared]:
-        """What is held for others as well."""
-        written = self.response.shared if self.response is not None else ()
-        return [*self._shared, *written]
-
-    @property
-    def own(self) -> int:
-        """How many bytes are held for this client alone."""
-        return self.size - sum(map(len, self._shared))
-
-    def post(self, message: Prepared) -> None:
-        """Queue a prepared message."""
-        self.put_nowait(message.packet)
-
-    def say(self, *packets: bytes) -> None:
-        """Queue packets of Socket.IO."""
-        for text in packets:
-            self.put_nowait(Packet(MESSAGE, text.decode()))
-
-    def get_nowait(self) -> Any:
-        """The next packet; a poll that has been given enough finds none."""
-        if self.polled:
-            if self.room == 0:
-                raise asyncio.QueueEmpty
-            self.room -= 1
-        return super().get_nowait()
-
-    def _put(self, item: Any) -> None:
-        if not self.size:
-            self.since = asyncio.get_running_loop().time()
-        size = _size(item)
-        self.size += size
-        if isinstance(item, SharedPacket):
-            self._shared.append(item.body)
-        elif self.size > LITTLE:
-            self._grew(size)
-        super()._put(item)
-
-    def _get(self) -> Any:
-        item = super()._get()
-        self.size -= _size(item)
-        if isinstance(item, SharedPacket):
-            self._shared.popleft()
-        return item
-
-
-class SharedResponse(web.StreamResponse):
-    """The answer to a poll of which the most part is not copied, but for little at a time."""
-
-    def __init__(self, packets: Iterable[Packet], headers: Iterable[tuple[str, str]]) -> None:
-        super().__init__(headers=CIMultiDict(headers))
-        self._parts = list(payload_parts(packets))
-        self.shared = [part for part in self._parts if isinstance(part, Shared)]
-        self.content_length = sum(map(len, self._parts))
-
-    def cut(self) -> None:
-        """Cut the connection that it is written to."""
-        if self._req is not None and self._req.transport is not None:
-            self._req.transport.abort()
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        if request.transport is not None:
-            request.transport.set_write_buffer_limits(high=PORTION)
-        return await super().prepare(request)
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write all of it; nothing where that has been done."""
-        parts, self._parts = self._parts, []
-        assert self._payload_writer is not None
-        for part in parts:
-            view = part.data if isinstance(part, Shared) else memoryview(part)
-            for start in range(0, len(view), PORTION):
-                await self.write(view[start : start + PORTION])
-                await self._payload_writer.drain()
-                await asyncio.sleep(0)
-        await super().write_eof(data)
-
-
-def payload_parts(packets: Iterable[Packet]) -> Iterator[bytes | Shared]:
-    """The payload of these packets, for long polling, with what is shared as it is."""
-    between = b""
-    for packet in packets:
-        if isinstance(packet, SharedPacket):
-            yield between + packet.head
-            yield packet.body
-            yield packet.tail
-        else:
-            yield between + packet.encode(b64=True).encode()
-        between = SEPARATOR.encode()
 
 
 class Posts(asyncio.Lock):
@@ -222,11 +87,156 @@ def posts_of(socket: AsyncSocket) -> Posts:
     return posts
 
 
-def _size(packet: Any) -> int:
-    """The bytes that a packet takes, at most."""
-    if isinstance(packet, SharedPacket):
-        return len(packet)
-    data = getattr(packet, "data", None)
-    if isinstance(data, str) and not data.isascii():
-        return 4 * len(data)
-    return len(data) if isinstance(data, str | bytes) else 16
+class Host(Protocol):
+    """What long polling needs of the driver that it belongs to."""
+
+    eio: Any
+    """The server of python-engineio."""
+    heartbeat: Heartbeat
+
+    async def pace(self, socket: AsyncSocket, number: int = 1) -> None:
+        """Count what a client sends that is no command, and wait until it should be read again."""
+
+    async def end(self, socket: AsyncSocket, reason: str) -> None:
+        """End a session in the way after which the clients of all languages come back."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in a task that is kept until it is done."""
+        raise NotImplementedError
+
+
+class Polling:
+    """Answers polls and POSTs."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._eio = host.eio
+        # What python-engineio does by itself.
+        self._handle_request = self._eio.handle_request
+        self._ok = self._eio._ok
+        # The polls that are under way, by the protocol of their connection.
+        self._polls: dict[Any, AsyncSocket] = {}
+        # The HTTP servers whose lost connections are told.
+        self._watched: WeakSet[Any] = WeakSet()
+
+    async def poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
+        """Have python-engineio answer a poll.
+
+        A session ends with a poll that is broken off, or overlaps another: what the one would have
+        been answered is lost, and the packets of two would be in no order.
+        """
+        queue, protocol = socket.queue, request.protocol
+        if queue.polled:
+            await socket.close(wait=False, reason=self._eio.reason.TRANSPORT_ERROR)
+            return self.answer(request, "Another poll of the session is under way.", 400)
+        self._watch(protocol)
+        queue.polled, queue.room = True, MOST_POLLED
+        self._polls[protocol] = socket
+        try:
+            response: web.StreamResponse = await self._handle_request(request)
+            if isinstance(response, SharedResponse):
+                queue.response = response
+                await response.prepare(request)
+                await response.write_eof()
+                return response
+        finally:
+            queue.polled, queue.response = False, None
+            self._polls.pop(protocol, None)
+        assert isinstance(response, web.Response)
+        if socket.closed and not response.body:
+            return self._ended(request)
+        return response
+
+    def answer_poll(self, packets: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As python-engineio answers, but for what is held once for many: that is not copied."""
+        shares = any(isinstance(packet, SharedPacket) for packet in packets or ())
+        if not shares or kwargs.get("jsonp_index") is not None:
+            return self._ok(packets, *args, **kwargs)
+        answer = self._ok([], *args, **kwargs)
+        return answer | {"response": packets}
+
+    def last_poll(self, request: web.Request, socket: AsyncSocket) -> web.StreamResponse:
+        """Answer a poll of a session that has ended with what still waited."""
+        self._eio.sockets.pop(socket.sid, None)
+        packets = []
+        while not socket.queue.empty():
+            packets.append(socket.queue.get_nowait())
+        packets = [packet for packet in packets if packet]
+        if not packets:
+            return self._ended(request)
+        answer = self.answer_poll(packets)
+        return make_response(answer["status"], answer["headers"], answer["response"], {})
+
+    def _ended(self, request: web.Request) -> web.Response:
+        """An error, after which the clients of all languages open a new session."""
+        return self.answer(request, "The session has ended.", 400)
+
+    def _watch(self, protocol: Any) -> None:
+        """Hear of it when a connection of this HTTP server is lost: its handlers are not told."""
+        http = protocol._manager
+        if http is None or http in self._watched:
+            return
+        self._watched.add(http)
+        lost = http.connection_lost
+
+        def connection_lost(handler: Any, error: BaseException | None = None) -> None:
+            lost(handler, error)
+            socket = self._polls.pop(handler, None)
+            if socket is not None and not socket.upgrading and not socket.upgraded:
+                self._host.spawn(self._host.end(socket, self._eio.reason.TRANSPORT_CLOSE))
+
+        http.connection_lost = connection_lost
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Take what a client of long polling posts.
+
+        Not python-engineio: it takes as much of a body as has come so far for the whole, and what a
+        client does wrong for errors of the server.
+        """
+        socket = self._eio.sockets.get(request.query.get("sid"))
+        if socket is None or socket.closed or socket.upgraded or not socket.connected:
+            return self.answer(request, "There is no such session.", 400)
+        posts = posts_of(socket)
+        try:
+            with posts.under_way(request):
+                async with posts:
+                    await self._take_post(socket, await self._read(request.content))
+        except (EngineIOError, ValueError):
+            await self._host.end(socket, self._eio.reason.TRANSPORT_ERROR)
+            return self.answer(request, "This is no payload of Engine.IO.", 400)
+        return self.answer(request, "ok")
+
+    async def _take_post(self, socket: AsyncSocket, text: str) -> None:
+        for number, packet in enumerate(decode_payload(text), 1):
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+            if socket.closed:
+                break
+            if packet.packet_type != PONG:
+                await socket.receive(packet)
+            elif not self._host.heartbeat.answered(socket):
+                await self._host.pace(socket)
+
+    async def _read(self, content: StreamReader) -> str:
+        """The text of a body. Raises `EngineIOError` and `ValueError` for what is none."""
+        data = bytearray()
+        while chunk := await content.readany():
+            data += chunk
+            if len(data) > self._eio.max_http_buffer_size:
+                raise ContentTooLongError
+        return data.decode()
+
+    def answer(self, request: web.Request, text: str, status: int = 200) -> web.Response:
+        """A response of the driver's own, for whatever page has asked."""
+        ours = self._eio.cors_allowed_origins == []
+        environ = {} if ours else self._eio._async["translate_request"](request)
+        return web.Response(status=status, text=text, headers=self._eio._cors_headers(environ))
+
+
+def make_response(
+    status: str, headers: list[tuple[str, str]], payload: Any, environ: dict[str, Any]
+) -> web.StreamResponse:
+    """What python-engineio answers, as a response of aiohttp's; packets are not copied."""
+    if isinstance(payload, list):
+        return SharedResponse(payload, headers)
+    return web.Response(body=payload, status=int(status.split()[0]), headers=headers)

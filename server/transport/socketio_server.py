@@ -39,7 +39,8 @@ from server.contract.messages import Closing, Frame, Problem, encode
 from server.errors import Invalid, TooMany
 from server.transport.connection import Connection
 from server.transport.driver import install
-from server.transport.frames import Prepared, SharedPacket
+from server.transport.frames import Prepared
+from server.transport.packets import SharedPacket
 
 NAMESPACE = "/"
 MALFORMED = "-"

@@ -11,8 +11,8 @@ import pytest
 import socketio
 from aiohttp import WSMsgType, web
 
+from server.transport.byte_queue import MOST_POLLED
 from server.transport.driver import Driver, install
-from server.transport.polling import MOST_POLLED
 from tests.support.clients import PATIENCE
 from tests.support.servers import eventually
 
@@ -67,7 +67,7 @@ async def opened(session: aiohttp.ClientSession) -> str:
 async def polling(driver: Driver, session: aiohttp.ClientSession, path: str) -> asyncio.Task[Any]:
     """A poll that is under way."""
     poll = asyncio.create_task(get(session, path))
-    await eventually(lambda: driver._polls)
+    await eventually(lambda: driver._polling._polls)
     return poll
 
 
@@ -175,7 +175,7 @@ async def test_a_poll_that_is_broken_off_ends_the_session(plain: Plain) -> None:
     poll.cancel()
     assert await asyncio.wait_for(reasons.get(), PATIENCE) == sio.reason.TRANSPORT_CLOSE
     assert (await get(session, path))[0] == 400
-    assert not driver._polls
+    assert not driver._polling._polls
 
 
 async def test_polls_over_one_connection_after_the_other_go_on(plain: Plain) -> None:

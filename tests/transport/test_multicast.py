@@ -183,7 +183,7 @@ class Slow(asyncio.Transport):
 
 async def test_over_other_transports_than_sockets_all_goes_through_them(app: App) -> None:
     slow: list[str] = []
-    group = Multicast(app.sockets.driver, slow.append)
+    group = Multicast(app.sockets.driver.flusher, slow.append)
     transports = [Slow() for _ in range(3)]
     for number, transport in enumerate(transports):
         async with wire(app):

@@ -20,11 +20,11 @@ from aiohttp.web_protocol import RequestHandler
 from engineio.async_socket import AsyncSocket
 
 from server.app import App
+from server.transport.byte_queue import ByteQueue
 from server.transport.connection import Dispatch
 from server.transport.driver import install
 from server.transport.frames import Buffer, frame
 from server.transport.handshake import upgrade_in
-from server.transport.polling import ByteQueue
 from server.transport.socketio_server import SocketServer
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, PollingClient, PythonClient
@@ -674,7 +674,7 @@ async def test_the_stop_ends_a_poll_so_that_its_client_comes_back(serve: Serve) 
         async with session.get(path) as response:
             sid = json.loads((await response.text())[1:])["sid"]
         poll = asyncio.create_task(session.get(f"{path}&sid={sid}"))
-        await eventually(lambda: app.sockets.driver._polls)
+        await eventually(lambda: app.sockets.driver._polling._polls)
         await app.stop()
         async with await poll as response:
             assert (response.status, await response.text()) == (400, "The session has ended.")
