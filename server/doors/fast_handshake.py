@@ -35,26 +35,26 @@ class FastHandshake:
         self.read_buffer = memoryview(bytearray(READ_AT_ONCE))
         self._guard = guard
         self._sockets = sockets
-        self._listener: Acceptor | None = None
+        self._acceptor: Acceptor | None = None
         # Whether handshakes are answered here.
         self._answers = "websocket" in sockets.eio.transports
 
     async def listen(self, host: str, port: int) -> None:
         """Accept connections. Raises `OSError` when the port is taken."""
-        self._listener = Acceptor(partial(ProtocolSniffer, self))
-        await self._listener.open(host, port)
+        self._acceptor = Acceptor(partial(ProtocolSniffer, self))
+        await self._acceptor.open(host, port)
 
     @property
     def name(self) -> tuple[str, int]:
         """The host and the port where it listens."""
-        assert self._listener is not None
-        return self._listener.name
+        assert self._acceptor is not None
+        return self._acceptor.name
 
     def close(self) -> None:
         """Accept no more; what arrives on open connections goes to aiohttp."""
         self._answers = False
-        if self._listener is not None:
-            self._listener.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
 
     def opens(self, transport: asyncio.Transport, data: bytes) -> bool:
         """Answer a handshake; false where `data` is none, or has to be refused."""

@@ -17,33 +17,27 @@ from functools import cached_property, partial
 from typing import Any
 
 import socketio
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 from engineio.async_socket import AsyncSocket
-from engineio.packet import NOOP, OPEN, PING, UPGRADE, Packet
+from engineio.packet import NOOP, OPEN, Packet
 from socketio.packet import CONNECT_ERROR
 
 from server.access.rate_limits import TokenBucket, control_bucket
 from server.budget import Holding
 from server.transport.byte_queue import ByteQueue
-from server.transport.connection import (
-    APPLICATION,
-    Connection,
-    OnText,
-    Outbox,
-    Session,
-)
+from server.transport.connection import APPLICATION, Connection
 from server.transport.flusher import Flusher
-from server.transport.frames import PONG_PROBE_FRAME, frame
+from server.transport.frames import frame
 from server.transport.handshake import (
     SWITCHING,
-    handshake,
-    ignores_closes,
-    take_over,
     with_plain_upgrade,
 )
 from server.transport.heartbeat import Heartbeat
+from server.transport.inbox import OnText
+from server.transport.outbox import Outbox, Session
 from server.transport.plain_socket import ignore
 from server.transport.polling import Polling, make_response, posts_of
+from server.transport.upgrades import Upgrades
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +59,8 @@ class Driver:
         self.grew = grew
         self.close_timeout = close_timeout
         self._control_rate = control_rate
-        self._upgrade_timeout = upgrade_timeout
+        self._upgrades = Upgrades(self, upgrade_timeout)
+        self.probed = self._upgrades.probed
         self.heartbeat = Heartbeat(self.eio, self._silent)
         self.connections: set[Connection] = set()
         self._on_connect: Any = None
@@ -166,25 +161,18 @@ class Driver:
             return await self._handle_request(request)
         if request.headers.get("Upgrade"):
             second = socket.upgraded or socket.upgrading
-            return await (self._turn_away(request) if second else self._handle_request(request))
+            return await (
+                self._upgrades.turn_away(request) if second else self._handle_request(request)
+            )
         if socket.upgraded or socket.upgrading or request.query["transport"] != "polling":
             return await self._handle_request(request)
         if socket.closed:
             return self._polling.last_poll(request, socket)
         return await self._polling.poll(request, socket)
 
-    async def _turn_away(self, request: web.Request) -> web.StreamResponse:
-        """Close a WebSocket of a session that has one."""
-        second = web.WebSocketResponse(timeout=self.close_timeout, compress=False)
-        await second.prepare(request)
-        await second.close(
-            code=WSCloseCode.POLICY_VIOLATION, message=b"a session has one WebSocket"
-        )
-        return second
-
     def _websocket(self, handler: Any, server: Any) -> Any:
         # The handler is bound to the Engine.IO socket that the request is for.
-        return partial(self.upgrade, handler.__self__)
+        return partial(self._upgrades.upgrade, handler.__self__)
 
     def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """As in python-engineio, but pings take no task, and no task is forgotten."""
@@ -192,33 +180,6 @@ class Driver:
             self.heartbeat.schedule(target.__self__)
             return None
         return self.spawn(target(*args, **kwargs))
-
-    async def upgrade(self, socket: AsyncSocket, environ: dict[str, Any]) -> web.StreamResponse:
-        """Make a request the WebSocket of an Engine.IO socket."""
-        request = environ["aiohttp.request"]
-        accept = handshake(request.headers)
-        if accept is None or request.transport is None:
-            if not socket.connected:
-                await socket.close(wait=False, abort=True)
-            return web.Response(status=400, text="This is not a WebSocket of version 13.")
-        connection = Connection(self, socket)
-        connection.cuts = ignores_closes(request.headers)
-        self.connections.add(connection)
-        early = take_over(request, connection)
-        connection.write(SWITCHING % accept)
-        # The request and what hangs on it may go; what is left in `environ` is text.
-        for name in ("aiohttp.request", "wsgi.input", "wsgi.errors"):
-            environ.pop(name, None)
-        if socket.connected:
-            socket.upgrading = True
-            connection.probing = PING
-            self.loop.call_later(self._upgrade_timeout, self._give_up, connection)
-        else:
-            socket.connected = True
-            self._adopt(connection)
-        if early:
-            connection.data_received(early)
-        return web.Response()  # Nobody sees it: aiohttp has lost its connection.
 
     def open(
         self,
@@ -239,14 +200,14 @@ class Driver:
         connection = Connection(self, socket)
         connection.cuts = cuts
         self.connections.add(connection)
-        connection.on_text = socket.on_text = on_text
+        connection.inbox.on_text = socket.on_text = on_text
         socket.queue = Outbox(connection)
         transport.write(SWITCHING % accept + frame(self._opening % sid.encode()))
         transport.set_protocol(connection)
         connection.connection_made(transport)
         self.heartbeat.schedule(socket)
         if early:
-            connection.data_received(early)
+            connection.inbox.data_received(early)
 
     @cached_property
     def _opening(self) -> bytes:
@@ -262,50 +223,18 @@ class Driver:
         encoded: str = Packet(OPEN, said).encode()
         return encoded.encode()
 
-    def probed(self, connection: Connection, packet: Packet) -> None:
-        """Take a packet of a client that moves here from long polling."""
-        socket = connection.socket
-        if connection.probing == PING and packet.packet_type == PING and packet.data == "probe":
-            connection.probing = UPGRADE
-            connection.write(PONG_PROBE_FRAME)
-            socket.queue.put_nowait(Packet(NOOP))  # Ends the poll that is under way.
-        elif connection.probing == UPGRADE and packet.packet_type == UPGRADE and not socket.closed:
-            connection.probing = None
-            socket.upgrading = False
-            self._adopt(connection)
-        else:
-            connection.close(WSCloseCode.PROTOCOL_ERROR)
-
-    def _give_up(self, connection: Connection) -> None:
-        """Let a client stay with long polling that does not come over."""
-        if connection.probing is not None:
-            connection.abort()
-
-    def _adopt(self, connection: Connection) -> None:
-        """From now on what is sent to the socket goes out here, after what waited for a poll."""
-        socket = connection.socket
-        socket.upgraded = True
-        queue, socket.queue = socket.queue, Outbox(connection)
-        queue.polled = False
-        while not queue.empty():
-            packet = queue.get_nowait()
-            if packet is None or packet.packet_type != NOOP:
-                connection.send(packet)
-        queue.put_nowait(Packet(NOOP))  # Ends a poll that is still under way.
-        connection.on_text = getattr(socket, "on_text", None)
-
     def listen(self, socket: AsyncSocket, on_text: OnText) -> None:
         """Let `on_text` have the text messages of a client, those for which it returns true."""
         socket.on_text = on_text
         connection = self.connection_of(socket)
         if connection is not None:
-            connection.on_text = on_text
+            connection.inbox.on_text = on_text
 
     def receive_after(self, socket: AsyncSocket, work: Coroutine[Any, Any, None]) -> None:
         """Do something for the client of a WebSocket before the next message of it is received."""
         connection = self.connection_of(socket)
         assert connection is not None
-        connection.receive_after(work)
+        connection.inbox.receive_after(work)
 
     def connection_of(self, socket: AsyncSocket) -> Connection | None:
         """The WebSocket of a client; None while it has only long polling."""
@@ -315,9 +244,9 @@ class Driver:
         """Read no more from a client's WebSocket, or read on; elsewhere nothing happens."""
         connection = self.connection_of(socket)
         if connection is not None and on:
-            connection.hold(APPLICATION)
+            connection.inbox.hold(APPLICATION)
         elif connection is not None:
-            connection.release(APPLICATION)
+            connection.inbox.release(APPLICATION)
 
     async def end(self, socket: AsyncSocket, reason: str) -> None:
         """End a session in the way after which the clients of all languages come back.
@@ -371,8 +300,8 @@ class Driver:
     async def _leave(self, connection: Connection) -> None:
         """Close the socket of a connection that is gone, after what was received from it."""
         socket = connection.socket
-        if connection.receiving is not None:
-            await asyncio.wait([connection.receiving])
+        if connection.inbox.receiving is not None:
+            await asyncio.wait([connection.inbox.receiving])
         await socket.close(wait=False, abort=True, reason=self.eio.reason.TRANSPORT_CLOSE)
         self.eio.sockets.pop(socket.sid, None)
         socket.on_text = None
@@ -396,7 +325,7 @@ class Driver:
 
     def _silent(self, socket: AsyncSocket) -> None:
         connection = self.connection_of(socket)
-        if connection is not None and connection.held_for(APPLICATION) and not socket.closed:
+        if connection is not None and connection.inbox.held_for(APPLICATION) and not socket.closed:
             self.heartbeat.wait_on(socket)  # Its answer may be among what was not read.
         else:
             self.spawn(self.time_out(socket))

@@ -15,11 +15,15 @@ class Flushed(Protocol):
     out: list[bytes]
     """What this turn of the loop has produced for it alone."""
 
-    def data_received(self, data: bytes) -> None:
-        """Take what the client has sent."""
-
     def flush(self) -> None:
         """Write what was produced so far."""
+
+
+class Reader(Protocol):
+    """What takes what is read from a connection."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client has sent."""
 
 
 class Flusher:
@@ -36,18 +40,18 @@ class Flusher:
         # read has been taken.
         self._flushing = False
 
-    def take(self, connection: Flushed, size: int) -> None:
-        """Let a connection take what was read, and flush what has come of it at once.
+    def take(self, reader: Reader, size: int) -> None:
+        """Let a reader take what was read, and flush what has come of it at once.
 
         Unless something else waits for the end of this turn: then it may leave in the same write.
         """
         data = bytes(self.read_buffer[:size])
         if self._flushing:
-            connection.data_received(data)
+            reader.data_received(data)
             return
         self._flushing = True
         try:
-            connection.data_received(data)
+            reader.data_received(data)
         finally:
             self._flush()
 

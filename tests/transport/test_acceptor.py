@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from server.doors.downloads import downloads
-from server.transport import acceptor as listener
+from server.transport import acceptor
 from server.transport.acceptor import Acceptor
 from tests.conftest import Serve
 from tests.support.files import no_more_files
@@ -37,7 +37,7 @@ async def listening(host: str = "127.0.0.1") -> AsyncIterator[Acceptor]:
         found.close()
 
 
-def test_what_the_listener_leans_on_is_there() -> None:
+def test_what_the_acceptor_leans_on_is_there() -> None:
     wanted = "(self, loop, sock, protocol, waiter=None, extra=None, server=None)"
     assert str(inspect.signature(_SelectorSocketTransport.__init__)) == wanted
 
@@ -66,7 +66,7 @@ async def test_nobody_is_let_in_any_more_once_it_is_closed() -> None:
 async def test_who_finds_no_room_is_let_in_as_soon_as_there_is_some(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listener, "PAUSE", 0.01)
+    monkeypatch.setattr(acceptor, "PAUSE", 0.01)
     loop = asyncio.get_running_loop()
     async with listening() as found:
         with socket.socket() as client:

@@ -162,7 +162,9 @@ async def test_who_sends_much_that_is_no_command_is_not_read(
         client.writer.write(masked(kind, payload) * 100)
         client.writer.write(masked(WSMsgType.TEXT, b'42["request",{"connid":"a","time":60}]'))
         (connection,) = app.sockets.driver.connections
-        await eventually(lambda: connection.held_for("controls") or connection.held_for("waiting"))
+        await eventually(
+            lambda: connection.inbox.held_for("controls") or connection.inbox.held_for("waiting")
+        )
         client.writer.write(masked(WSMsgType.TEXT, b'42["request",{"connid":"b","time":60}]'))
         await client.writer.drain()
         async with wire(app) as other:
@@ -189,7 +191,7 @@ async def test_frames_that_are_no_message_are_read_slowly(
         begun = BEGUN if "fragment" in kind else b""
         client.writer.write(begun + FRAMES[kind] * 20)
         (connection,) = app.sockets.driver.connections
-        await eventually(lambda: connection.held_for("controls"))
+        await eventually(lambda: connection.inbox.held_for("controls"))
         assert connection.socket.controls._left < -10
 
 
@@ -200,12 +202,12 @@ async def test_bytes_that_are_no_message_are_read_slowly(serve: Serve, hello: st
         for _ in range(4):
             client.send(WSMsgType.BINARY, bytes(500_000))
         (connection,) = app.sockets.driver.connections
-        await eventually(lambda: connection.held_for("waiting"))
+        await eventually(lambda: connection.inbox.held_for("waiting"))
         async with wire(app) as other:
             other.send(WSMsgType.TEXT, b'420["status",{"connid":"b"}]')
             assert '"not_running"' in await other.text()
         assert connection.socket.controls._left < -20
-        assert len(connection._waiting or ()) <= 2
+        assert len(connection.inbox._waiting or ()) <= 2
 
 
 async def test_a_message_in_large_fragments_counts_once(serve: Serve) -> None:
@@ -219,7 +221,7 @@ async def test_a_message_in_large_fragments_counts_once(serve: Serve) -> None:
             client.send(WSMsgType.CONTINUATION, event[100_000:])
             assert (await client.text()).startswith("430[")
         (connection,) = app.sockets.driver.connections
-        assert not connection.held_for("controls")
+        assert not connection.inbox.held_for("controls")
 
 
 async def test_the_bytes_of_a_command_are_charged(serve: Serve) -> None:

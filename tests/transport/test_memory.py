@@ -389,7 +389,7 @@ async def test_large_packets_that_wait_have_their_client_not_read(serve: Serve) 
         (connection,) = app.sockets.driver.connections
         for _ in range(40):
             client.send(WSMsgType.TEXT, b"43" + b"x" * 100_000)
-        await eventually(lambda: connection.held_for("waiting"))
+        await eventually(lambda: connection.inbox.held_for("waiting"))
         assert 0 < connection.holding("", 0).waiting < 250_000
 
 

@@ -156,7 +156,7 @@ async def test_one_that_asks_without_reading_is_heard_no_more(serve: Serve) -> N
         for _ in range(5000):
             client.send(WSMsgType.PING, b"x" * 100)
             client.send(WSMsgType.TEXT, b"40/no-such-namespace,")
-        await eventually(lambda: connection._holds)
+        await eventually(lambda: connection.inbox._holds)
         assert connection.backlog() < before + 20_000
 
 

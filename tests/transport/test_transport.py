@@ -21,10 +21,10 @@ from engineio.async_socket import AsyncSocket
 
 from server.app import App
 from server.transport.byte_queue import ByteQueue
-from server.transport.connection import Dispatch
 from server.transport.driver import install
 from server.transport.frames import Buffer, frame
 from server.transport.handshake import upgrade_in
+from server.transport.inbox import Dispatch
 from server.transport.socketio_server import SocketServer
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, PollingClient, PythonClient
