@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from server.counters import Counts
 
@@ -24,12 +25,9 @@ the other, and are steered towards the right time a little at a time."""
 log = logging.getLogger(__name__)
 
 
-def boottime() -> float:
-    """Seconds that nobody can set, and that go on while the machine is suspended."""
-    return time.clock_gettime(BOOTTIME)
-
-
 BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+boottime: Callable[[], float] = partial(time.clock_gettime, BOOTTIME)
+"""Seconds that nobody can set, and that go on while the machine is suspended."""
 
 
 class Clock:
@@ -40,20 +38,26 @@ class Clock:
     ) -> None:
         """`wall` is the machine's date in Unix time, `steady` a clock that only goes forward."""
         self.wall = wall
-        self._steady = steady
-        self._offset = wall() - steady()
+        offset = wall() - steady()
 
-    def now(self) -> float:
+        # Closures, as the time is asked for several times for each command.
+        def now() -> float:
+            return steady() + offset
+
+        def begin(at: float) -> None:
+            nonlocal offset
+            offset = at - steady()
+
+        def reach(at: float) -> None:
+            nonlocal offset
+            offset = max(offset, at - steady())
+
+        self.now = now
         """The time."""
-        return self._steady() + self._offset
-
-    def begin(self, at: float) -> None:
+        self.begin = begin
         """Let it be that time now."""
-        self._offset = at - self._steady()
-
-    def reach(self, at: float) -> None:
+        self.reach = reach
         """Let it be at least that time now."""
-        self._offset = max(self._offset, at - self._steady())
 
     @property
     def drift(self) -> float:

@@ -25,13 +25,13 @@ class BadFrame(Exception):
 class Frames:
     """Where the frames of one client begin, read by read."""
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("head", "left")
 
     def __init__(self) -> None:
-        # The beginning of a head of which the rest has not come.
-        self._head = b""
-        # Bytes that are missing of the last frame.
-        self._left = 0
+        self.head = b""
+        """The beginning of a head of which the rest has not come."""
+        self.left = 0
+        """Bytes that are missing of the last frame."""
 
     def count(self, data: bytes) -> int:
         """How many frames begin in what was read that end no message, but for large ones.
@@ -39,10 +39,10 @@ class Frames:
         Raises `BadFrame` for one that is not masked, or whose length is not in its shortest form:
         RFC 6455, sections 5.1 and 5.2. After that nothing more may be counted.
         """
-        known = len(self._head)
+        known = len(self.head)
         if known:
-            data, self._head = self._head + data, b""
-        end, start, number = len(data), self._left, 0
+            data, self.head = self.head + data, b""
+        end, start, number = len(data), self.left, 0
         last = end - 1
         while start < last:
             short = SHORT[data[start + 1]]
@@ -55,9 +55,9 @@ class Frames:
             number += data[start] < 0x80 and size < LARGE_FRAGMENT
             start += short or size + (8 if data[start + 1] == 0xFE else 14)
         if start >= end:
-            self._left = start - end
+            self.left = start - end
         else:
-            self._left, self._head = 0, data[start:]
+            self.left, self.head = 0, data[start:]
         return number
 
     def _long(self, data: bytes, start: int, known: int) -> int:

@@ -16,7 +16,7 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, PONG, Packet
 from server.budget import LITTLE
 from server.transport.frames import TEXT
 from server.transport.heartbeat import Heartbeat
-from server.transport.inbound_frames import BadFrame, Frames
+from server.transport.inbound_frames import SHORT, BadFrame, Frames
 from server.transport.packets import TextPacket, packet_size
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,9 @@ MOST_WAITING = 64
 
 MOST_WAITING_BYTES = 2**16
 """The same in bytes."""
+
+WHOLE_TEXT = 0x81
+"""The first byte of a frame that is a whole text."""
 
 FRAMING = 6
 """Bytes of a frame from a client beside its payload, at least."""
@@ -157,19 +160,36 @@ class Inbox:
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
-        try:
-            self._controls += self._frames.count(data)
-        except BadFrame as bad:
-            self._feed(data[: bad.at])
-            self._connection.close(WSCloseCode.PROTOCOL_ERROR)
-            return
-        self._feed(data)
+        frames = self._frames
+        if (
+            len(data) > 1
+            and data[0] == WHOLE_TEXT
+            and SHORT[data[1]] == len(data)
+            and not (frames.left or frames.head)
+        ):  # A command, and nothing else: nearly every read is. It needs no counting.
+            failed, _ = self._parser.feed_data(data)
+            self.unfinished = self._whole = 0
+            self.unfinished_since = 0.0
+            if failed:
+                self._failed()
+        else:
+            try:
+                self._controls += frames.count(data)
+            except BadFrame as bad:
+                self._feed(data[: bad.at])
+                self._connection.close(WSCloseCode.PROTOCOL_ERROR)
+                return
+            self._feed(data)
         if self._controls:
-            number, self._controls = self._controls, 0
-            seconds = self._host.count(self._socket, number)
-            if seconds:
-                self.hold("controls")
-                self._resting = self._host.loop.call_later(seconds, self.release, "controls")
+            self._pace()
+
+    def _pace(self) -> None:
+        """Count what brings nobody a message, and read no more for a while where it is too much."""
+        number, self._controls = self._controls, 0
+        seconds = self._host.count(self._socket, number)
+        if seconds:
+            self.hold("controls")
+            self._resting = self._host.loop.call_later(seconds, self.release, "controls")
 
     def _feed(self, data: bytes) -> None:
         size = len(data)
@@ -183,7 +203,11 @@ class Inbox:
         if self.unfinished > LITTLE:
             self.unfinished_since = self.unfinished_since or self._host.loop.time()
             self._host.grew(size)
-        if failed and self._connection.closing is None:
+        if failed:
+            self._failed()
+
+    def _failed(self) -> None:
+        if self._connection.closing is None:
             error = self._dispatch.exception()
             if isinstance(error, WebSocketError):
                 self._connection.close(error.code)
