@@ -287,6 +287,13 @@ class Config:
         "how long the store may take to answer before `/readyz` fails",
         least=0.1,
     )
+    compress_above: int = setting(
+        4096,
+        "bytes",
+        "size of an HTTP response above which it is compressed for clients that accept gzip; 0 for"
+        " never",
+        least=0,
+    )
     keep_alive: float = setting(
         75,
         "seconds",

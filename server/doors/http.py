@@ -40,8 +40,9 @@ from server.core.pipeline import Pipeline
 from server.core.replies import broken, farewell, refusal
 from server.core.rooms import Rooms
 from server.doors import downloads
+from server.doors.compression import compressed
 from server.doors.origin_guard import ADDRESS, bearer
-from server.doors.pages import asset, contract_page, page
+from server.doors.pages import Pages
 from server.doors.websocket import PlainClient, number, position, positions
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 from server.transport.handshake import with_plain_upgrade
@@ -91,10 +92,8 @@ class Web:
         app.router.add_get("/openapi.json", self._contract(openapi.document))
         app.router.add_get("/asyncapi.json", self._contract(asyncapi.document))
         app.router.add_get("/ws", self._websocket)
-        app.router.add_get("/", page)
-        app.router.add_get("/docs", contract_page)
         downloads.add_to(app)
-        app.router.add_get("/client/{path:.+}", asset)
+        Pages(self._config.compress_above).add_to(app)
 
     async def cut_all(self) -> None:
         """Close every plain WebSocket with the close code 1001, going away."""
@@ -119,7 +118,7 @@ class Web:
                 return respond(message, too_large=isinstance(error, TooLarge))
             response = respond(await self._commands.answer(caller, name, payload))
             bucket.charge(weight(response.content_length or 0))
-            return response
+            return await compressed(http_request, response, self._config.compress_above)
 
         return handle
 
@@ -129,7 +128,8 @@ class Web:
             return encode(document(self._config, self._checker))
 
         async def handle(http_request: web.Request) -> web.StreamResponse:
-            return web.Response(body=made(), content_type="application/json")
+            response = web.Response(body=made(), content_type="application/json")
+            return await compressed(http_request, response, self._config.compress_above)
 
         return handle
 
