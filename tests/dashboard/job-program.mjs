@@ -118,6 +118,42 @@ const SCENARIOS = {
   },
 };
 
+/** Jobs of all kinds, eight at a time, each of which may be killed at any instant. */
+SCENARIOS.isKilledAtRandom = async () => {
+  const wait = (ms, signal) =>
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(resolve, ms);
+      signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)));
+    });
+  const kinds = [
+    ({ signal }) => wait(Math.random() * 60, signal),
+    ({ progress }) => {
+      for (const end = performance.now() + Math.random() * 60; performance.now() < end; ) progress();
+    },
+    async ({ signal, progress }) => {
+      for (let step = 0; step < 5; step++) {
+        progress(step / 5);
+        await wait(Math.random() * 10, signal);
+      }
+    },
+    ({ signal }) => wait(Math.random() * 60, signal).finally(() => compute(5)),
+    // Work that pays no heed to its signal.
+    () => wait(Math.random() * 60, new AbortController().signal),
+  ];
+  const numbers = Array.from({ length: Number(plan.note) }, (_, number) => number).values();
+  const work = async () => {
+    for (const number of numbers) {
+      try {
+        await job(`job-${number}`, plan, kinds[number % kinds.length]);
+        console.log(`job-${number} returned`);
+      } catch (error) {
+        console.log(`job-${number} ${error.name}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, work));
+};
+
 function* endless() {
   for (let item = 0; ; item++) yield item;
 }

@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { createInterface } from "node:readline";
 import { before, after, test } from "node:test";
+import { io } from "socket.io-client";
+import { follow } from "../../client/follow.js";
 import { job } from "../../client/job.js";
 import { eventually, serve, tokenOf, until } from "./server.mjs";
 
@@ -349,6 +351,34 @@ inEach("a token is sent along, and what is wrong with one is said", async (t, ru
   assert.equal(job.by, "bo");
   tell("end");
   assert.equal(await ended, 0);
+});
+
+inEach("of kills at random instants none is lost, and each is told as stopped", async (t, runtime) => {
+  const number = process.env.HOURGLASS_SOAK ? 1_000 : 60;
+  const room = newRoom();
+  const following = follow(room, { io, url: server.url, ended: 2 * number });
+  t.after(() => following.close());
+  await eventually(() => following.live);
+  const killing = new Set();
+  const answers = [];
+  following.subscribe(() => {
+    for (const { connid, run } of following.running) {
+      if (killing.has(run)) continue;
+      killing.add(run);
+      setTimeout(() => answers.push(following.command("kill", { connid, run }).catch(({ code }) => code)), Math.random() * 60);
+    }
+  });
+  const { lines, ended } = program(t, runtime, "isKilledAtRandom", server.url, { room, note: `${number}` });
+  assert.equal(await ended, 0);
+  assert.ok((await Promise.all(answers)).every((answer) => answer.ok || answer === "not_running"));
+  await eventually(() => following.running.length === 0 && following.ended.length >= number);
+  assert.equal(following.ended.length, number, "none has begun twice");
+  const untold = following.ended.filter(({ state, stopped_at: at }) => state === "killed" && at == null);
+  assert.deepEqual(untold.map(({ connid }) => connid), []);
+  const killed = following.ended.filter(({ state }) => state === "killed").map(({ connid }) => connid);
+  const stopped = lines.filter((line) => line.endsWith(" Killed")).map((line) => line.split(" ")[0]);
+  assert.deepEqual(stopped.filter((connid) => !killed.includes(connid)), [], "nobody else was stopped");
+  assert.ok(stopped.length > number / 10, `${stopped.length} of ${number} were stopped`);
 });
 
 test("the example in the documentation runs", async (t) => {
