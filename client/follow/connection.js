@@ -1,5 +1,5 @@
 /**
- * A line to the server, over the official Socket.IO client: it knows no page.
+ * A connection to the server, over the official Socket.IO client: it knows no page.
  *
  *   const connection = new Connection({ io, credentials, onEvent, onChange });
  *   connection.follow(new RoomState("main"));
@@ -38,7 +38,7 @@ const PASSING = new Set(["unavailable", "rate_limited", "internal"]);
  * @typedef {import("./state.js").EndedJob} EndedJob
  * @typedef {import("./state.js").RoomState} RoomState
  *
- * @typedef {object} Status how the line is; instants are milliseconds of our own clock
+ * @typedef {object} Status how the connection is; instants are milliseconds of our own clock
  * @property {"connecting" | "catching-up" | "live" | "offline" | "refused"} line
  * @property {number} [since] since when it is not up
  * @property {number} [retryAt] when the next attempt is due
@@ -116,11 +116,11 @@ export class Connection {
   #clock = new Clock();
   /** @type {Status} */
   #status = { line: "connecting" };
-  #attempts = 0; // that failed since the line was last up
+  #attempts = 0; // that failed since the last connection
   /** @type {Timer} */
   #retryTimer;
   /** @type {CommandError | null} */
-  #farewell = null; // why the server is about to end the line, where it says so
+  #farewell = null; // why the server is about to end the connection, where it says so
 
   /** @param {ConnectionOptions} options */
   constructor({ io, url, options, credentials = () => ({}), onEvent, onChange }) {
@@ -215,8 +215,8 @@ export class Connection {
   }
 
   /**
-   * Find out whether the line still carries, as after a computer has slept: one that does not is
-   * given up at once and opened again.
+   * Find out whether the connection still works, as after a computer has slept: one that does not is
+   * closed at once and opened again.
    */
   async check() {
     if (!this.connected) return;
@@ -242,7 +242,7 @@ export class Connection {
     if (!this.connected) throw notConnected();
     const answering = this.#socket.timeout(within).emitWithAck(name, data);
     if (this.#socket.sendBuffer.length > 0) {
-      // The line was found dead just now and the client has kept the command for the next one.
+      // The connection was found dead just now, and the client has kept the command for the next one.
       this.#socket.sendBuffer.length = 0;
       answering.catch(() => {});
       throw notConnected();
@@ -257,7 +257,7 @@ export class Connection {
   }
 
   /**
-   * Join a room, at first or again; throws only where the line itself failed to answer.
+   * Join a room, at first or again; throws only where no answer comes.
    *
    * @param {Followed} followed
    * @param {number} [within] milliseconds
@@ -312,7 +312,7 @@ export class Connection {
     this.#settle();
   }
 
-  /** Say whether all is complete, as long as there is a line. */
+  /** Say whether all is complete, as long as there is a connection. */
   #settle() {
     if (!this.connected) return;
     const waiting = [...this.#followed.values()].filter(({ settled }) => !settled);

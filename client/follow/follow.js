@@ -72,14 +72,14 @@ export class Following {
     this.#connection.open();
   }
 
-  /** Whether what is here is what is on the server: nothing is missing, and the line is up. */
+  /** Whether what is here is what is on the server: nothing is missing, and the connection is up. */
   get live() {
     const { connected, status } = this.#connection;
     return connected && status.line === "live" && this.refusal === null;
   }
 
   /**
-   * How the line is, and since when; see `connection.js`.
+   * How the connection is, and since when; see `connection.js`.
    *
    * @returns {Status}
    */
@@ -145,15 +145,15 @@ export class Following {
    * @param {string} name
    * @param {Record<string, unknown>} [fields]
    * @returns {Promise<Answer>}
-   * @throws {CommandError} when it is refused, there is no line, or no answer comes
+   * @throws {CommandError} when it is refused, there is no connection, or no answer comes
    */
   command(name, fields = {}) {
     return this.#connection.command(name, { room: this.#state.room, ...fields });
   }
 
   /**
-   * Make sure of the line, as after a computer has slept: one that is dead without a word is given up,
-   * and one that is down is tried again at once.
+   * Make sure of the connection, as after a computer has slept: one that is dead without a word is
+   * closed, and one that is down is tried again at once.
    */
   async check() {
     if (this.#connection.connected) await this.#connection.check();

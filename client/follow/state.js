@@ -66,7 +66,7 @@ export class RoomState {
   /** @type {Map<string, { done: number | null, note: string | null, at: number }>} */
   #earlyProgress = new Map(); // by run: progress of a job whose `started` is still to come
   /** @type {Map<string, number>} */
-  #reportedAt = new Map(); // run -> when its last report on this line was
+  #reportedAt = new Map(); // run -> when its last report on this connection was
   #heard = 0; // the highest seq that we know to exist
   #uncertain = false; // held events were dropped at a new epoch; they may have been of that one
 
