@@ -19,6 +19,8 @@ const PROGRESS_EVERY_MS = 500;
 /** Until what was refused is tried again, where that may help later. */
 const AGAIN_MS = 10_000;
 const SOON_MS = 500;
+/** That a plan can be on its way to us, while a thread starts. */
+const MOST_UNDER_WAY_MS = 5_000;
 /** The shortest time of a job that has ended before the server could hear of it, in seconds. */
 const LEAST_TIME = 1;
 
@@ -26,10 +28,11 @@ const LEAST_TIME = 1;
  * @import { Session, End } from "./session.js"
  * @import { Socket } from "./socket.js"
  *
- * @typedef {object} Plan the job as its program wants it; durations in seconds
+ * @typedef {object} Plan the job as its program wants it
  * @property {string} name
- * @property {number} time
- * @property {number | null} lease
+ * @property {number} time seconds that were left at `sentAt`
+ * @property {number} sentAt by `Date.now()`
+ * @property {number | null} lease in seconds
  * @property {string | null} note
  * @property {boolean} replace whether another of the same name is killed first
  *
@@ -70,7 +73,9 @@ export class KeptJob {
     this.#session = session;
     this.#plan = plan;
     this.#tell = tell;
-    this.#limitAt = performance.now() + plan.time * 1000;
+    // No other clock is the same in all threads. Should the date be set just now, it costs no more than this.
+    const underWay = Math.min(MOST_UNDER_WAY_MS, Math.max(0, Date.now() - plan.sentAt));
+    this.#limitAt = performance.now() + plan.time * 1000 - underWay;
   }
 
   /**
@@ -182,9 +187,7 @@ export class KeptJob {
       await this.#renew(socket);
       return;
     }
-    socket.check();
-    await this.#pause(this.#end === null ? wait : Infinity);
-    socket.check();
+    await this.#wait(this.#end === null ? wait : Infinity, socket);
   }
 
   /**
@@ -241,7 +244,11 @@ export class KeptJob {
    */
   async #finish(socket, { outcome, result }) {
     if (this.#run === "" && this.#end === null) await this.#request(socket);
-    if (this.#end === null && outcome !== "stopped") {
+    if (this.#end === null && outcome === "stopped") {
+      await this.#wait(Infinity, socket); // By our clock its time is over; by the server's it will be at once.
+      return;
+    }
+    if (this.#end === null) {
       try {
         await this.#call(socket, "finish", { outcome, result });
         this.#over = true;
@@ -256,7 +263,8 @@ export class KeptJob {
       }
       return;
     }
-    if (this.#end?.state === "killed") await this.#call(socket, "stopped", {});
+    const isGone = this.#end.state === "killed" || this.#end.outcome === "elapsed";
+    if (isGone && this.#run !== "") await this.#call(socket, "stopped", {});
     this.#over = true;
   }
 
@@ -283,6 +291,18 @@ export class KeptJob {
    */
   #call(socket, command, fields) {
     return this.#session.call(socket, command, { connid: this.#connid, run: this.#run, ...fields });
+  }
+
+  /**
+   * Wait until there is something to do; throws Away when the connection is lost.
+   *
+   * @param {number} ms
+   * @param {Socket} socket
+   */
+  async #wait(ms, socket) {
+    socket.check();
+    await this.#pause(ms);
+    socket.check();
   }
 
   /**

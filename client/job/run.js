@@ -268,6 +268,7 @@ function planOf(name, { time, lease = inPage ? PAGE_LEASE : LEASE, note, ifRunni
   return {
     name,
     time: limit,
+    sentAt: Date.now(),
     lease: (lease !== null && secondsOf(lease, "lease")) || null,
     note: note === undefined ? null : String(note),
     replace: ifRunning === "replace",

@@ -126,6 +126,7 @@ SCENARIOS.isKilledAtRandom = async () => {
       signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)));
     });
   const kinds = [
+    ({ signal }) => wait(60_000, signal), // Ends by a kill alone.
     ({ signal }) => wait(Math.random() * 60, signal),
     ({ progress }) => {
       for (const end = performance.now() + Math.random() * 60; performance.now() < end; ) progress();
