@@ -16,6 +16,7 @@ import pytest
 
 from server.app import App
 from server.contract.messages import NULL, Job
+from server.errors import Unavailable
 from server.store.interface import EndJob, FinishDetails, Stale, StartJob, StoreError
 from server.store.redis import scripts
 from server.store.redis.next_due import NextDue
@@ -347,14 +348,14 @@ async def test_what_was_done_before_the_line_was_cut_is_done_once(own_redis: Red
 
 async def test_a_change_that_comes_late_over_a_lost_line_is_not_made(nodes: Any) -> None:
     (app,) = await nodes(1)
-    store = store_of(app)
+    calls = store_of(app)._calls
     job = (await command(app, "request", connid="a", time=60))["job"]
     await command(app, "kill", connid="a")
     again = {**job, "progress": None, "run": "again"}
     start = StartJob(msgspec.convert(again, Job))
     what = scripts.arguments(start, app.config)
-    late = store._evaluate("change", store.node, 1, 0, "4e9", 100, *what)
-    assert (await store._put(store._orders, late))[0] == b"late"
+    late = calls._evaluate("change", calls.node, 1, 0, "4e9", 100, *what)
+    assert (await calls._put(calls._orders, late))[0] == b"late"
     assert (await command(app, "status"))["jobs"] == []
 
 
@@ -377,8 +378,8 @@ async def test_a_log_that_has_grown_is_cut_to_a_new_bound(nodes: Any) -> None:
     (small,) = await nodes(1, history=10)
     for _ in range(60):
         await command(small, "request", connid="a", time=60, if_running="replace")
-    store = store_of(small)
-    assert await store._ask("XLEN", f"{store._prefix}log:main") <= 110
+    calls = store_of(small)._calls
+    assert await calls.ask("XLEN", f"{calls.prefix}log:main") <= 110
     assert len((await command(small, "history", limit=500))["jobs"]) <= 60
 
 
@@ -479,7 +480,7 @@ async def test_rooms_that_are_evicted_are_empty_on_all_nodes(nodes: Any, connect
             assert (await client.event("started", room=room, seq=4))["job"] == job
     events = await one.store.read("old", 3)
     assert events is not None and [entry.event.seq for entry in events] == [4]
-    assert await store_of(one)._ask("HLEN", f"{store_of(one)._prefix}rooms") == 2
+    assert await store_of(one)._calls.ask("HLEN", f"{store_of(one)._calls.prefix}rooms") == 2
 
 
 async def test_who_comes_from_a_node_that_has_heard_of_the_end_of_a_room_waits_for_it(
@@ -538,6 +539,34 @@ async def test_a_node_that_has_missed_the_end_of_a_room_sends_snapshots(
         assert len(snapshot["running"]) == 1000
         await client.event("snapshot", room="empty", seq=3)
         assert await two.store.seq("empty") == await two.store.seq("unseen") == 3
+
+
+async def test_rooms_that_could_not_be_read_anew_are_read_again(
+    own_redis: RedisServer, connect: Connect
+) -> None:
+    kept = {**PATIENT, "redis_feed": 100}
+    async with one_through_a_proxy(own_redis, kept) as (proxy, one, two):
+        client = await connect(two.url, "websocket", rooms=["main"])
+        await client.event("snapshot", room="main", seq=0)
+        boards = store_of(two)._boards
+        mend, fails = boards.mend, [Unavailable("the connection was lost once more")]
+
+        async def fail_once() -> None:
+            if fails:
+                raise fails.pop()
+            await mend()
+
+        boards.mend = fail_once  # type: ignore[method-assign]
+        proxy.cut()
+        await command(one, "request", room="main", connid="a", time=60)
+        starts = (
+            command(one, "request", room="ops", connid=str(number), time=60)
+            for number in range(1000)
+        )
+        await asyncio.gather(*starts)
+        proxy.mend()
+        await client.event("started", room="main", seq=1)
+        assert not fails
 
 
 async def test_a_board_is_held_only_as_long_as_it_is_needed(nodes: Any, connect: Connect) -> None:
@@ -789,8 +818,8 @@ async def test_a_job_gets_its_time_while_redis_s_clock_is_set(
     idle = await run_once(one, "idle")
     heard = len(ana.events)
     dated_redis.date.set_by(by)
-    beats = store_of(one)._beats
-    await eventually(lambda: store_of(one)._beats > beats + 2)
+    beats = store_of(one)._membership.beats
+    await eventually(lambda: store_of(one)._membership.beats > beats + 2)
     (running,) = (await bo.command("status"))["jobs"]
     assert running["remaining"] <= 3
     report = {"connid": "a", "run": job["run"]}
@@ -820,8 +849,8 @@ async def test_a_node_that_dies_is_missed_after_redis_s_clock_was_set(
         ana, _ = await connect(one.url, name="ana"), await connect(two.url, "websocket", name="bo")
         await ana.event("presence", watching=2)
         dated_redis.date.set_by(by)
-        beats = store_of(one)._beats
-        await eventually(lambda: store_of(one)._beats > beats + 2)
+        beats = store_of(one)._membership.beats
+        await eventually(lambda: store_of(one)._membership.beats > beats + 2)
         await two.kill()
         await ana.event("presence", watching=1)
 

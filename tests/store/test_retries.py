@@ -159,7 +159,7 @@ async def test_no_more_keys_are_kept_than_jobs(new_log: Callable[[], Settings]) 
             await command(app, "request", **{**KEYED, "key": f"k-{number}"})
             await command(app, "kill", connid="backup")
         if isinstance(app.store, RedisStore):
-            fields = await app.store._ask("HLEN", f"{app.store._prefix}keys:main")
+            fields = await app.store._calls.ask("HLEN", f"{app.store._calls.prefix}keys:main")
             assert fields < 2 * 60  # Two for each that the log may outgrow its bound by.
 
 

@@ -17,10 +17,8 @@ from server.contract.messages import EndedJob, LogEvent, Presence, Progress
 from server.errors import Unavailable
 from server.store.interface import Entry, Listener
 from server.store.redis import scripts
-from server.store.redis.feed import Item, Missed
-
-OF_ALL = ("emptied", "gone")
-"""What the feed says of all rooms: which were evicted, and which node is gone."""
+from server.store.redis.feed import Evicted, Gone, Item, Logged, Missed, Present, Reported, RoomItem
+from server.store.redis.futures import refuse
 
 
 class Source(Protocol):
@@ -168,17 +166,19 @@ class SharedBoards:
                 del self._asked[room]
         self._leave_ended()
 
-    def hear(self, item: Item) -> None:
-        """Take in what the feed says of a room, or of all. Raises `Missed`."""
-        if item.kind in OF_ALL:
-            for loading in self._loading.values():
-                loading.heard.append(item)
-            for held in list(self._held.values()):
-                self._bring(held, item)
-        elif item.room in self._loading:
+    def hear(self, item: RoomItem) -> None:
+        """Take in what the feed says of a room. Raises `Missed`."""
+        if item.room in self._loading:
             self._loading[item.room].heard.append(item)
         elif board := self._held.get(item.room):
             self._bring(board, item)
+
+    def hear_of_all(self, item: Item) -> None:
+        """Take in what the feed says of all rooms."""
+        for loading in self._loading.values():
+            loading.heard.append(item)
+        for held in list(self._held.values()):
+            self._bring(held, item)
 
     async def mend(self) -> None:
         """Bring all boards forward by their logs, as the feed no longer does."""
@@ -253,27 +253,27 @@ class SharedBoards:
         """Bring a board forward by what was heard, unless it has that already."""
         if item.number <= board.number:
             return
-        if item.kind == Progress.name:
-            self._report(board, scripts.decode_progress(item.body))
-        elif item.kind == Presence.name:
-            node, _, body = item.body.partition(b" ")
-            part = scripts.decode_presence(body)
-            board.parts.pop(node.decode(), None)
-            if part.watching:
-                board.parts[node.decode()] = part
-            self._tell_presence(board)
-        elif item.kind == "emptied":
-            floor, rooms = scripts.emptied(item.body)
-            # One without a log stands where that would begin, as it does on every other node.
-            if board.room in rooms or (not board.logged and board.seq < floor):
-                board.empty(floor)
-                board.logged = False
-                self.listener.emptied(board.room)
-        elif item.kind == "gone":
-            if board.parts.pop(item.body.decode(), None) is not None:
+        match item:
+            case Logged():
+                if item.seq > board.seq:
+                    self._apply(board, scripts.decode_event[item.name](item.body), item.body)
+            case Reported():
+                self._report(board, scripts.decode_progress(item.body))
+            case Present():
+                part = scripts.decode_presence(item.body)
+                board.parts.pop(item.node, None)
+                if part.watching:
+                    board.parts[item.node] = part
                 self._tell_presence(board)
-        elif item.seq > board.seq:
-            self._apply(board, scripts.decode_event[item.kind](item.body), item.body)
+            case Evicted():
+                # One without a log stands where that would begin, as it does on every other node.
+                if board.room in item.rooms or (not board.logged and board.seq < item.floor):
+                    board.empty(item.floor)
+                    board.logged = False
+                    self.listener.emptied(board.room)
+            case Gone():
+                if board.parts.pop(item.node, None) is not None:
+                    self._tell_presence(board)
 
     def _apply(self, board: SharedBoard, event: LogEvent, body: bytes) -> None:
         if event.seq != board.seq + 1:
@@ -291,11 +291,3 @@ class SharedBoards:
         names = sorted({name for part in board.parts.values() for name in part.names})
         shown = names[: self._config.presence_names]
         self.listener.present(Presence(board.room, watching, shown))
-
-
-def refuse(future: Future[Any], error: Exception) -> None:
-    """Let a future fail, unless it is done."""
-    if not future.done():
-        future.set_exception(error)
-        # Seen: whoever asked may have been cancelled, and asyncio would call that an error.
-        future.exception()

@@ -1,7 +1,9 @@
 """The feed: one stream in Redis of all that the nodes have to hear, read on from a position."""
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Callable
+
+from msgspec import Struct
 
 from server.store.redis.connections import ReconnectingConnection, RedisEndpoint
 
@@ -9,17 +11,69 @@ AT_ONCE = 200
 """Entries that are read in one go, so that the loop gets to its other work."""
 
 
-class Item(NamedTuple):
-    """An entry of the feed."""
+class Item(Struct, frozen=True):
+    """An entry of the feed; what it says is decoded by who needs it."""
 
     number: int
-    kind: str
-    """The name of an event, `progress`, `presence`, `printed`, `emptied`, `beat` or `gone`."""
-    room: str
-    seq: int
     due: bytes
     """When the next job was due as this came into the feed; empty when none was."""
+
+
+class RoomItem(Item, frozen=True):
+    """An entry about one room."""
+
+    room: str
+
+
+class Logged(RoomItem, frozen=True):
+    """An event was appended to the log of a room."""
+
+    seq: int
+    name: str
     body: bytes
+
+
+class Reported(RoomItem, frozen=True):
+    """A job has reported; the log of its room stands at `seq`."""
+
+    seq: int
+    body: bytes
+
+
+class Present(RoomItem, frozen=True):
+    """Who of a node's clients is in a room."""
+
+    node: str
+    body: bytes
+
+
+class PrintedTo(RoomItem, frozen=True):
+    """A job has printed something, after so many characters."""
+
+    connid: str
+    run: str
+    offset: int
+
+
+class Evicted(Item, frozen=True):
+    """Rooms were evicted, and the floor is higher."""
+
+    rooms: frozenset[str]
+    floor: int
+
+
+class Beat(Item, frozen=True):
+    """A node has given its sign of life of that number, at that time."""
+
+    node: str
+    count: int
+    at: float
+
+
+class Gone(Item, frozen=True):
+    """A node has left, or is held to be dead."""
+
+    node: str
 
 
 class Missed(Exception):
@@ -68,4 +122,45 @@ def parse(number: int, text: bytes) -> Item:
     """An entry from its number and text."""
     head, _, body = text.partition(b"\n")
     kind, room, seq, due = head.split(b" ")
-    return Item(number, kind.decode(), room.decode(), int(seq), due, body)
+    if make := MAKERS.get(kind):
+        return make(number, due, room.decode(), int(seq), body)
+    return Logged(number, due, room.decode(), int(seq), kind.decode(), body)
+
+
+def _reported(number: int, due: bytes, room: str, seq: int, body: bytes) -> Reported:
+    return Reported(number, due, room, seq, body)
+
+
+def _present(number: int, due: bytes, room: str, seq: int, body: bytes) -> Present:
+    node, _, presence = body.partition(b" ")
+    return Present(number, due, room, node.decode(), presence)
+
+
+def _printed(number: int, due: bytes, room: str, seq: int, body: bytes) -> PrintedTo:
+    offset, run, connid = body.decode().split(" ", 2)
+    return PrintedTo(number, due, room, connid, run, int(offset))
+
+
+def _evicted(number: int, due: bytes, room: str, seq: int, body: bytes) -> Evicted:
+    floor, *rooms = body.decode().split(" ")
+    return Evicted(number, due, frozenset(rooms), int(floor))
+
+
+def _beat(number: int, due: bytes, room: str, seq: int, body: bytes) -> Beat:
+    node, count, at = body.decode().split(" ")
+    return Beat(number, due, node, int(count), float(at))
+
+
+def _gone(number: int, due: bytes, room: str, seq: int, body: bytes) -> Gone:
+    return Gone(number, due, body.decode())
+
+
+MAKERS: dict[bytes, Callable[[int, bytes, str, int, bytes], Item]] = {
+    b"progress": _reported,
+    b"presence": _present,
+    b"printed": _printed,
+    b"emptied": _evicted,
+    b"beat": _beat,
+    b"gone": _gone,
+}
+"""What each kind of entry is; any other is the name of an event of the log."""

@@ -5,7 +5,7 @@ the JSON here, and put in there.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -248,14 +248,6 @@ def fill(board: Board, reply: list[Any]) -> None:
     }
     board.leave_ended()
     board.recall(reversed(ended(reply[5])))
-
-
-@lru_cache(1)
-def emptied(body: bytes) -> tuple[int, frozenset[str]]:
-    """The floor, and the rooms that were evicted, from what the feed says of them. All boards
-    that are held ask for the same in turn."""
-    floor, *rooms = body.decode().split(" ")
-    return int(floor), frozenset(rooms)
 
 
 def pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
