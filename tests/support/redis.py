@@ -149,8 +149,9 @@ class TlsServer(RedisServer):
     def command(self) -> list[str]:
         key, certificate = str(self.folder / "key"), str(self.folder / "certificate")
         made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere")
+        named = ("-addext", "subjectAltName=IP:127.0.0.1")
         subprocess.run(
-            ["openssl", "req", *made, "-keyout", key, "-out", certificate],
+            ["openssl", "req", *made, *named, "-keyout", key, "-out", certificate],
             check=True,
             capture_output=True,
         )
@@ -177,6 +178,17 @@ class Sentinel(RedisServer):
     def command(self) -> list[str]:
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
         return ["redis-server", str(self.folder / "sentinel.conf"), "--sentinel", *where]
+
+
+class SocketServer(RedisServer):
+    """One that can be reached through a Unix socket, too."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "redis.sock"
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--unixsocket", str(self.path)]
 
 
 KEEPS = ("--appendonly", "yes", "--save", "")

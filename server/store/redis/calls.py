@@ -12,7 +12,8 @@ from server.clock import Clock
 from server.config import Config
 from server.errors import Unavailable
 from server.store.redis.clock import SharedTime, TheirClock
-from server.store.redis.connections import Ask, Orders, RedisEndpoint, Taking, evaluate
+from server.store.redis.connections import Ask, Orders, Taking, evaluate
+from server.store.redis.endpoint import RedisEndpoint
 from server.store.redis.futures import refuse
 from server.store.redis.scripts import Arg
 

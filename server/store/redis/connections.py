@@ -7,15 +7,10 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from hiredis import pack_command
 from msgspec import Struct
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     MasterDownError,
     NoScriptError,
@@ -26,9 +21,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from server.config import Config
 from server.errors import Unavailable
-from server.store.interface import StoreError
+from server.store.redis.endpoint import RedisEndpoint
 from server.store.redis.scripts import SCRIPTS, Arg, script
 
 log = logging.getLogger(__name__)
@@ -54,83 +48,6 @@ AT_ONCE = 500
 """Commands that are sent before their answers are read."""
 TURN = 9
 """Where a change says to which turn it belongs: all before that turn have been answered."""
-
-
-class RedisEndpoint:
-    """Where `REDIS_URL` points, and how connections get there."""
-
-    def __init__(self, config: Config) -> None:
-        """Raises `StoreError`."""
-        options: dict[str, Any] = {
-            "socket_timeout": None,  # Each wait has its own bound, and one waits on purpose.
-            "socket_connect_timeout": config.redis_timeout,
-            "socket_keepalive": True,
-            "retry": Retry(NoBackoff(), 0),
-            "client_name": "hourglass",
-        }
-        scheme, _, rest = config.redis_url.partition("://")
-        self.shown = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-        """The address without the password."""
-        if scheme.startswith("rediss"):
-            options["ssl_cert_reqs"] = "required" if config.redis_tls_verify else "none"
-            options["ssl_check_hostname"] = config.redis_tls_verify
-        self._sentinels: list[Redis] = []
-        try:
-            if scheme in ("redis+sentinel", "rediss+sentinel"):
-                self._pool = self._behind_sentinels(config.redis_url, options)
-            else:
-                self._pool = ConnectionPool.from_url(config.redis_url, **options)
-        except ValueError:  # What it says may be a part of the password.
-            raise StoreError(
-                "REDIS_URL cannot be used: it must be like redis://user:password@host:6379/0, or"
-                " redis+sentinel://user:password@host:26379,host:26379/SERVICE, with special"
-                " characters written as %XX"
-            ) from None
-
-    def connection(self) -> AbstractConnection:
-        """A connection that is not connected yet."""
-        made: AbstractConnection = self._pool.make_connection()
-        return made
-
-    async def close(self) -> None:
-        """Close the connections to the sentinels."""
-        for sentinel in self._sentinels:
-            await sentinel.aclose()
-
-    def _behind_sentinels(self, url: str, options: dict[str, Any]) -> ConnectionPool:
-        """The pool for `redis+sentinel://user:password@host:port,host:port/SERVICE/DB`."""
-        parts = urlsplit(url)
-        credentials, _, places = parts.netloc.rpartition("@")
-        service, _, db = parts.path.strip("/").partition("/")
-        if not service:
-            raise ValueError("it must name the service after the sentinels: …:26379/SERVICE")
-        user, _, password = credentials.partition(":")
-        told = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        sentinels = Sentinel(
-            [address(place) for place in places.split(",")],
-            sentinel_kwargs={
-                "socket_connect_timeout": options["socket_connect_timeout"],
-                "socket_timeout": options["socket_connect_timeout"],
-                "retry": options["retry"],
-                "password": told.get("sentinel_password"),
-            },
-        )
-        self._sentinels = sentinels.sentinels
-        master: Redis = sentinels.master_for(
-            service,
-            username=unquote(user) or None,
-            password=unquote(password) or None,
-            db=int(db or 0),
-            ssl=parts.scheme.startswith("rediss"),
-            **options,
-        )
-        return master.connection_pool
-
-
-def address(place: str) -> tuple[str, int]:
-    """The host and the port of a sentinel."""
-    host, colon, port = place.rpartition(":")
-    return (host, int(port)) if colon else (place, 26379)
 
 
 def evaluate(name: str, prefix: str, *args: Arg) -> list[Arg]:

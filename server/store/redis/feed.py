@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from server.store.redis.connections import ReconnectingConnection, RedisEndpoint
+from server.store.redis.connections import ReconnectingConnection
+from server.store.redis.endpoint import RedisEndpoint
 
 AT_ONCE = 200
 """Entries that are read in one go, so that the loop gets to its other work."""
