@@ -48,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         "_clogged_at",
         "_drained",
         "_driver",
+        "_flusher",
         "_gone",
         "_late_ping",
         "_leaving",
@@ -69,6 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         # While a client moves here from long polling: the type of packet that must come next.
         self.probing: int | None = None
         self._driver = driver
+        self._flusher = driver.flusher
         self._transport: asyncio.Transport | None = None
         self.inbox = Inbox(driver, self, socket)
         # What this turn of the loop has produced, and how many bytes that is.
@@ -107,10 +109,10 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._driver.flusher.read_buffer
+        return self._flusher.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._driver.flusher.take(self.inbox, nbytes)
+        self._flusher.take(self.inbox, nbytes)
 
     def eof_received(self) -> bool:
         return False
@@ -166,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
     def append(self, data: bytes) -> None:
         """Write after what this turn has produced already, but for what its groups have."""
         if not self.out:
-            self._driver.flusher.flush_soon(self)
+            self._flusher.flush_soon(self)
         self.out.append(data)
         self._size += len(data)
 

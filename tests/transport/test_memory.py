@@ -272,6 +272,24 @@ async def test_what_came_whole_is_not_held(serve: Serve, cut: int) -> None:
         await eventually(lambda: connection.holding("", 0).unfinished > 59_000)
 
 
+async def test_pings_amid_a_message_hide_nothing_of_it(app: App) -> None:
+    async with wire(app) as client:
+        client.send(WSMsgType.TEXT, b"43" + b"x" * 900, fin=False)
+        for _ in range(5):
+            client.send(WSMsgType.PING, b"amid")
+            assert await client.receive() == (WSMsgType.PONG, b"amid")
+            client.send(WSMsgType.CONTINUATION, b"x" * 900, fin=False)
+        client.send(WSMsgType.PING, b"last")
+        assert await client.receive() == (WSMsgType.PONG, b"last")
+        (connection,) = app.sockets.driver.connections
+        assert connection.holding("", 0).unfinished >= 6 * 900
+        client.send(WSMsgType.CONTINUATION, b"x")
+        client.send(WSMsgType.TEXT, b'421["status",{"connid":"none"}]')
+        while not (await client.text()).startswith("431"):
+            pass
+        assert connection.holding("", 0).unfinished < 50
+
+
 async def test_what_is_posted_slowly_is_held_within_the_budget(serve: Serve) -> None:
     app = await serve(memory_budget=2 * MIB, max_frame=MIB // 4, hold_timeout=60)
     async with AsyncExitStack() as stack:
