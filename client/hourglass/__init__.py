@@ -4,6 +4,7 @@
     program, keeper                     what a process has running, and its lease keeper
     lease_keeper, kept_job, link        that process, which keeps the jobs on the server
     descendants                         the processes that a job has started
+    queues                              the tasks of queues as jobs
     cli, oneshots, runner, watch, tui   the command line: `hourglass.cli.main`
     attempts, attach, naming            around a run: again, of what runs already, what it is called
     owner, process, output              keep a job on the server while its work runs; end that

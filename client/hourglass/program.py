@@ -43,6 +43,8 @@ class Program:
     here_now: ClassVar["Program | None"] = None
     _lock: ClassVar[Any] = native("_thread", "allocate_lock")()
     _hooked: ClassVar[bool] = False
+    forked: ClassVar[bool] = False
+    """Whether this process was forked from one with jobs, and may end by `os._exit`."""
 
     @classmethod
     def here(cls) -> "Program":
@@ -73,7 +75,7 @@ class Program:
         native("_thread", "start_new_thread")(self._work, ())
         if not Program._hooked:
             os.register_at_fork(after_in_child=Program._forked)
-            atexit.register(Program._exit)
+            atexit.register(Program.settle)
             Program._hooked = True
 
     def start(self, run: "Run") -> None:
@@ -90,6 +92,7 @@ class Program:
     def _forked(cls) -> None:
         """In a process that was forked: the jobs are the other one's, and so is its keeper."""
         cls._lock = native("_thread", "allocate_lock")()
+        cls.forked = True
         program, cls.here_now = cls.here_now, None
         if program is None:
             return
@@ -103,8 +106,11 @@ class Program:
             program._keeper.close()
 
     @classmethod
-    def _exit(cls) -> None:
-        """Wait a moment, as a container ends with its first process: the keeper, too."""
+    def settle(cls) -> None:
+        """Wait a moment until all ends are told: before a process ends, and its container with it.
+
+        Those that end by `os._exit` have to call it; of `multiprocessing` we know.
+        """
         program = cls.here_now
         if program is None:
             return

@@ -43,6 +43,12 @@ class Plan(NamedTuple):
         }
 
 
+def is_worker_process() -> bool:
+    """Whether this is a process of `multiprocessing`, which ends by `os._exit`."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
+
+
 def clipped(text: object) -> str | None:
     """A text that is short enough to be shown."""
     return None if text is None else str(text)[:LONGEST]
@@ -153,6 +159,8 @@ class Run:
             text = f"{type(error).__name__}: {error}".removesuffix(": ")
             self.ended = {"outcome": "failed", "result": {"error": clipped(text)}}
         self._program.wake()
+        if Program.forked or is_worker_process():
+            Program.settle()
 
     def progress(self) -> tuple[float | None, str | None]:
         """How far the work is, as far as that can be shown."""

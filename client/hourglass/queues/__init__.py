@@ -1,0 +1,1 @@
+"""Queues whose tasks are jobs, a module for each; importing one imports its queue."""
