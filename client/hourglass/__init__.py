@@ -6,12 +6,12 @@
     descendants                         the processes that a job has started
     queues                              the tasks of queues as jobs
     cli, oneshots, runner, watch, tui   the command line: `hourglass.cli.main`
-    attempts, attach, naming            around a run: again, of what runs already, what it is called
+    attempts, attach, executable        around a run: again, of what runs already, or for sh
     owner, process, output              keep a job on the server while its work runs; end that
     progress                            how far that is, from what it prints
     follow, board                       the state of a room, and how it stays right
     session, websocket, proxy           commands, answers and events over one WebSocket
-    settings, files, errors, formatting what all of them need
+    settings, files, errors, naming     what all of them need, and what is guessed
     aio, toml, native, durations        what Python or the system has elsewhere, or not yet
 
 Time is only ever measured with a clock that cannot be set, or taken from the server: a machine

@@ -15,6 +15,7 @@ from hourglass import __version__
 from hourglass.attach import attach
 from hourglass.attempts import attempts
 from hourglass.errors import Away, Exit, Refused, SettingsError
+from hourglass.executable import executable
 from hourglass.files import project_settings, refuse
 from hourglass.oneshots import history, kill, show, start, status
 from hourglass.progress.readers import NAMES
@@ -193,15 +194,17 @@ def one_run(options: argparse.Namespace, settings: Settings) -> int:
     """Run the command, or follow the process; the exit code."""
     if options.pid is not None:
         return asyncio.run(attach(options, settings))
+    options.command = executable(options.command, options.quiet)
     return guarded(partial(work, options, settings), options.grace)
 
 
 def check_usage(options: argparse.Namespace) -> None:
     """See that a run has a command or a process, and nothing that does not go with it."""
-    has_command = options.command not in ([], ["--"])
-    if options.pid is None and not has_command:
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if options.pid is None and not options.command:
         options.parser.error("which command? hourglass run -- COMMAND …")
-    if options.pid is not None and has_command:
+    if options.pid is not None and options.command:
         options.parser.error("either --pid or a command")
     if options.pid is not None and (options.retry or options.quiet_ok):
         options.parser.error("--retry and --quiet-ok need a command")

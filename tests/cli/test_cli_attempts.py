@@ -180,3 +180,39 @@ async def test_windows_is_told_that_there_is_none(how: str) -> None:
     _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 1
     assert said == b"hourglass needs Linux or macOS: there is none for Windows, but for WSL\n"
+
+
+def script(folder: Path, text: bytes) -> Path:
+    """A file that may be executed."""
+    path = folder / "a script"
+    path.write_bytes(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("by", ["path", "PATH"])
+async def test_a_script_that_does_not_say_who_runs_it_is_run_by_sh(
+    app: App, tmp_path: Path, by: str
+) -> None:
+    path = script(tmp_path, b"echo $0 $1; exit 4\n")
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} if by == "PATH" else {}
+    program = "a script" if by == "PATH" else str(path)
+    async with Cli(app.url, "run", "--", program, "$1", **environ) as cli:
+        assert await cli.end() == 4
+    assert (cli.stdout.decode(), cli.said) == (f"{path} $1\n", "")
+    (job,) = (await command(app, "history"))["jobs"]
+    assert job["connid"] == "a script"
+
+
+async def test_an_interpreter_that_is_not_there_is_told(app: App, tmp_path: Path) -> None:
+    path = script(tmp_path, b"#!/usr/bin/python9 -u\n")
+    async with Cli(app.url, "run", "--", str(path)) as cli:
+        assert await cli.end() == 127
+    assert f"hourglass: {path}: its interpreter /usr/bin/python9 is not there\n" in cli.said
+
+
+async def test_what_is_no_text_is_given_to_no_shell(app: App, tmp_path: Path) -> None:
+    path = script(tmp_path, b"\x00\x01rm\n")
+    async with Cli(app.url, "run", "--", str(path)) as cli:
+        assert await cli.end() == 126
+    assert "Exec format error" in cli.said
