@@ -35,9 +35,7 @@ class Config:
     host: str = setting("127.0.0.1", "address", "address to listen on")
     port: int = setting(8000, "port", "port to listen on; 0 picks a free one", least=0, most=65535)
     database: str = setting(
-        "hourglass.db",
-        "path",
-        "file that stores the jobs; `:memory:` stores nothing on disk",
+        "hourglass.db", "path", "file that stores the jobs; `:memory:` stores nothing on disk"
     )
     database_check: float = setting(
         0.5,
@@ -60,9 +58,7 @@ class Config:
     )
     redis_prefix: str = setting("hourglass", "text", "prefix of all keys in Redis")
     redis_tls_verify: bool = setting(
-        True,
-        "yes or no",
-        "whether the certificate of a `rediss://` server is verified",
+        True, "yes or no", "whether the certificate of a `rediss://` server is verified"
     )
     redis_timeout: float = setting(
         2,
@@ -71,10 +67,7 @@ class Config:
         least=0.05,
     )
     redis_heartbeat: float = setting(
-        1,
-        "seconds",
-        "interval of the heartbeats that a server sends through Redis",
-        least=0.01,
+        1, "seconds", "interval of the heartbeats that a server sends through Redis", least=0.01
     )
     redis_deaf: float = setting(
         3,
@@ -96,10 +89,7 @@ class Config:
         least=100,
     )
     redis_keep: float = setting(
-        10,
-        "seconds",
-        "how long the board of a room is cached after it was last needed",
-        least=0,
+        10, "seconds", "how long the board of a room is cached after it was last needed", least=0
     )
     history: int = setting(
         10_000,
@@ -127,15 +117,10 @@ class Config:
         " the first one signs and all are accepted",
     )
     token_leeway: float = setting(
-        30,
-        "seconds",
-        "clock skew that is allowed for a token's `nbf`; its `exp` is exact",
-        least=0,
+        30, "seconds", "clock skew that is allowed for a token's `nbf`; its `exp` is exact", least=0
     )
     auth: str = setting(
-        "",
-        "mode",
-        "`open` admits everyone without a token on any address, not only on loopback",
+        "", "mode", "`open` admits everyone without a token on any address, not only on loopback"
     )
     allowed_origins: str = setting(
         "",
@@ -177,16 +162,10 @@ class Config:
 
     max_time: float = setting(2_592_000, "seconds", "longest time limit of a job", least=0.001)
     max_running: int = setting(
-        100_000,
-        "jobs",
-        "limit of running jobs in all rooms; 0 for no limit",
-        least=0,
+        100_000, "jobs", "limit of running jobs in all rooms; 0 for no limit", least=0
     )
     max_running_room: int = setting(
-        50_000,
-        "jobs",
-        "limit of running jobs in one room; 0 for no limit",
-        least=0,
+        50_000, "jobs", "limit of running jobs in one room; 0 for no limit", least=0
     )
     max_rooms: int = setting(
         10_000,
@@ -196,10 +175,7 @@ class Config:
         least=0,
     )
     max_joined: int = setting(
-        100,
-        "rooms",
-        "limit of rooms and jobs that one client joins",
-        least=1,
+        100, "rooms", "limit of rooms and jobs that one client joins", least=1
     )
     max_note: int = setting(500, "characters", "longest note or reason", least=0)
     max_name: int = setting(64, "characters", "longest name of a client", least=1)
@@ -258,34 +234,19 @@ class Config:
         least=0,
     )
     max_connections: int = setting(
-        10_000,
-        "connections",
-        "limit of connections; 0 for no limit",
-        least=0,
+        10_000, "connections", "limit of connections; 0 for no limit", least=0
     )
     max_connections_address: int = setting(
-        1000,
-        "connections",
-        "limit of connections from one address; 0 for no limit",
-        least=0,
+        1000, "connections", "limit of connections from one address; 0 for no limit", least=0
     )
     connect_timeout: float = setting(
-        20,
-        "seconds",
-        "how long a Socket.IO client may take to send its CONNECT",
-        least=0.1,
+        20, "seconds", "how long a Socket.IO client may take to send its CONNECT", least=0.1
     )
     request_timeout: float = setting(
-        30,
-        "seconds",
-        "how long an HTTP request may take to arrive",
-        least=0.1,
+        30, "seconds", "how long an HTTP request may take to arrive", least=0.1
     )
     ready_timeout: float = setting(
-        2,
-        "seconds",
-        "how long the store may take to answer before `/readyz` fails",
-        least=0.1,
+        2, "seconds", "how long the store may take to answer before `/readyz` fails", least=0.1
     )
     compress_above: int = setting(
         4096,
@@ -295,10 +256,7 @@ class Config:
         least=0,
     )
     keep_alive: float = setting(
-        75,
-        "seconds",
-        "how long an HTTP connection may be idle between two requests",
-        least=0,
+        75, "seconds", "how long an HTTP connection may be idle between two requests", least=0
     )
 
     memory_budget: int = setting(
@@ -334,10 +292,7 @@ class Config:
         least=0,
     )
     progress_rate: float = setting(
-        5,
-        "events a second",
-        "rate limit of the progress events of one job",
-        least=0.1,
+        5, "events a second", "rate limit of the progress events of one job", least=0.1
     )
     max_output: int = setting(
         65_536,
@@ -346,22 +301,13 @@ class Config:
         least=0,
     )
     output_retention: float = setting(
-        3600,
-        "seconds",
-        "how long output is retained after the job last printed something",
-        least=1,
+        3600, "seconds", "how long output is retained after the job last printed something", least=1
     )
     output_rate: float = setting(
-        10,
-        "events a second",
-        "rate limit of the output events of one job",
-        least=0.1,
+        10, "events a second", "rate limit of the output events of one job", least=0.1
     )
     presence_interval: float = setting(
-        1,
-        "seconds",
-        "shortest interval between two presence events of a room",
-        least=0.05,
+        1, "seconds", "shortest interval between two presence events of a room", least=0.05
     )
     presence_names: int = setting(50, "names", "limit of the names in a presence event", least=0)
     stall_timeout: float = setting(
@@ -377,16 +323,10 @@ class Config:
         least=0.01,
     )
     ping_interval: float = setting(
-        25,
-        "seconds",
-        "interval of the heartbeat pings to a client",
-        least=1,
+        25, "seconds", "interval of the heartbeat pings to a client", least=1
     )
     ping_timeout: float = setting(
-        20,
-        "seconds",
-        "how long a client may take to answer a ping",
-        least=1,
+        20, "seconds", "how long a client may take to answer a ping", least=1
     )
     upgrade_timeout: float = setting(
         5,
@@ -401,10 +341,7 @@ class Config:
         least=0.1,
     )
     stop_timeout: float = setting(
-        4,
-        "seconds",
-        "how long the server may take to drain and stop",
-        least=0.1,
+        4, "seconds", "how long the server may take to drain and stop", least=0.1
     )
 
     def __post_init__(self) -> None:
