@@ -9,6 +9,7 @@
     attempts, attach, executable        around a run: again, of what runs already, or for sh
     owner, process, output              keep a job on the server while its work runs; end that
     progress                            how far that is, from what it prints
+    terminal                            a terminal for it, and ours meanwhile
     follow, board                       the state of a room, and how it stays right
     session, websocket, proxy           commands, answers and events over one WebSocket
     settings, files, errors, naming     what all of them need, and what is guessed

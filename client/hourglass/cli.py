@@ -21,6 +21,7 @@ from hourglass.oneshots import history, kill, show, start, status
 from hourglass.progress.readers import NAMES
 from hourglass.runner import guarded, work
 from hourglass.settings import Settings, to_json
+from hourglass.terminal import Terminal, wanted
 from hourglass.watch import watch
 
 DEFAULT_TIME = 600.0
@@ -132,6 +133,11 @@ def parser() -> Parser:
         "group percent, or done and total; and note (default: auto)",
     )
     runs.add_argument(
+        "--pty",
+        action=argparse.BooleanOptionalAction,
+        help="give the command a terminal (default: where it had one without us)",
+    )
+    runs.add_argument(
         "--retry",
         type=count,
         default=0,
@@ -195,7 +201,8 @@ def one_run(options: argparse.Namespace, settings: Settings) -> int:
     if options.pid is not None:
         return asyncio.run(attach(options, settings))
     options.command = executable(options.command, options.quiet)
-    return guarded(partial(work, options, settings), options.grace)
+    terminal = Terminal() if wanted(options.pty) else None
+    return guarded(partial(work, options, settings, terminal), options.grace, terminal)
 
 
 def check_usage(options: argparse.Namespace) -> None:

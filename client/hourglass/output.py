@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import contextlib
+import errno
 import os
 import select
 import threading
@@ -173,7 +174,12 @@ class Pump(threading.Thread):
             ready, _, _ = select.select([self._source], [], [], 0)
             if not ready or self._left <= 0:
                 return b""
-        data = os.read(self._source, CHUNK)
+        try:
+            data = os.read(self._source, CHUNK)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # So a pseudo-terminal tells its end.
         if self._left is not None:
             self._left -= len(data)
         return data

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from asyncio import Future
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hourglass.output import Pump
 from hourglass.settings import clock
+from hourglass.terminal import Terminal
 
 
 class Tree:
@@ -88,29 +89,67 @@ class Command:
         """The exit code, as shells have it: 128 and the number of the signal that ended it."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def start(self, argv: Sequence[str], channel: Callable[[], Callable[[str], None]]) -> None:
-        """Start it, its output passed on and fed to a channel for each pipe. Raises `OSError`."""
+    def start(
+        self,
+        argv: Sequence[str],
+        channel: Callable[[], Callable[[str], None]],
+        terminal: Terminal | None,
+    ) -> None:
+        """Start it, on a terminal or on pipes, its output passed on and fed to a channel for each.
+        Raises `OSError`."""
+        # Without that Python's lines come at its end.
+        environ = {"PYTHONUNBUFFERED": "1", **os.environ}
+        if terminal is None:
+            self._start_on_pipes(argv, environ, channel)
+        else:
+            self._start_on_terminal(argv, environ, channel(), terminal)
+
+    def _start_on_pipes(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        channel: Callable[[], Callable[[str], None]],
+    ) -> None:
         outputs = {1: os.pipe()}
         # One pipe for both, where both go to the same place: that keeps their order.
         outputs[2] = outputs[1] if same_file(1, 2) else os.pipe()
         try:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 stdout=outputs[1][1],
                 stderr=outputs[2][1],
                 start_new_session=True,
-                env={"PYTHONUNBUFFERED": "1", **os.environ},  # Or Python's lines come at its end.
+                env=environ,
             )
         finally:
             for _, writing in set(outputs.values()):
                 os.close(writing)
-        self._tree.group = self._process.pid
-        with contextlib.suppress(BrokenPipeError):  # Nobody guards us: that is heard elsewhere.
-            os.write(self._group, str(self._process.pid).encode())
+        self._began(process)
         for reading, target in {reading: fd for fd, (reading, _) in outputs.items()}.items():
-            pump = Pump(reading, target, channel(), self._stop_reading)
-            pump.start()
-            self._pumps.append(pump)
+            self._pass_on(reading, target, channel())
+
+    def _start_on_terminal(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        feed: Callable[[str], None],
+        terminal: Terminal,
+    ) -> None:
+        process = subprocess.Popen(**terminal.options(argv, environ))
+        terminal.started()
+        self._began(process)
+        self._pass_on(terminal.master, 1, terminal.answering(feed))
+
+    def _began(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._tree.group = process.pid
+        with contextlib.suppress(BrokenPipeError):  # Nobody guards us: that is heard elsewhere.
+            os.write(self._group, str(process.pid).encode())
+
+    def _pass_on(self, reading: int, target: int, feed: Callable[[str], None]) -> None:
+        pump = Pump(reading, target, feed, self._stop_reading)
+        pump.start()
+        self._pumps.append(pump)
 
     def signal(self, signum: int) -> None:
         """Pass a signal on to the process group, as a terminal would."""

@@ -22,6 +22,7 @@ from hourglass.owner import Owner, Plan
 from hourglass.process import Command, Tree, send
 from hourglass.progress.reading import reading_of
 from hourglass.settings import Settings, clock
+from hourglass.terminal import Terminal, typed_for
 
 DRAIN = 2.0
 """Seconds for output that nobody takes before the end of the command is reported."""
@@ -30,15 +31,16 @@ DRAIN = 2.0
 class Notices:
     """Says things on stderr, from a thread: whoever reads that may not do so."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, terminal: Terminal | None) -> None:
         self._quiet = quiet
+        self._end = "\n" if terminal is None else "\r\n"  # It may be raw meanwhile.
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            self._queue.put(f"hourglass: {printable(text)}\n")
+            self._queue.put(f"hourglass: {printable(text)}{self._end}")
 
     def close(self) -> None:
         """Wait a moment for what is still to be said."""
@@ -102,7 +104,7 @@ def settle(future: Future[int], value: int) -> None:
         future.set_result(value)
 
 
-def guarded(work: Callable[[int, int], int], grace: float) -> int:
+def guarded(work: Callable[[int, int], int], grace: float, terminal: Terminal | None = None) -> int:
     """Do `work` in a process of its own; its exit code.
 
     The two guard each other, since nobody cleans up after a SIGKILL of their own. When the worker
@@ -128,7 +130,8 @@ def guarded(work: Callable[[int, int], int], grace: float) -> int:
     # Stopped by Ctrl-Z, nothing would hold the command to its time.
     signal.signal(signal.SIGTSTP, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.PASSED)
-    _, status = os.waitpid(worker, 0)
+    with typed_for(terminal):
+        _, status = os.waitpid(worker, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         tree.group = int(os.read(group_reading, 20) or 0) or None
@@ -136,22 +139,34 @@ def guarded(work: Callable[[int, int], int], grace: float) -> int:
     return code if code >= 0 else 128 - code
 
 
-def work(options: argparse.Namespace, settings: Settings, guard: int, group: int) -> int:
+def work(
+    options: argparse.Namespace,
+    settings: Settings,
+    terminal: Terminal | None,
+    guard: int,
+    group: int,
+) -> int:
     """Run a command as a job; the exit code.
 
     `guard` is readable when nobody guards us; to `group` the command's process group is written.
     """
     try:
-        return asyncio.run(run(options, settings, guard, group))
+        return asyncio.run(run(options, settings, terminal, guard, group))
     except BaseException:
         traceback.print_exc()
         os.kill(os.getpid(), signal.SIGKILL)  # The guard ends what we can no longer answer for.
         raise
 
 
-async def run(options: argparse.Namespace, settings: Settings, guard: int, group: int) -> int:
+async def run(
+    options: argparse.Namespace,
+    settings: Settings,
+    terminal: Terminal | None,
+    guard: int,
+    group: int,
+) -> int:
     """Run a command as a job; the exit code."""
-    notices = Notices(options.quiet)
+    notices = Notices(options.quiet, terminal)
     argv = options.command[1:] if options.command[:1] == ["--"] else options.command
     lease = options.lease or None
     name = options.name or name_of(argv)
@@ -161,7 +176,7 @@ async def run(options: argparse.Namespace, settings: Settings, guard: int, group
     signals = Signals(command, guard)
     owner = Owner(settings, plan, output, notices.say)
     try:
-        return await Run(options, command, signals, owner, output, notices.say).run(argv)
+        return await Run(options, command, signals, owner, output, notices.say, terminal).run(argv)
     except Refused as refused:
         notices.say(f"not run: {refused}")
         if refused.code != "conflict":
@@ -182,6 +197,7 @@ class Run:
     owner: Owner
     output: Output
     say: Callable[[str], None]
+    terminal: Terminal | None
 
     async def run(self, argv: Sequence[str]) -> int:
         """Run the command; the exit code. Raises `Refused` when the job may not start."""
@@ -194,13 +210,15 @@ class Run:
             return await self._not_run(128 + self.signals.first.result(), "interrupted")
         limit_at = self.owner.begin()
         try:
-            self.command.start(argv, self.output.channel)
+            self.command.start(argv, self.output.channel, self.terminal)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = Exit.NOT_FOUND if missing else Exit.NOT_EXECUTABLE
             return await self._not_run(code, f"{argv[0]}: {error.strerror}")
         code = await self._until_end(limit_at)
         await self.command.drained(DRAIN)
+        if self.terminal is not None:
+            self.terminal.ended()
         result = {"exit": self.command.exited.result(), "output": self.output.last_lines()}
         await self.owner.report(result, patience)
         drained = asyncio.create_task(self.command.drained())
