@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hourglass.output import Output
@@ -373,6 +373,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # A machine may be busy.
 @given(st.lists(PIECES, max_size=40), st.randoms(use_true_random=False))
 def test_a_text_says_the_same_however_it_is_cut(pieces: list[str], chance: random.Random) -> None:
     text = "".join(pieces)
