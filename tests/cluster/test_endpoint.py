@@ -39,6 +39,12 @@ async def test_it_works_whatever_protocol_is_asked_for(scheme: str, query: str) 
     await works(f"{url}{query}")
 
 
+async def test_a_password_may_be_an_option(tmp_path: Path) -> None:
+    with redis.RedisServer(tmp_path) as server:
+        await server.call("CONFIG", "SET", "requirepass", "of@all:kinds")
+        await works(f"{server.url}?password=of%40all%3Akinds")
+
+
 async def test_a_private_authority_is_trusted(tmp_path: Path) -> None:
     with TlsServer(tmp_path) as server:
         certificate = tmp_path / "certificate"

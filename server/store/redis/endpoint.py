@@ -15,7 +15,8 @@ from server.store.interface import StoreError
 
 SENTINEL_PORT = 26379
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-OPTIONS = ("db", "protocol", "sentinel_password", *TLS_OPTIONS)
+CREDENTIALS = ("username", "password")
+OPTIONS = ("db", *CREDENTIALS, "protocol", "sentinel_password", *TLS_OPTIONS)
 """What may follow `?`. The protocol is taken, as others' URLs have it, and is 2 all the same."""
 NAME = re.compile(r"[a-z_]{1,32}")
 
@@ -41,8 +42,10 @@ class RedisEndpoint:
                 if kind == "unix":
                     del shared["socket_keepalive"]  # It has none.
                 url = f"{kind}://{rest.partition('?')[0]}"
-                database = {"db": int(given["db"])} if "db" in given else {}
-                self._pool = ConnectionPool.from_url(url, **shared, **database)
+                said: dict[str, Any] = {name: given[name] for name in CREDENTIALS if name in given}
+                if "db" in given:
+                    said["db"] = int(given["db"])
+                self._pool = ConnectionPool.from_url(url, **shared, **said)
         except ValueError:  # What it says may be a part of the password.
             raise StoreError(
                 "REDIS_URL cannot be used: it must be like redis://user:password@host:6379/0,"
@@ -99,8 +102,8 @@ class RedisEndpoint:
         self._sentinels = sentinels.sentinels
         master: Redis = sentinels.master_for(
             service,
-            username=unquote(user) or None,
-            password=unquote(password) or None,
+            username=given.get("username", unquote(user)) or None,
+            password=given.get("password", unquote(password)) or None,
             db=int(given.get("db", db) or 0),
             ssl=tls,
             **shared,
