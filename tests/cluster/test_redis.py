@@ -974,3 +974,62 @@ async def test_a_lost_job_is_amended_through_another_node(nodes: Any, connect: C
     for node in (one, two):
         assert seen(list((await node.store.board("main")).ended)) == [amended]
         assert (await command(node, "history"))["jobs"] == [amended]
+
+
+async def test_running_jobs_whose_key_is_gone_are_put_back(nodes: Any, connect: Connect) -> None:
+    clock = Clock()
+    (app,) = await nodes(1, now=clock)
+    calls = store_of(app)._calls
+    watcher = await connect(app.url)
+    asked = [
+        {"connid": "lapses", "time": 5},
+        {"connid": "killed", "time": 60, "note": "a note"},
+        {"connid": "replaced", "time": 60, "lease": 50},
+        {"connid": "done", "time": 60},
+    ]
+    jobs = {each["connid"]: (await command(app, "request", **each))["job"] for each in asked}
+
+    async def lose() -> None:
+        assert await calls.ask("DEL", f"{calls.prefix}running:main") == 1
+
+    await lose()
+    assert (await command(app, "kill", connid="killed"))["job"]["note"] == "a note"
+    await lose()
+    answer = await command(app, "request", connid="replaced", time=60, if_running="replace")
+    assert answer["result"] == "started"
+    await watcher.event("killed", run=jobs["replaced"]["run"])
+    await lose()
+    assert (await command(app, "finish", connid="done", run=jobs["done"]["run"]))["ok"]
+    await lose()
+    clock.now += 6
+    await watcher.event("finished", connid="lapses", outcome="elapsed")
+    assert (await command(app, "status", connid="replaced"))["ok"]
+    assert replay_log(await log_of(app), app.store.epoch).state()["running"].keys() == {"replaced"}
+
+
+async def test_a_job_of_which_nothing_is_left_is_stepped_over(
+    nodes: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    (app,) = await nodes(1, now=clock)
+    calls = store_of(app)._calls
+    await command(app, "request", connid="gone", room="ops", time=5, lease=4)
+    await command(app, "request", connid="kept", time=5)
+    await calls.ask("DEL", f"{calls.prefix}running:ops", f"{calls.prefix}log:ops")
+    clock.now += 6
+    board = await app.store.board("main")
+    await eventually(lambda: not board.running)
+    assert board.ended[-1].outcome == "elapsed"
+    await eventually(lambda: "ops:gone is gone from Redis" in caplog.text)
+    assert await calls.ask("ZCARD", f"{calls.prefix}due") == 0
+
+
+async def test_a_redis_that_evicts_keys_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(tmp_path) as server:
+        async with serving(redis_url=server.url):
+            assert "maxmemory-policy" not in caplog.text
+        await server.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+        async with serving(redis_url=server.url):
+            assert "maxmemory-policy volatile-lru" in caplog.text

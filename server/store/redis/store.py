@@ -118,6 +118,14 @@ class RedisStore(Store):
         version = info.partition("redis_version:")[2].split("\r")[0]
         if tuple(map(int, version.split(".")[:2])) < OLDEST:
             raise StoreError(f"Redis is version {version}, and 6.2 or newer is needed")
+        memory = (await self._calls.ask("INFO", "memory")).decode()
+        policy = memory.partition("maxmemory_policy:")[2].split("\r")[0]
+        if policy not in ("", "noeviction"):
+            log.error(
+                "Redis evicts keys when it is full (maxmemory-policy %s), which loses jobs: set it"
+                " to noeviction",
+                policy,
+            )
 
     async def run(self) -> None:
         try:
@@ -207,6 +215,8 @@ class RedisStore(Store):
             await asyncio.sleep(self._config.retry_interval)
             return []
         self._due.learn_taken(reply[1], reply[4])
+        for member in reply[5]:
+            log.error("%s is gone from Redis, and so is its start: it is dropped", member.decode())
         due = scripts.taken(reply)
         self.takes += 1
         self.takes_in_vain += not due

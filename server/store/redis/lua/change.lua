@@ -147,6 +147,10 @@ local function full(current)
 end
 
 local current = call('HGET', running, connid)
+if not current and call('ZSCORE', P .. 'due', member) then
+  regardless_of_memory()
+  current = running_as(member)
+end
 -- A start is refused whole for want of memory, with the kill that it would begin with.
 if what ~= 'start' then
   regardless_of_memory()

@@ -102,10 +102,36 @@ local function parts(value)
   return string.match(value, '^(%d+) (%S+) (%S+) (%S+) (.*)$')
 end
 
--- The running job that is due as ROOM:CONNID.
+-- Put the running jobs of a room back that are due and whose key is gone, as after an eviction: each as its
+-- start in the log tells it.
+local restored = {}
+local function restore(room)
+  if restored[room] then
+    return
+  end
+  restored[room] = true
+  for _, item in ipairs(call('XRANGE', P .. 'log:' .. room, '-', '+')) do
+    local kind, run, connid, body = string.match(item[2][2], '^(%S+) (%S+) ([^\n]*)\n(.*)$')
+    local due = kind == 'started' and call('ZSCORE', P .. 'due', room .. ':' .. connid)
+    if due and call('HEXISTS', P .. 'runs:' .. room, run) == 0 then
+      local job = string.match(body, '"job":(.*)}$')
+      local known = cjson.decode(job)
+      local lease = known.lease == cjson.null and '-' or tostring(known.lease)
+      local head = string.match(item[1], '^%d+') .. ' ' .. run .. ' ' .. instant(known.deadline) .. ' ' .. lease
+      call('HSETNX', P .. 'running:' .. room, connid, head .. ' ' .. job)
+    end
+  end
+end
+
+-- The running job that is due as ROOM:CONNID; nil where it is gone, and its start too.
 local function running_as(member)
   local room, connid = string.match(member, '^([^:]*):(.*)$')
-  return call('HGET', P .. 'running:' .. room, connid)
+  local value = call('HGET', P .. 'running:' .. room, connid)
+  if not value then
+    restore(room)
+    value = call('HGET', P .. 'running:' .. room, connid)
+  end
+  return value
 end
 
 -- When a lease was last renewed, and the node through which; empty where there is none.
@@ -116,7 +142,11 @@ end
 -- Count a lease from now on. Its node is forgotten: should that fall silent again before the owner is
 -- heard, the lease does not begin anew once more.
 local function begin_lease_anew(member)
-  local _, _, deadline, lease = parts(running_as(member))
+  local value = running_as(member)
+  if not value then
+    return
+  end
+  local _, _, deadline, lease = parts(value)
   call('HSET', P .. 'renewed', member, instant(now))
   call('ZADD', P .. 'due', instant(math.min(tonumber(deadline), now + tonumber(lease))), member)
 end
