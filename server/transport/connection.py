@@ -152,8 +152,8 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes that are not on their way yet."""
         if self._transport is None:
             return 0
-        waiting = self._backlog.size if self._backlog is not None else 0
-        return self._size + self._transport.get_write_buffer_size() + waiting
+        size = self._size + self._transport.get_write_buffer_size()
+        return size if self._backlog is None else size + self._backlog.size
 
     def write(self, data: bytes) -> None:
         """Write whole frames with all else that this turn of the loop produces."""

@@ -22,6 +22,8 @@ def frame(payload: bytes, kind: int = TEXT) -> bytes:
     size = len(payload)
     if size < 126:
         return bytes((0x80 | kind, size)) + payload
+    if size < 2**16:
+        return pack_medium(0x80 | kind, 126, size) + payload
     return frame_head(size, kind) + payload
 
 

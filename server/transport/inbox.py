@@ -217,24 +217,25 @@ class Inbox:
 
     def message_received(self, kind: WSMsgType, data: Any) -> None:
         """Take a message from the parser."""
-        if kind is TEXT or kind is WSMsgType.BINARY:
+        if kind is TEXT:
             self._whole += len(data) + FRAMING
-        elif kind is not WSMsgType.CLOSE:
-            # May come amid a message that is not whole.
-            self.unfinished -= len(data) + FRAMING
-        if kind is TEXT and self._connection.closing is None:
-            if self.on_text is None or self.receiving is not None or not self.on_text(data):
+            if self._connection.closing is None and (
+                self.on_text is None or self.receiving is not None or not self.on_text(data)
+            ):
                 self._packet_received(data)
         elif kind is WSMsgType.CLOSE:
             self._connection.close_received(data)
-        elif self._connection.closing is not None:
-            return
         elif kind is WSMsgType.BINARY:
-            self._packet_received(data)
+            self._whole += len(data) + FRAMING
+            if self._connection.closing is None:
+                self._packet_received(data)
         else:
-            self._controls += 1
-            if kind is WSMsgType.PING:
-                self._connection.pinged(data)
+            # May come amid a message that is not whole.
+            self.unfinished -= len(data) + FRAMING
+            if self._connection.closing is None:
+                self._controls += 1
+                if kind is WSMsgType.PING:
+                    self._connection.pinged(data)
 
     def _packet_received(self, data: str | bytes) -> None:
         try:
