@@ -222,7 +222,7 @@ if what == 'stop' or what == 'amend' then
     return stale(current)
   end
   local how = ended_as(state, run, body)
-  local stop, amended = string.match(state, '^%S+ %S+ %S+ (%S+ %S+ %S+) ?(%d*)$')
+  local stop, amended = string.match(state, '^%S+ %S+ %S+ (%S+ %S+ %S+)(.*)$')
   local allowed = how == 'lost' and (not stop or amended == '')
   if what == 'stop' then
     allowed = not stop and how ~= 'done' and how ~= 'failed'

@@ -5,8 +5,8 @@ local state = call('HGET', P .. 'runs:' .. room, run)
 local current = call('HGET', P .. 'running:' .. room, ARGV[5])
 if state then
   local ended, start, rest = string.match(state, '^(%d+) %S+ (%d+)(.*)$')
-  local stopped, amended = string.match(rest, '^ (%S+) %S+ %S+ ?(%d*)$')
-  for _, seq in ipairs({start, ended, stopped or '-', amended or ''}) do
+  local stopped, amended = string.match(rest, '^ (%S+) %S+ %S+(.*)$')
+  for _, seq in ipairs({start, ended, stopped or '-', string.sub(amended or '', 2)}) do
     if tonumber(seq) then
       seqs[#seqs + 1] = seq
     end
