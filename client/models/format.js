@@ -9,7 +9,6 @@
  */
 
 import { typedSeconds } from "../job/seconds.js";
-import { starter } from "./query.js";
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
@@ -87,6 +86,13 @@ function formats(locale) {
 
 /** @param {string | null | undefined} name */
 export const who = (name) => name || "someone";
+
+/**
+ * Who started a job.
+ *
+ * @param {AnyJob} job
+ */
+export const starter = (job) => job.started_by ?? job.by;
 
 /**
  * A number of things: "1 job", "1,200 jobs".

@@ -9,6 +9,9 @@
  * same in every browser.
  */
 
+import { forecast } from "./forecast.js";
+import { starter } from "./format.js";
+
 /** @import { AnyJob, EndedJob } from "../follow/state.js" */
 
 /**
@@ -30,13 +33,6 @@ const ignoringCase = (word) => new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "
 const textsOf = (job) => [job.connid, job.note, job.by, job.started_by, job.reason, job.progress?.note];
 
 /**
- * Who started a job.
- *
- * @param {AnyJob} job
- */
-export const starter = (job) => job.started_by ?? job.by;
-
-/**
  * The words that a job can be found by in the filter of states.
  *
  * @param {AnyJob} job
@@ -48,11 +44,15 @@ export function states(job) {
     if (job.late) found.push("late");
     return found;
   }
-  return [job.progress ? "reporting" : "silent", ...(job.lease == null ? [] : ["leased"])];
+  return [
+    job.progress ? "reporting" : "silent",
+    ...(forecast(job)?.late ? ["behind"] : []),
+    ...(job.lease == null ? [] : ["leased"]),
+  ];
 }
 
 export const STATES = {
-  running: ["reporting", "silent", "leased"],
+  running: ["behind", "reporting", "silent", "leased"],
   ended: ["killed", "stopped", "elapsed", "done", "failed", "lost", "late"],
 };
 

@@ -13,10 +13,10 @@
 import { byId, make, setText, textOrHide, within } from "../browser/dom.js";
 import { earlierLine } from "./ended.js";
 import { linkOf } from "../models/address.js";
+import { forecastText } from "../models/forecast.js";
 import { Output } from "../models/output.js";
-import { starter } from "../models/query.js";
 import { showInstant } from "./rows.js";
-import { duration, ending, instant, life, ran, resultText, timeLeft, who } from "../models/format.js";
+import { duration, ending, instant, life, ran, resultText, starter, timeLeft, who } from "../models/format.js";
 
 const EARLIER = 20;
 
@@ -217,6 +217,7 @@ export class Detail {
       ["Started by", who(starter(job))],
       ["Time", duration(job.time)],
       ["Deadline", instant(job.deadline)],
+      ["Forecast", forecastText(job)],
       ["Note", job.note],
       ["Reason", job.reason],
       ["Result", resultText(job.result)],

@@ -8,8 +8,8 @@
  */
 
 import { clone, cutText, partsOf, setText, textOrHide, within } from "../browser/dom.js";
-import { duration, ending, instant, isNumber, ran, resultText, stopped, timeLeft, who } from "../models/format.js";
-import { starter } from "../models/query.js";
+import { duration, ending, instant, isNumber, ran, resultText, starter, stopped, timeLeft, who } from "../models/format.js";
+import { forecast, forecastText } from "../models/forecast.js";
 
 /**
  * @import { AnyJob } from "../follow/state.js"
@@ -38,7 +38,7 @@ export class JobRow {
   job = null;
   #parts = {
     ...partsOf(this.element, ["connid", "room-name", "by", "note", "error", "left", "total", "bar", "fill", "kill"]),
-    ...partsOf(this.element, ["report", "meter", "done", "percent", "progress-note"]),
+    ...partsOf(this.element, ["report", "meter", "done", "percent", "behind", "progress-note"]),
   };
   #check = within(this.element, "input", HTMLInputElement);
   #place = -1; // of the bar, from 0 to STEPS, once it has one
@@ -94,7 +94,7 @@ export class JobRow {
     else setText(total, `of ${duration(job.time)}`);
     if (!ended && left.dataset.tone) delete left.dataset.tone;
     this.#place = -1;
-    this.#showReport(job.progress);
+    this.#showReport(job);
   }
 
   /** @param {AnyJob} job */
@@ -122,9 +122,10 @@ export class JobRow {
     if (connid.getAttribute("href") !== link) connid.setAttribute("href", link);
   }
 
-  /** @param {AnyJob["progress"]} report */
-  #showReport(report) {
-    const { report: whole, meter, done, percent, "progress-note": note } = this.#parts;
+  /** @param {AnyJob} job */
+  #showReport(job) {
+    const { report: whole, meter, done, percent, behind, "progress-note": note } = this.#parts;
+    const report = job.progress;
     whole.hidden = !report;
     if (!report) return;
     const share = isNumber(report.done) ? Math.round(Math.min(1, Math.max(0, report.done)) * 100) : null;
@@ -134,6 +135,8 @@ export class JobRow {
       done.style.transform = `translateX(${share - 100}%)`;
     }
     setText(percent, share === null ? "" : `${share}%`);
+    behind.hidden = !forecast(job)?.late;
+    behind.title = forecastText(job);
     cutText(note, report.note ?? "");
   }
 }

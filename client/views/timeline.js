@@ -10,9 +10,8 @@
 
 import { byId, setText, within } from "../browser/dom.js";
 import { layOut } from "../models/lanes.js";
-import { starter } from "../models/query.js";
 import { colour } from "../browser/theme.js";
-import { count, duration, ending, timeLeft, who } from "../models/format.js";
+import { count, duration, ending, starter, timeLeft, who } from "../models/format.js";
 
 const AXIS = 26;
 const LANE = { most: 26, least: 5, gap: 3 };

@@ -7,7 +7,8 @@
  */
 
 import { byId, make, setText, within } from "../browser/dom.js";
-import { starter, STATES } from "../models/query.js";
+import { starter } from "../models/format.js";
+import { STATES } from "../models/query.js";
 
 /** @type {Field[]} */
 const FIELDS = ["search", "by", "state", "sort", "span"];
@@ -16,6 +17,7 @@ const VIEWS = ["running", "ended", "timeline"];
 const MOST_PEOPLE = 200;
 /** @type {Record<string, string>} */
 const STATE_NAMES = {
+  behind: "Will not make it",
   reporting: "With a report",
   silent: "Without a report",
   leased: "With a lease",

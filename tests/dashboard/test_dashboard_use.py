@@ -48,6 +48,24 @@ async def test_jobs_are_found_filtered_and_sorted(app: App, browser: Browser) ->
     await expect(page.locator("#running .job")).to_have_count(3)
 
 
+async def test_a_job_that_will_not_make_it_is_marked_and_found(app: App, browser: Browser) -> None:
+    page = await visit(browser, app.url, view=WIDE)
+    slow = (await command(app, "request", connid="slow", time=20))["job"]
+    fast = (await command(app, "request", connid="fast", time=20))["job"]
+    mark = page.locator("[data-connid=slow] .behind")
+    async with asyncio.timeout(20):
+        while not await mark.is_visible():
+            await command(app, "progress", connid="fast", run=fast["run"], done=0.9)
+            await command(app, "progress", connid="slow", run=slow["run"], done=0.01)
+            await asyncio.sleep(0.1)
+    await expect(mark).to_have_text("will not make it")
+    await expect(page.locator("[data-connid=fast] .behind")).to_be_hidden()
+    await page.locator("#state").select_option("behind")
+    await expect(page.locator("#running .job")).to_have_count(1)
+    await page.locator("[data-connid=slow] .connid").click()
+    await expect(page.locator("#detail .facts")).to_contain_text("after its time is over")
+
+
 async def eventually_order(page: Page, expected: list[str]) -> None:
     async with asyncio.timeout(10):
         while await order(page) != expected:  # noqa: ASYNC110
