@@ -14,7 +14,8 @@
 import { job as run, Killed } from "./job.js";
 
 /**
- * @import { Options, Scope } from "./run.js"
+ * @import { Options } from "./options.js"
+ * @import { Scope } from "./run.js"
  *
  * @typedef {object} QueuedJob what this needs of a job of BullMQ
  * @property {string} name

@@ -22,7 +22,8 @@ import { Run } from "./run.js";
 export { Killed, TimedOut } from "./killed.js";
 
 /**
- * @import { Options, Scope } from "./run.js"
+ * @import { Options } from "./options.js"
+ * @import { Scope } from "./run.js"
  *
  * @typedef {Options} JobOptions
  */

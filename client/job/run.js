@@ -7,7 +7,7 @@
 
 import { theKeeper } from "./keeper.js";
 import { Killed, TimedOut } from "./killed.js";
-import { secondsOf } from "./seconds.js";
+import { planOf, settingsOf } from "./options.js";
 
 /** How long the work waits for the server at its start. */
 const START_MS = 200;
@@ -20,31 +20,13 @@ const LOOK_MS = 50;
 const LONGEST_MS = 2 ** 31 - 1;
 const MOST_NOTE = 500;
 
-/** Seconds without a word after which a job is lost: its machine is gone, or cut off. */
-const LEASE = 30;
-/** In a page, as browsers let timers of hidden ones fire once a minute. */
-const PAGE_LEASE = 180;
-
 /**
  * @import { End } from "./session.js"
  * @import { Notice } from "./host.js"
  * @import { Outcome, Report } from "./kept-job.js"
+ * @import { Options } from "./options.js"
  *
  * @typedef {ReturnType<typeof setTimeout> | undefined} Timer
- *
- * @typedef {object} Options
- * @property {number | string} time how long the work may take: seconds, or a text such as 90, 10m or 1h30m
- * @property {string} [note] what everyone sees beside the name
- * @property {AbortSignal} [signal] the program's own way to stop the work
- * @property {(killed: Killed) => void} [onKill] called when it is killed, or its time is over
- * @property {"number" | "replace"} [ifRunning] what happens while another job has the name: this one gets a
- *   number, or the other one is killed
- * @property {number | string | null} [lease] after how long without a word the job is lost; null for never
- * @property {string} [url] the address of the server
- * @property {string | (() => string)} [token] or what gives the one of now
- * @property {string} [room]
- * @property {string} [by] who starts it, where no token says so
- * @property {(message: string) => void} [onProblem] called when the job cannot be shown; the work goes on
  *
  * @typedef {object} Scope what the work is given
  * @property {AbortSignal} signal aborted when it is killed, its time is over, or the program says so
@@ -255,51 +237,6 @@ export class Run {
     for (const callback of this.#onKill) quietly(() => callback(killed));
   }
 }
-
-/**
- * @param {string} name
- * @param {Options} options
- * @returns {import("./kept-job.js").Plan}
- */
-function planOf(name, { time, lease = inPage ? PAGE_LEASE : LEASE, note, ifRunning = "number" }) {
-  if (typeof name !== "string") throw new TypeError("the name of a job is a text");
-  const limit = secondsOf(time, "time");
-  if (limit === 0) throw new RangeError("time must be above 0");
-  return {
-    name,
-    time: limit,
-    sentAt: Date.now(),
-    lease: (lease !== null && secondsOf(lease, "lease")) || null,
-    note: note === undefined ? null : String(note),
-    replace: ifRunning === "replace",
-  };
-}
-
-/**
- * @param {Options} options
- * @returns {import("./socket.js").Settings}
- */
-function settingsOf({ url, token, room, by }) {
-  return {
-    url: url ?? environ.HOURGLASS_URL ?? (inPage ? location.origin : "http://127.0.0.1:8000"),
-    token: (typeof token === "function" ? asked(token) : token) ?? environ.HOURGLASS_TOKEN,
-    room: room ?? environ.HOURGLASS_ROOM ?? "main",
-    by: by ?? environ.HOURGLASS_BY,
-  };
-}
-
-/** @param {() => string} token */
-function asked(token) {
-  try {
-    return token();
-  } catch {
-    return undefined; // The server says then that there is none.
-  }
-}
-
-/** @type {Record<string, string | undefined>} */
-const environ = /** @type {any} */ (globalThis).process?.env ?? {};
-const inPage = !(/** @type {any} */ (globalThis).process?.versions?.node);
 
 /**
  * @param {string | null} by
