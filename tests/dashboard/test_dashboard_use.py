@@ -384,7 +384,7 @@ async def test_a_token_is_asked_for_kept_for_the_tab_and_given_back(
     await expect(page.locator("#sign-in")).to_contain_text("needs an access token")
     await page.locator("#token").fill("nonsense")
     await page.keyboard.press("Enter")
-    await expect(page.locator("#sign-in")).to_contain_text("not valid")
+    await expect(page.locator("#sign-in")).to_contain_text("invalid token")
     await page.locator("#token").fill(token(sub="zoë"))
     await page.keyboard.press("Enter")
     await live(page)
