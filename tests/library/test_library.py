@@ -569,7 +569,9 @@ async def test_a_forked_child_reports_nothing_of_its_parents_job(app: App, how: 
         {FORKS[how].strip()}
         wait()
     """
-    async with Program(app.url, source) as program:
+    # From 3.12 on Python warns of every fork beside a thread, whosever that is.
+    quiet = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    async with Program(app.url, source, **quiet) as program:
         assert await program.line() == "0", await program.end()
         assert (await shown(app, "job"))["job"]["progress"] is None
         assert (await command(app, "history"))["jobs"] == []
