@@ -114,7 +114,7 @@ local function restore(room)
     local kind, run, connid, body = string.match(item[2][2], '^(%S+) (%S+) ([^\n]*)\n(.*)$')
     local due = kind == 'started' and call('ZSCORE', P .. 'due', room .. ':' .. connid)
     if due and call('HEXISTS', P .. 'runs:' .. room, run) == 0 then
-      local job = string.match(body, '"job":(.*)}$')
+      local job = string.sub(string.match(body, '"job":(.*)$'), 1, -2)
       local known = cjson.decode(job)
       local lease = known.lease == cjson.null and '-' or tostring(known.lease)
       local head = string.match(item[1], '^%d+') .. ' ' .. run .. ' ' .. instant(known.deadline) .. ' ' .. lease
