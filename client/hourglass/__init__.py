@@ -7,7 +7,9 @@
     queues                              the tasks of queues as jobs
     cli, oneshots, runner, watch, tui   the command line: `hourglass.cli.main`
     attempts, attach, executable        around a run: again, of what runs already, or for sh
-    owner, process, output              keep a job on the server while its work runs; end that
+    guard, signals                      the two processes of `run`, and what they are sent
+    process, tree, output               the command, all that it starts, what it prints
+    owner, predecessor                  keep a job on the server while its work runs
     progress                            how far that is, from what it prints
     terminal                            a terminal for it, and ours meanwhile
     follow, board                       the state of a room, and how it stays right

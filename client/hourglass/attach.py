@@ -16,10 +16,11 @@ from hourglass.formatting import duration, killing, printable
 from hourglass.naming import name_of
 from hourglass.output import Output
 from hourglass.owner import Owner, Plan
-from hourglass.process import processes, send
 from hourglass.progress.reading import Reading
-from hourglass.runner import settle, until
+from hourglass.runner import until
 from hourglass.settings import Settings, clock
+from hourglass.signals import settle
+from hourglass.tree import processes, send
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at what is left after a SIGTERM."""
@@ -70,8 +71,8 @@ class Attached:
         if self.gone.done():
             return set()
         children = defaultdict(list)
-        for pid, (parent, _) in processes().items():
-            children[parent].append(pid)
+        for pid, process in processes().items():
+            children[process.parent].append(pid)
         found, pending = {self._pid}, [self._pid]
         while pending:
             new = children.pop(pending.pop(), [])

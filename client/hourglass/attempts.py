@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hourglass.errors import Exit
+from hourglass.errors import Exit, shell_code
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the second attempt, then twice as many each time."""
@@ -22,23 +22,23 @@ INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 def attempts(options: argparse.Namespace, run: Callable[[], int]) -> int:
-    """Do `run` as often as it takes and is allowed; the last exit code."""
+    """Do `run` as often as it takes and is allowed; the last exit code, or below 0 the signal."""
     with hidden(options.quiet_ok) as output:
         code = run()
         for number in range(options.retry):
-            if code == Exit.DONE or code in FINAL or code > 128:
+            if code == Exit.DONE or code in FINAL or code < 0 or code > 128:
                 break
             pause = min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
             if not options.quiet:
                 told = f"exit code {code}; attempt {number + 2} of {options.retry + 1}"
                 print(f"hourglass: {told} in {pause:.0f} s", file=sys.stderr, flush=True)
             if interrupted := wait(pause):
-                code = 128 + interrupted
+                code = -interrupted
                 break
             code = run()
         output.wanted = code != Exit.DONE
     if code != Exit.DONE and options.on_fail:
-        environ = {**os.environ, "HOURGLASS_EXIT": str(code)}
+        environ = {**os.environ, "HOURGLASS_EXIT": str(shell_code(code))}
         subprocess.run(["/bin/sh", "-c", options.on_fail], env=environ, check=False)
     return code
 

@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NoReturn
 
 from hourglass import __version__
@@ -17,9 +16,10 @@ from hourglass.attempts import attempts
 from hourglass.errors import Away, Exit, Refused, SettingsError
 from hourglass.executable import executable
 from hourglass.files import project_settings, refuse
+from hourglass.guard import die
 from hourglass.oneshots import history, kill, show, start, status
 from hourglass.progress.readers import NAMES
-from hourglass.runner import guarded, work
+from hourglass.runner import guarded
 from hourglass.settings import Settings, to_json
 from hourglass.terminal import Terminal, wanted
 from hourglass.watch import watch
@@ -125,6 +125,12 @@ def parser() -> Parser:
         help="to wait for an absent server, at the start and at the end (default: 10)",
     )
     runs.add_argument(
+        "--report-for",
+        type=seconds,
+        default=3600.0,
+        help="to try in the background to tell it how a command ended (default: 1h; 0 for not)",
+    )
+    runs.add_argument(
         "--progress",
         type=progress_choice,
         default="auto",
@@ -197,12 +203,11 @@ def add_job_options(parser: Parser, *, lease: float | None) -> None:
 
 
 def one_run(options: argparse.Namespace, settings: Settings) -> int:
-    """Run the command, or follow the process; the exit code."""
+    """Run the command, or follow the process; the exit code, or below 0 the signal it died of."""
     if options.pid is not None:
         return asyncio.run(attach(options, settings))
     options.command = executable(options.command, options.quiet)
-    terminal = Terminal() if wanted(options.pty) else None
-    return guarded(partial(work, options, settings, terminal), options.grace, terminal)
+    return guarded(options, settings, Terminal() if wanted(options.pty) else None)
 
 
 def check_usage(options: argparse.Namespace) -> None:
@@ -255,7 +260,8 @@ def main() -> int:
         settings = Settings.load(vars(options), os.environ, complain)
         if running:
             add_defaults(options, project_settings(lambda problem: None))
-            return attempts(options, lambda: one_run(options, settings))
+            code = attempts(options, lambda: one_run(options, settings))
+            return die(-code) if code < 0 else code
         if options.what == "watch":
             return asyncio.run(watch(options, settings))
         answer = asyncio.run(ONE_SHOTS[options.what](options, settings))

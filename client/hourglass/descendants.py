@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from hourglass.native import clock
-from hourglass.process import processes, send
+from hourglass.tree import processes, send
 
 TICKS = os.sysconf("SC_CLK_TCK")
 NOT_ITS = (
@@ -35,7 +35,7 @@ class Descendants:
 
     def alive(self) -> list[int]:
         """Those that have not ended."""
-        parents = {pid: parent for pid, (parent, _) in processes().items()}
+        parents = {pid: process.parent for pid, process in processes().items()}
         self._known = {
             pid: began
             for pid, began in self._known.items()

@@ -31,6 +31,11 @@ class SettingsError(Exception):
     """A setting cannot be used; the message names it."""
 
 
+def shell_code(code: int) -> int:
+    """An exit code as shells have it: of a signal, which is below 0 here, 128 and its number."""
+    return code if code >= 0 else 128 - code
+
+
 class Away(Exception):
     """The server cannot be reached, or has gone silent; the message says which."""
 

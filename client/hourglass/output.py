@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import select
+import subprocess
 import threading
 from collections.abc import Callable
 
@@ -100,6 +101,11 @@ class Output:
 
         return feed
 
+    def add(self, text: str) -> None:
+        """Show what is of our own, and none of the command's."""
+        with self._lock:
+            self._unsent.add(text)
+
     def take(self) -> str:
         """What was printed since the last call, or as much of it as one message may hold."""
         with self._lock:
@@ -141,13 +147,15 @@ class Pump(threading.Thread):
     """
 
     def __init__(self, source: int, target: int, feed: Callable[[str], None], stop: int) -> None:
-        """`stop` becomes readable when nothing more is to be waited for."""
+        """`stop` becomes readable when nothing more is to be waited for; what is still open then is
+        left to `hand_over`."""
         super().__init__(daemon=True)
         self._source = source
         self._target = target
         self._feed = feed
         self._stop = stop
         self._left: int | None = None
+        self._open = False
         self._loop = asyncio.get_running_loop()
         self.done = asyncio.Event()
 
@@ -160,9 +168,24 @@ class Pump(threading.Thread):
             self._feed(decoder.decode(b"", final=True))
         except OSError:
             pass  # Nobody reads our output any more. Closing the pipe tells the command so.
-        os.close(self._source)
+        if not self._open:
+            os.close(self._source)
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             self._loop.call_soon_threadsafe(self.done.set)
+
+    def hand_over(self) -> None:
+        """Have a process of its own pass on what is printed after the end of the command."""
+        if self._open:
+            with contextlib.suppress(OSError):
+                subprocess.Popen(
+                    ["cat"],
+                    stdin=self._source,
+                    stdout=self._target,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            os.close(self._source)
+            self._open = False
 
     def _read(self) -> bytes:
         """The next bytes; none at the end of the pipe, or when no more are to be waited for."""
@@ -173,6 +196,7 @@ class Pump(threading.Thread):
         if self._left is not None:
             ready, _, _ = select.select([self._source], [], [], 0)
             if not ready or self._left <= 0:
+                self._open = True
                 return b""
         try:
             data = os.read(self._source, CHUNK)

@@ -5,12 +5,13 @@ import contextlib
 import secrets
 from asyncio import Future
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hourglass.errors import Away, Refused
 from hourglass.output import Output
-from hourglass.progress.reader import Progress
+from hourglass.predecessor import Predecessor
+from hourglass.progress.reader import LONGEST_NOTE, Progress
 from hourglass.session import Backoff, Line, connected
 from hourglass.settings import Json, Settings, clock
 
@@ -20,6 +21,8 @@ PROGRESS_EVERY = 0.5
 """Seconds between two reports of a progress that changes."""
 ASK_AGAIN = 10.0
 """Seconds before a job whose name was taken is requested again."""
+END_LEASE = 4.0
+"""Seconds that stand for a lease when the command has ended: somebody may wait for us."""
 LAST_TRY = 1.0
 """Seconds to reach an absent server at the end, for a job that it knows nothing of."""
 
@@ -33,6 +36,8 @@ class Plan:
     lease: float | None = None
     note: str | None = None
     if_running: str = "reject"
+    grace: float = 0.0
+    """How long to wait for a run that is replaced to stop."""
 
 
 class Owner:
@@ -44,8 +49,18 @@ class Owner:
     """
 
     def __init__(
-        self, settings: Settings, plan: Plan, output: Output, say: Callable[[str], None]
+        self,
+        settings: Settings,
+        plan: Plan,
+        output: Output,
+        say: Callable[[str], None],
+        *,
+        run: str | None = None,
+        key: str | None = None,
+        remember: Callable[..., None] = lambda **facts: None,
     ) -> None:
+        """Whoever goes on for another owner is given its `run`, or the `key` of its request, which
+        it was told to `remember`."""
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._plan = plan
@@ -55,16 +70,21 @@ class Owner:
         """Done when the job has started, or the server is away; else raises `Refused`."""
         self.ended: Future[Json] = loop.create_future()
         """How the server ended the job: somebody killed it, or its time ran out."""
-        self._limit_at: float | None = None
-        self._run: str | None = None
+        self._begun_at: float | None = None
+        self._predecessor = Predecessor(plan.grace)
+        self._joined: Json = {}
+        self._joined_at = 0.0
+        self._run = run
         self._last_end: Json | None = None
         # By this the server knows the request again whose answer was lost.
-        self._key = secrets.token_hex(16)
+        self._key = key or secrets.token_hex(16)
         # Whether there may be one: it may have started our job.
-        self._asked = False
+        self._asked = key is not None
+        self._remember = remember
         self._ask_again_at = 0.0
         self._over = False
         self._progress = Progress()
+        self._note: str | None = None
         self._told: tuple[Progress, float] = Progress(), 0.0
         self._takes_output = True
         self._result: Json | None = None
@@ -74,21 +94,33 @@ class Owner:
 
     def begin(self) -> float:
         """The command starts, whatever the server says later; when its time is over, by `clock`."""
-        self._admit()
-        self._limit_at = clock() + self._plan.time
-        return self._limit_at
+        if not self.admitted.done():
+            self.admitted.set_result(None)
+        self._begun_at = clock()
+        return self._begun_at + self._plan.time
 
-    async def report(self, result: Json, within: float) -> None:
-        """Tell how the command ended, trying for as long as `within` seconds."""
+    @property
+    def replacing(self) -> bool:
+        """Whether the job has started, but the run that it replaces may still be at work."""
+        return self._run is not None and self._predecessor.stopping
+
+    async def report(self, result: Json, within: float) -> bool:
+        """Tell how the command ended, trying for as long as `within` seconds; whether it is told,
+        or of no use to be told later."""
         self._result = result
         self._wake.set()
         await asyncio.wait({self._keeping}, timeout=min(within, LAST_TRY))
-        if self._keeping.done():
-            return
-        if self._run is not None or self._asked:
+        known = self._run is not None or self._asked
+        if known and not self._keeping.done():
             await asyncio.wait({self._keeping}, timeout=within)
         if not self._keeping.done():
             self._say("the server could not be told how the command ended")
+        return self._keeping.done() or not known
+
+    def note(self, text: str) -> None:
+        """Tell everyone about the work, in place of what its progress says."""
+        self._note = text
+        self._output.add(f"hourglass: {text}\n")
 
     async def close(self) -> None:
         self._keeping.cancel()
@@ -96,7 +128,7 @@ class Owner:
             await self._keeping
 
     async def _keep(self) -> None:
-        backoff = Backoff(self._plan.lease)
+        backoff, at_the_end = Backoff(self._plan.lease), Backoff(END_LEASE)
         while True:
             try:
                 async with connected(self._settings, self._heard) as line:
@@ -115,10 +147,11 @@ class Owner:
             except Exception as error:  # Whatever is wrong with the server, the command goes on.
                 self._complain(f"the server is not understood: {error!r}")
             self._admit()
-            await self._pause((Backoff() if self._result else backoff).seconds())
+            await self._pause((at_the_end if self._result else backoff).seconds())
 
     async def _serve(self, line: Line) -> None:
-        await self._call(line, "join")
+        self._joined, self._joined_at = await self._call(line, "join"), clock()
+        self._predecessor.joined(self._joined, self._key)
         if self._run is not None:
             await self._renew(line)
         if self._run is not None:
@@ -135,7 +168,7 @@ class Owner:
             line.check()
 
     def _admit(self) -> None:
-        if not self.admitted.done():
+        if not self.admitted.done() and not self.replacing:
             self.admitted.set_result(None)
 
     async def _pause(self, seconds: float) -> None:
@@ -149,30 +182,23 @@ class Owner:
 
         One that has ended without the server is started all the same, to be seen in the history.
         """
-        left = self._plan.time if self._limit_at is None else self._limit_at - clock()
+        left = self._plan.time
+        if self._begun_at is not None:
+            left -= clock() - self._begun_at
         if self._result is not None:
             left = max(left, 1.0)
         if left <= 0 or self._over:
             return
-        self._asked = True
         try:
-            answer = await self._call(
-                line,
-                "request",
-                key=self._key,
-                time=left,
-                lease=self._plan.lease,
-                note=self._plan.note,
-                if_running=self._plan.if_running,
-            )
+            answer = await self._ask(line, left)
         except Refused as refused:
-            if not refused.unknown:
-                self._asked = False
             if refused.code != "conflict":
                 raise
             answer = refused.answer
         job = answer["job"]
         if answer.get("result") == "started":
+            if self._plan.if_running == "replace" and not answer.get("repeated"):
+                self._predecessor.replaced()
             self._begin_run(job["run"])
             if job["state"] != "running":
                 self._end(job)
@@ -180,14 +206,53 @@ class Owner:
         taken = f"{self._plan.connid} is running already, started by {job['by']}"
         if not self.admitted.done():
             raise Refused.here("conflict", taken, job)
+        if self._plan.if_running == "replace" and self._is_older(job):
+            await self._replace(line, job)
+            return
         # Too late not to run: the command goes on within its time, and waits for the name.
         self._complain(taken)
         self._asked = False
         self._ask_again_at = clock() + ASK_AGAIN
 
+    async def _ask(self, line: Line, time: float) -> Json:
+        self._asked = True
+        self._remember(key=self._key)
+        # Who comes late has no say in what has started meanwhile.
+        if_running = self._plan.if_running if self._begun_at is None else "reject"
+        try:
+            return await self._call(
+                line,
+                "request",
+                key=self._key,
+                time=time,
+                lease=self._plan.lease,
+                note=self._plan.note,
+                if_running=if_running,
+            )
+        except Refused as refused:
+            if not refused.unknown:
+                self._asked = False
+                self._remember(key=None)
+            raise
+
+    def _is_older(self, job: Json) -> bool:
+        """Whether a running job has started before our command."""
+        assert self._begun_at is not None
+        now = self._joined["now"] + clock() - self._joined_at
+        return bool(now - job["started_at"] > clock() - self._begun_at)
+
+    async def _replace(self, line: Line, job: Json) -> None:
+        """Kill a run that our command was to replace, but no other; then the name is asked for."""
+        try:
+            await self._call(line, "kill", run=job["run"], reason="replaced")
+        except Refused as refused:
+            if refused.code != "not_running":
+                raise
+
     def _begin_run(self, run: str) -> None:
         self._run = run
         self._asked = False
+        self._remember(run=run)
         self._told = Progress(), clock()
         self._complain("")
         if self._last_end is not None and self._last_end["run"] == run:
@@ -197,11 +262,14 @@ class Owner:
         """Have the job start anew."""
         self._run = None
         self._key = secrets.token_hex(16)
+        self._remember(run=None, key=None)
 
     async def _tell(self, line: Line) -> None:
         """Tell what there is to tell of output and progress, and renew the lease."""
         over = self._result is not None
         self._progress = self._output.progress(final=over) or self._progress
+        if self._note is not None:
+            self._progress = replace(self._progress, note=self._note[:LONGEST_NOTE])
         if self._run is None or self._over:
             return
         if self._takes_output and (text := self._output.take()):
@@ -237,6 +305,9 @@ class Owner:
         self._told = progress, clock()
 
     def _heard(self, name: str, event: Json) -> None:
+        self._predecessor.heard(name, event, self._key)
+        if name == "stopped":
+            self._wake.set()
         if name in ("killed", "finished") and event["connid"] == self._plan.connid:
             self._last_end = {**event, "state": name}
             if event["run"] == self._run:
@@ -248,10 +319,10 @@ class Owner:
             return
         if job["state"] == "killed" or job["outcome"] == "elapsed":
             self.ended.set_result(job)
-        elif job["outcome"] == "lost" and self._result is None:
+        elif job["outcome"] != "lost":
+            self._over = True  # Somebody has said for it that it is done.
+        elif self._result is None:
             self._forget_run()  # We were away for longer than the lease: start anew.
-        else:
-            self._over = True  # Lost as it ended, or somebody has said for it that it is done.
 
     async def _tell_end(self, line: Line, result: Json) -> None:
         if self._run is None or self._over:
@@ -259,15 +330,17 @@ class Owner:
         if not self.ended.done():
             outcome = "done" if result["exit"] in (0, None) else "failed"
             try:
+                # Of a run that was lost meanwhile, this amends the record.
                 await self._finish(line, outcome, result)
                 return
             except Refused as refused:
                 job = refused.job
                 if refused.code != "not_running" or job is None or job["run"] != self._run:
                     raise
-                self._end(job)  # It was killed in the same moment.
-        if self.ended.done() and self.ended.result()["state"] == "killed":
-            await self._call(line, "stopped", run=self._run, exit=result["exit"])
+                self._end(job)  # It was killed, or its time ran out, in the same moment.
+        if self.ended.done():
+            with contextlib.suppress(Refused):  # Some servers take it for killed jobs alone.
+                await self._call(line, "stopped", run=self._run, exit=result["exit"])
 
     async def _finish(self, line: Line, outcome: str, result: Json) -> None:
         try:

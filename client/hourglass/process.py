@@ -1,108 +1,53 @@
-"""A process with everything that it starts, and how all of it is ended."""
+"""The command: a process in our place, with what it inherits, prints and leaves behind."""
 
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
-import sys
 from asyncio import Future
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from hourglass.guard import Link
 from hourglass.output import Pump
-from hourglass.settings import clock
+from hourglass.signals import ALONE, GROUP
 from hourglass.terminal import Terminal
+from hourglass.tree import Tree
 
-
-class Tree:
-    """All processes below this one, but for those that were there before.
-
-    On Linux what loses its parent becomes our child (we are the *subreaper*), so that the tree is
-    complete even when a part of it has left the session. Elsewhere what is no longer below us is
-    found by its process group alone.
-    """
-
-    def __init__(self) -> None:
-        self.group: int | None = None
-        """The process group in which most of it is."""
-        self._not_ours = {pid for pid, (parent, _) in processes().items() if parent == os.getpid()}
-        self._complete = adopt_orphans()
-
-    def alive(self) -> dict[int, int]:
-        """Each process that has not ended, with its process group."""
-        found, below = {}, defaultdict(list)
-        for pid, (parent, group) in processes().items():
-            below[parent].append((pid, group))
-            if group == self.group and not self._complete:
-                found[pid] = group
-        pending = [item for item in below[os.getpid()] if item[0] not in self._not_ours]
-        while pending:
-            pid, group = pending.pop()
-            found[pid] = group
-            pending += below.pop(pid, [])
-        return found
-
-    async def end(self, grace: float, say: Callable[[str], None]) -> None:
-        """SIGTERM for all, after `grace` seconds SIGKILL; returns when none is left."""
-        self._signal(signal.SIGTERM, signal.SIGCONT)
-        patience = clock() + grace
-        while self.alive() and clock() < patience:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        patience = clock() + 5
-        while alive := self.alive():
-            self._signal(signal.SIGKILL)
-            if clock() > patience:
-                patience = float("inf")
-                say(f"cannot end {', '.join(map(str, sorted(alive)))}; still trying")
-            await asyncio.sleep(0.02)
-
-    def _signal(self, *signums: int) -> None:
-        alive = self.alive()
-        for signum in signums:
-            # The group is signalled at once, and cannot grow meanwhile.
-            if self.group is not None and self.group in alive.values():
-                send(os.killpg, self.group, signum)
-            for pid in alive:
-                send(os.kill, pid, signum)
-
-
-def send(how: Callable[[int, int], None], target: int, signum: int) -> None:
-    """Send a signal to what may be gone, or not ours to signal."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        how(target, signum)
+TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT}
+"""What a terminal or a shell sends to a whole process group."""
 
 
 class Command:
-    """A process in a session of its own, and all that it starts."""
+    """A process, and all that it starts.
 
-    def __init__(self, say: Callable[[str], None], group: int) -> None:
-        """To `group` the process group is written, for whoever has to end it in our place."""
-        self._say = say
-        self._group = group
+    It is where it would be without us: in our session, in our process group, with the descriptors
+    that we were given. Where its tree cannot be known in full, it is in a session of its own.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._tree = Tree()
         self._pumps: list[Pump] = []
         self._stop_reading, self._stop_writing = os.pipe()
         self.exited: Future[int] = self._loop.create_future()
-        """The exit code, as shells have it: 128 and the number of the signal that ended it."""
+        """The exit code, or the number of the signal that ended it, below 0."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def start(
-        self,
-        argv: Sequence[str],
-        channel: Callable[[], Callable[[str], None]],
-        terminal: Terminal | None,
-    ) -> None:
+    def start(self, argv: Sequence[str], channel: Callable[[], Callable[[str], None]]) -> None:
         """Start it, on a terminal or on pipes, its output passed on and fed to a channel for each.
         Raises `OSError`."""
+        argv = with_own_pid(argv, os.environ, self._link.guard)
         # Without that Python's lines come at its end.
         environ = {"PYTHONUNBUFFERED": "1", **os.environ}
-        if terminal is None:
+        if self._link.terminal is None:
             self._start_on_pipes(argv, environ, channel)
         else:
-            self._start_on_terminal(argv, environ, channel(), terminal)
+            self._start_on_terminal(argv, environ, channel(), self._link.terminal)
 
     def _start_on_pipes(
         self,
@@ -112,19 +57,19 @@ class Command:
     ) -> None:
         outputs = {1: os.pipe()}
         # One pipe for both, where both go to the same place: that keeps their order.
-        outputs[2] = outputs[1] if same_file(1, 2) else os.pipe()
+        outputs[2] = outputs[1] if os.path.sameopenfile(1, 2) else os.pipe()
         try:
-            process = subprocess.Popen(
-                argv,
+            self._begin(
+                args=argv,
+                env=environ,
                 stdout=outputs[1][1],
                 stderr=outputs[2][1],
-                start_new_session=True,
-                env=environ,
+                start_new_session=self._link.group is None,
+                process_group=self._link.group,
             )
         finally:
             for _, writing in set(outputs.values()):
                 os.close(writing)
-        self._began(process)
         for reading, target in {reading: fd for fd, (reading, _) in outputs.items()}.items():
             self._pass_on(reading, target, channel())
 
@@ -135,37 +80,53 @@ class Command:
         feed: Callable[[str], None],
         terminal: Terminal,
     ) -> None:
-        process = subprocess.Popen(**terminal.options(argv, environ))
+        self._begin(**terminal.options(argv, environ))
         terminal.started()
-        self._began(process)
         self._pass_on(terminal.master, 1, terminal.answering(feed))
 
-    def _began(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._tree.group = process.pid
-        with contextlib.suppress(BrokenPipeError):  # Nobody guards us: that is heard elsewhere.
-            os.write(self._group, str(process.pid).encode())
+    def _begin(self, **options: Any) -> None:
+        with self._link.original_mask():
+            # Our descriptors are not inheritable; those that we were given are.
+            self._process = subprocess.Popen(close_fds=False, **options)
+        self._link.let_go()
+        self._tree.group = None if self._link.group else self._process.pid
+        self._link.tell(group=self._tree.group)
 
     def _pass_on(self, reading: int, target: int, feed: Callable[[str], None]) -> None:
         pump = Pump(reading, target, feed, self._stop_reading)
         pump.start()
         self._pumps.append(pump)
 
-    def signal(self, signum: int) -> None:
-        """Pass a signal on to the process group, as a terminal would."""
-        if self._process is not None and not self.exited.done():
-            send(os.killpg, self._process.pid, signum)
+    def signal(self, signum: int, scope: int = ALONE) -> bool:
+        """Pass on a signal, to those who have not had it themselves; whether it has not exited.
 
-    async def end(self, grace: float) -> None:
-        """End it with all that it has started; returns when that is gone."""
-        await self._tree.end(grace, self._say)
-        await self.exited
+        SIGTERM is for the whole tree, what a terminal sends for the process group, and any other
+        for the command alone.
+        """
+        if self._process is None or self.exited.done():
+            return not self.exited.done()
+        group = self._link.group or self._process.pid
+        if signum == signal.SIGTERM:
+            if scope == ALONE:
+                self._tree.signal(signum)
+            elif scope == GROUP:
+                self._tree.signal(signum, lambda process: process.group != group)
+        elif scope == ALONE:
+            if signum in TERMINAL:
+                self._tree.signal(signum, lambda process: process.group == group)
+            else:
+                os.kill(self._process.pid, signum)
+        return True
+
+    async def end(self, grace: float, say: Callable[[str], None], enough: Future[int]) -> bool:
+        """Wait until it is gone with all that it has started, as `Tree.outlast` does."""
+        gone = await self._tree.outlast(grace, say, enough)
+        if gone:
+            await self.exited
+        return gone
 
     async def drained(self, within: float | None = None) -> None:
-        """Wait until the output of a command that has exited is passed on, or some seconds.
-
-        What it has left running may hold the pipes open; that is not waited for.
-        """
+        """Wait until the output of a command that has exited is passed on, or some seconds."""
         if self._stop_writing >= 0:
             os.close(self._stop_writing)
             self._stop_writing = -1
@@ -174,54 +135,31 @@ class Command:
                 for pump in self._pumps:
                     await pump.done.wait()
 
+    def leave(self) -> None:
+        """Have what the command has left running print on, as it would without us."""
+        for pump in self._pumps:
+            pump.hand_over()
+
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                self._tree.reaped(pid)
                 if self._process is not None and pid == self._process.pid:
-                    code = os.waitstatus_to_exitcode(status)
-                    self._process.returncode = code
-                    self.exited.set_result(code if code >= 0 else 128 - code)
+                    self._process.returncode = os.waitstatus_to_exitcode(status)
+                    self.exited.set_result(self._process.returncode)
 
 
-def adopt_orphans() -> bool:
-    """Become the parent of what our descendants leave behind, where the system can do that."""
-    if sys.platform == "linux":
-        with contextlib.suppress(ImportError, OSError, AttributeError):
-            import ctypes
+def with_own_pid(argv: Sequence[str], environ: Mapping[str, str], guard: int) -> Sequence[str]:
+    """The command, told its own process id where its supervisor has told us ours.
 
-            return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)  # PR_SET_CHILD_SUBREAPER
-    return False
-
-
-def processes() -> dict[int, tuple[int, int]]:
-    """The parent and the process group of every process that has not ended."""
-    if not os.path.exists("/proc/self/stat"):
-        return processes_by_ps()
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of the command, in parentheses, may hold anything.
-                state, parent, group = file.read().rpartition(b")")[2].split()[:3]
-                if state not in (b"Z", b"X"):
-                    found[int(name)] = int(parent), int(group)
-    return found
-
-
-def processes_by_ps() -> dict[int, tuple[int, int]]:
-    """The same where there is no /proc, as on macOS."""
-    ps = subprocess.Popen(
-        ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], stdout=subprocess.PIPE, text=True
-    )
-    lines = ps.communicate()[0].splitlines()
-    rows = [line.split() for line in lines]
-    alive = [row for row in rows if not row[3].startswith("Z") and row[0] != str(ps.pid)]
-    return {int(pid): (int(parent), int(group)) for pid, parent, group, *_ in alive}
-
-
-def same_file(one: int, other: int) -> bool:
-    """Whether two descriptors lead to the same place."""
-    return os.path.sameopenfile(one, other)
+    What systemd passes on, listening sockets and the watchdog, is only for the process that is
+    named in the environment.
+    """
+    ours = [name for name in ("LISTEN_PID", "WATCHDOG_PID") if environ.get(name) == str(guard)]
+    if not ours or shutil.which(argv[0]) is None:
+        return argv
+    told = " ".join(f"{name}=$$" for name in ours)
+    return ["sh", "-c", f'export {told}; exec "$@"', "sh", *argv]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 from asyncio import Future
@@ -14,24 +13,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hourglass.errors import Exit, Refused
+from hourglass.errors import Exit, Refused, shell_code
 from hourglass.formatting import duration, killing, printable
+from hourglass.guard import Facts, Guard, Link
 from hourglass.naming import name_of
 from hourglass.output import Output
 from hourglass.owner import Owner, Plan
-from hourglass.process import Command, Tree, send
+from hourglass.process import Command
 from hourglass.progress.reading import reading_of
 from hourglass.settings import Settings, clock
+from hourglass.signals import Signals, settle
 from hourglass.terminal import Terminal, typed_for
 
 DRAIN = 2.0
 """Seconds for output that nobody takes before the end of the command is reported."""
+LOST_WORKER = "hourglass itself was killed"
+"""In place of the last lines, which are lost then."""
 
 
 class Notices:
     """Says things on stderr, from a thread: whoever reads that may not do so."""
 
-    def __init__(self, quiet: bool, terminal: Terminal | None) -> None:
+    def __init__(self, quiet: bool, terminal: Terminal | None = None) -> None:
         self._quiet = quiet
         self._end = "\n" if terminal is None else "\r\n"  # It may be raw meanwhile.
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -53,130 +56,54 @@ class Notices:
                 os.write(2, text.encode(errors="replace"))
 
 
-class Signals:
-    """Passes the signals that we get on to the command."""
-
-    PASSED = (
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGHUP,
-        signal.SIGTERM,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    )
-
-    def __init__(self, command: Command, guard: int) -> None:
-        """`guard` is readable when the process that guards us is gone: that is like SIGTERM."""
-        self._command = command
-        loop = asyncio.get_running_loop()
-        self.first: Future[int] = loop.create_future()
-        """The first signal that asks for an end."""
-        self.terminate: Future[int] = loop.create_future()
-        """SIGTERM: a supervisor, which will not wait for ever."""
-        self.insisted: Future[int] = loop.create_future()
-        """Another one, or one after the command's end, or nobody guards us any more."""
-        for signum in self.PASSED:
-            # What was ignored before, as SIGHUP is under nohup, stays so for the command too.
-            if signal.getsignal(signum) is not signal.SIG_IGN:
-                loop.add_signal_handler(signum, self._pass_on, signum)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.PASSED)  # See `guarded`.
-        loop.add_reader(guard, self._unguarded, guard)
-
-    def _unguarded(self, guard: int) -> None:
-        asyncio.get_running_loop().remove_reader(guard)
-        self._pass_on(signal.SIGTERM)
-        settle(self.insisted, signal.SIGTERM)
-
-    def _pass_on(self, signum: int) -> None:
-        self._command.signal(signum)
-        if signum in (signal.SIGUSR1, signal.SIGUSR2):
-            return
-        settle(self.first, signum)
-        if self._command.exited.done() or (signum == signal.SIGTERM and self.terminate.done()):
-            settle(self.insisted, signum)
-        if signum == signal.SIGTERM:
-            settle(self.terminate, signum)
-
-
-def settle(future: Future[int], value: int) -> None:
-    """The first value stays."""
-    if not future.done():
-        future.set_result(value)
-
-
-def guarded(work: Callable[[int, int], int], grace: float, terminal: Terminal | None = None) -> int:
-    """Do `work` in a process of its own; its exit code.
-
-    The two guard each other, since nobody cleans up after a SIGKILL of their own. When the worker
-    is killed, we end what it has left behind: its command's process group, which it writes to the
-    second pipe, is all that some systems let us find. When we are, the first pipe, whose reading
-    end `work` is given, comes to its end, and the worker goes on as after a SIGTERM.
-    """
-    tree = Tree()
-    reading, writing = os.pipe()
-    group_reading, group_writing = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, Signals.PASSED)
-    worker = os.fork()
-    if worker == 0:
-        os.close(writing)
-        os.close(group_reading)
-        os.setsid()  # What the terminal sends comes to us by the guard alone, and so only once.
-        os._exit(work(reading, group_writing))
-    os.close(reading)
-    os.close(group_writing)
-    for signum in Signals.PASSED:
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, lambda signum, _: send(os.kill, worker, signum))
-    # Stopped by Ctrl-Z, nothing would hold the command to its time.
-    signal.signal(signal.SIGTSTP, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.PASSED)
-    with typed_for(terminal):
-        _, status = os.waitpid(worker, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        tree.group = int(os.read(group_reading, 20) or 0) or None
-        asyncio.run(tree.end(grace, lambda text: print(f"hourglass: {text}", file=sys.stderr)))
-    return code if code >= 0 else 128 - code
-
-
-def work(
-    options: argparse.Namespace,
-    settings: Settings,
-    terminal: Terminal | None,
-    guard: int,
-    group: int,
+def guarded(
+    options: argparse.Namespace, settings: Settings, terminal: Terminal | None = None
 ) -> int:
-    """Run a command as a job; the exit code.
+    """Run a command as a job, in a worker that we guard.
 
-    `guard` is readable when nobody guards us; to `group` the command's process group is written.
+    Returns the exit code, or below 0 the number of the signal that the command died of.
     """
+    again = bool(options.retry or options.quiet_ok or options.on_fail)
+    guard = Guard(terminal, keeps_descriptors=again)
+    guard.start(lambda link: work(options, settings, link))
+    with typed_for(terminal):
+        code = guard.wait()
+    guard.close()
+    told = guard.will.read()
+    if code < 0:
+        asyncio.run(after_the_worker(options, settings, guard, told))
+        code = shell_code(code)
+    elif "untold" in told and options.report_for > 0:
+        guard.leave(lambda: asyncio.run(report(options, settings, told, options.report_for)))
+    guard.restore_mask()
+    return -told["died"] if "died" in told else code
+
+
+def work(options: argparse.Namespace, settings: Settings, link: Link) -> int:
+    """Run a command as a job; the exit code."""
     try:
-        return asyncio.run(run(options, settings, terminal, guard, group))
+        code = asyncio.run(run(options, settings, link))
+        link.wake_guard()
     except BaseException:
         traceback.print_exc()
         os.kill(os.getpid(), signal.SIGKILL)  # The guard ends what we can no longer answer for.
         raise
+    if code < 0:
+        link.tell(died=-code)
+    return shell_code(code)
 
 
-async def run(
-    options: argparse.Namespace,
-    settings: Settings,
-    terminal: Terminal | None,
-    guard: int,
-    group: int,
-) -> int:
-    """Run a command as a job; the exit code."""
-    notices = Notices(options.quiet, terminal)
-    argv = options.command[1:] if options.command[:1] == ["--"] else options.command
-    lease = options.lease or None
-    name = options.name or name_of(argv)
-    plan = Plan(name, options.time, lease, options.note, options.if_running)
+async def run(options: argparse.Namespace, settings: Settings, link: Link) -> int:
+    """Run a command as a job; the exit code, or below 0 the signal that it died of."""
+    notices = Notices(options.quiet, link.terminal)
+    argv = options.command
     output = Output(reading_of(options.progress, " ".join(argv)))
-    command = Command(notices.say, group)
-    signals = Signals(command, guard)
-    owner = Owner(settings, plan, output, notices.say)
+    command = Command(link)
+    signals = Signals(link.signals, command.signal)
+    link.listen()
+    owner = Owner(settings, plan_of(options, argv), output, notices.say, remember=link.tell)
     try:
-        return await Run(options, command, signals, owner, output, notices.say, terminal).run(argv)
+        return await Run(options, command, signals, owner, output, notices.say, link).run(argv)
     except Refused as refused:
         notices.say(f"not run: {refused}")
         if refused.code != "conflict":
@@ -185,6 +112,54 @@ async def run(
     finally:
         await owner.close()
         notices.close()
+
+
+async def after_the_worker(
+    options: argparse.Namespace, settings: Settings, guard: Guard, told: Facts
+) -> None:
+    """End what a worker that was killed has left behind, and its job."""
+    enough = guard.listen()
+    notices = Notices(options.quiet)
+    guard.tree.group = told.get("group")
+    if "exit" not in told:  # What a command leaves running when it ends by itself lives on.
+        guard.tree.signal(signal.SIGTERM)
+        if not await guard.tree.outlast(options.grace, notices.say, enough):
+            notices.close()
+            return
+    if "untold" not in told:
+        code = told.get("exit", 128 + signal.SIGKILL)
+        told["untold"] = {"exit": code, "output": LOST_WORKER}
+    await report(options, settings, told, options.patience, notices.say)
+    notices.close()
+
+
+async def report(
+    options: argparse.Namespace,
+    settings: Settings,
+    told: Facts,
+    within: float,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Tell in place of a worker how its command ended, if the server knows of the job."""
+    run, key = told.get("run"), told.get("key")
+    if run or key:
+        plan = plan_of(options, options.command)
+        owner = Owner(settings, plan, Output(reading_of("none", "")), say, run=run, key=key)
+        owner.begin()
+        await owner.report(told["untold"], within)
+        await owner.close()
+
+
+def plan_of(options: argparse.Namespace, argv: Sequence[str]) -> Plan:
+    """The job that the options ask for."""
+    return Plan(
+        options.name or name_of(argv),
+        options.time,
+        options.lease or None,
+        options.note,
+        options.if_running,
+        options.grace,
+    )
 
 
 @dataclass
@@ -197,40 +172,60 @@ class Run:
     owner: Owner
     output: Output
     say: Callable[[str], None]
-    terminal: Terminal | None
+    link: Link
 
     async def run(self, argv: Sequence[str]) -> int:
-        """Run the command; the exit code. Raises `Refused` when the job may not start."""
-        patience = self.options.patience
-        waiting: set[Future[Any]] = {self.owner.admitted, self.signals.first}
-        await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if self.owner.admitted.done():
-            self.owner.admitted.result()
-        if self.signals.first.done():
-            return await self._not_run(128 + self.signals.first.result(), "interrupted")
+        """Run the command; the exit code, or below 0 the signal that it died of.
+
+        Raises `Refused` when the job may not start.
+        """
+        if (code := await self._admitted()) is not None:
+            return code
         limit_at = self.owner.begin()
         try:
-            self.command.start(argv, self.output.channel, self.terminal)
+            self.command.start(argv, self.output.channel)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = Exit.NOT_FOUND if missing else Exit.NOT_EXECUTABLE
             return await self._not_run(code, f"{argv[0]}: {error.strerror}")
         code = await self._until_end(limit_at)
+        if not self.command.exited.done():
+            return code  # Its end is not known, and not told.
         await self.command.drained(DRAIN)
-        if self.terminal is not None:
-            self.terminal.ended()
-        result = {"exit": self.command.exited.result(), "output": self.output.last_lines()}
-        await self.owner.report(result, patience)
+        if self.link.terminal is not None:
+            self.link.terminal.ended()
+        exit = shell_code(self.command.exited.result())
+        result = {"exit": exit, "output": self.output.last_lines()}
+        self.link.tell(exit=exit)
+        if not await self.owner.report(result, self.options.patience):
+            self.link.tell(untold=result)
         drained = asyncio.create_task(self.command.drained())
         # Whoever reads our output may never do so again.
         left: set[Future[Any]] = {drained, self.signals.insisted}
         await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
+        self.command.leave()
         return code
+
+    async def _admitted(self) -> int | None:
+        """Wait until the command may run; else the exit code. Raises `Refused`."""
+        owner, first = self.owner, self.signals.first
+        waiting: set[Future[Any]] = {owner.admitted, owner.ended, first}
+        for patience in (self.options.patience, self.options.grace):
+            await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not owner.replacing:
+                break
+        if owner.admitted.done():
+            owner.admitted.result()
+        if first.done():
+            return await self._not_run(-first.result(), "interrupted")
+        if owner.ended.done() and owner.ended.result()["state"] == "killed":
+            return await self._not_run(Exit.KILLED, killing(owner.ended.result()))
+        return None
 
     async def _not_run(self, code: int, why: str) -> int:
         self.say(why)
-        await self.owner.report({"exit": code, "output": why}, self.options.patience)
+        await self.owner.report({"exit": shell_code(code), "output": why}, self.options.patience)
         return code
 
     async def _until_end(self, limit_at: float) -> int:
@@ -249,8 +244,18 @@ class Run:
         elif killed.done() or limit.done():
             self.say(f"its time of {duration(self.options.time)} is over")
             code = Exit.TIMED_OUT
-        await self.command.end(self.options.grace)
-        return exited.result() if code is None else code
+        if code is not None:
+            self.command.signal(signal.SIGTERM)
+            settle(self.signals.terminate, signal.SIGTERM)  # Of another one we hear as the second.
+        gone = await self.command.end(self.options.grace, self._goes_on, self.signals.insisted)
+        if code is None:
+            return exited.result() if gone else -signal.SIGTERM
+        return code
+
+    def _goes_on(self, what: str) -> None:
+        """Say what of the command cannot be ended, to everyone."""
+        self.say(what)
+        self.owner.note(what)
 
 
 async def until(at: float) -> None:

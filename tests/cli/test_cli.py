@@ -25,10 +25,11 @@ from hourglass.cli import seconds
 from hourglass.errors import SettingsError
 from hourglass.follow import keep_up
 from hourglass.output import Backlog, Output, fit
-from hourglass.process import processes, processes_by_ps
 from hourglass.progress.reading import reading_of
 from hourglass.session import Backoff
 from hourglass.settings import Settings
+from hourglass.tree import Process as RunningProcess
+from hourglass.tree import processes, processes_by_ps
 from hourglass.watch import harmless
 from server.app import App
 from server.doors import downloads, pages
@@ -291,7 +292,8 @@ def test_a_tree_is_found_without_proc() -> None:
     try:
         by_ps = processes_by_ps()
         by_proc = processes()
-        assert by_ps[child.pid] == by_proc[child.pid] == (os.getpid(), child.pid)
+        expected = RunningProcess(os.getpid(), child.pid, stopped=False)
+        assert by_ps[child.pid] == by_proc[child.pid] == expected
     finally:
         os.killpg(child.pid, 9)
         child.wait()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, expect
 
-from hourglass.process import processes
+from hourglass.tree import processes
 from server.app import App
 from server.contract.messages import Print
 from server.core.handlers import Handler
@@ -62,7 +62,7 @@ async def pids(cli: Cli, count: int = 3) -> list[int]:
     return [int(await cli.line()) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7)])
 async def test_the_exit_code_is_the_commands_own(app: App, script: str, code: int) -> None:
     async with run(app.url, script) as cli:
         assert await cli.end() == code
@@ -71,6 +71,16 @@ async def test_the_exit_code_is_the_commands_own(app: App, script: str, code: in
     assert last["result"]["exit"] == code
     assert last["by"] == "eve"
     assert cli.stderr == b""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE])
+async def test_it_dies_of_the_signal_that_the_command_died_of(
+    app: App, tmp_path: Path, signum: signal.Signals
+) -> None:
+    async with run(app.url, f"ulimit -c unlimited; kill -{signum} $$") as cli:
+        assert await cli.end() == -signum
+    last = await last_ended(app)
+    assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
 
 
 async def test_output_passes_through_untouched(app: App) -> None:
@@ -148,7 +158,7 @@ async def test_a_run_whose_output_nobody_reads_can_be_ended(
     assert finished["result"]["exit"] == 128 + signal.SIGTERM
     assert alive(works), "what was printed may still be read"
     cli.signal(how)
-    assert await cli.end() == (128 + how if how == signal.SIGTERM else -how)
+    assert await cli.end() == -how
     await eventually(lambda: not alive(works))
     os.close(reader)
 
@@ -168,12 +178,20 @@ def unread(pipe: int) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-async def test_what_a_command_leaves_running_is_left_alone(app: App) -> None:
-    async with run(app.url, "sleep 60 & echo $!") as cli:
+async def test_what_a_command_leaves_running_lives_and_prints_on(app: App, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    daemon = f"until [ -e {go} ]; do sleep 0.02; done; echo out; echo err >&2; exec sleep 60"
+    async with run(app.url, f"({daemon}) & echo $!") as cli:
+        left = int(await cli.line())
+        await eventually(lambda: not alive(cli.process.pid))
+        assert (await last_ended(app))["result"] == {"exit": 0, "output": str(left)}
+        go.touch()
+        assert await cli.line() == "out"
+        assert cli.process.stderr is not None
+        assert await cli.process.stderr.readline() == b"err\n"
+        assert alive(left)
+        os.kill(left, signal.SIGKILL)
         assert await cli.end() == 0
-    left = int(cli.stdout)
-    assert alive(left)
-    os.kill(left, signal.SIGKILL)
 
 
 async def test_the_time_limit_ends_the_command(app: App) -> None:
@@ -384,7 +402,7 @@ async def test_signals_are_passed_on(app: App, signum: signal.Signals) -> None:
     async with run(app.url, "echo ready; exec sleep 60") as cli:
         await cli.line()
         cli.signal(signum)
-        assert await cli.end() == 128 + signum
+        assert await cli.end() == -signum
     last = await last_ended(app)
     assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
 
@@ -396,7 +414,7 @@ async def test_what_was_ignored_stays_so(app: App) -> None:
     await cli.line()
     cli.signal(signal.SIGHUP)
     cli.signal(signal.SIGINT)
-    assert await cli.end() == 128 + signal.SIGINT
+    assert await cli.end() == -signal.SIGINT
 
 
 async def test_a_command_may_take_ctrl_c_as_it_likes(app: App) -> None:
@@ -412,20 +430,23 @@ async def test_sigterm_ends_what_ignores_it(app: App) -> None:
     async with run(app.url, TREE, "--grace", "0.2") as cli:
         processes = await pids(cli)
         cli.signal(signal.SIGTERM)
-        assert await cli.end() == 137
+        assert await cli.end() == -signal.SIGKILL
     assert not any(map(alive, processes))
 
 
-async def test_the_lease_is_renewed_and_lost_with_the_worker(app: App, connect: Connect) -> None:
+async def test_the_lease_is_renewed_and_the_job_ends_with_the_worker(
+    app: App, connect: Connect
+) -> None:
     client = await connect(app.url, "websocket", rooms=["main"])
-    async with run(app.url, TREE, "--lease", "0.6", "--grace", "0.2") as cli:
+    async with run(app.url, TREE, "--lease", "2", "--grace", "0.2") as cli:
         processes = await pids(cli)
         for _ in range(4):
             await client.event("progress", connid="job")
         os.kill(worker(cli), signal.SIGKILL)
         assert await cli.end() == 137
         assert not any(map(alive, processes))
-        assert (await client.event("finished"))["outcome"] == "lost"
+        finished = await client.event("finished")
+        assert (finished["outcome"], finished["result"]["exit"]) == ("failed", 137)
 
 
 async def test_a_kill_of_the_wrapper_itself_ends_the_tree(app: App, connect: Connect) -> None:
@@ -451,8 +472,10 @@ async def test_the_guard_ends_a_command_that_nobody_hands_to_it(app: App, tmp_pa
 
 def worker(cli: Cli) -> int:
     """The process that does the work of a run, below the one that guards it."""
-    (found,) = (pid for pid, (parent, _) in processes().items() if parent == cli.process.pid)
-    return found
+    found = [pid for pid, one in processes().items() if one.parent == cli.process.pid]
+    # The witness, which is no worker, is in the group of its guard.
+    (work,) = (pid for pid in found if os.getpgid(pid) == pid)
+    return work
 
 
 @pytest.mark.parametrize(("if_running", "code"), [("reject", 122), ("keep", 0)])
@@ -584,7 +607,7 @@ async def test_a_reader_that_has_enough_ends_the_command(app: App) -> None:
     os.close(writer)
     assert await asyncio.to_thread(os.read, reader, 2) == b"y\n"
     os.close(reader)
-    assert await cli.end() == 128 + signal.SIGPIPE
+    assert await cli.end() == -signal.SIGPIPE
 
 
 HUNDRED_MB = """

@@ -503,10 +503,10 @@ async def test_a_program_that_is_killed_has_failed_at_once(app: App) -> None:
 
 async def test_a_lease_keeper_that_dies_is_followed_by_another(app: App) -> None:
     source = """
-    from hourglass.process import processes
+    from hourglass.tree import processes
 
     def keepers():
-        return [pid for pid, (parent, _) in processes().items() if parent == os.getpid()]
+        return [pid for pid, one in processes().items() if one.parent == os.getpid()]
 
     with hourglass.job("job", time=60) as job:
         (first,) = keepers()

@@ -22,7 +22,7 @@ class Cli:
     """A process of the command line; when it has ended, `stdout` and `stderr` are there."""
 
     def __init__(self, url: str, *args: str, python: Path | str = sys.executable, **more: Any):
-        self._argv = (str(python), str(HOURGLASS), *args)
+        self.argv = [str(python), str(HOURGLASS), *args]
         environ = {key: value for key, value in os.environ.items() if "HOURGLASS" not in key}
         self._environ = {**environ, "HOURGLASS_URL": url, "HOURGLASS_BY": "eve", **more}
         self.stdout = b""
@@ -34,7 +34,7 @@ class Cli:
         """Start it, by default with pipes for its output."""
         pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
         self.process = await asyncio.create_subprocess_exec(
-            *self._argv, env=self._environ, **{**pipes, **options}
+            *self.argv, env=self._environ, **{**pipes, **options}
         )
         return self
 
