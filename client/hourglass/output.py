@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import errno
 import os
+import re
 import select
 import subprocess
 import threading
@@ -21,7 +22,7 @@ OUTPUT_HEAD, OUTPUT_TAIL = 2048, 14_336
 """Characters kept of the output that waits to be sent: its first, and its newest."""
 MOST_MESSAGE = 49_152
 """Bytes of text in a command; the server takes 64 KiB unless it is told otherwise."""
-MOST_UNREAD = 32_768
+MOST_UNREAD = 16_384
 """Characters in which progress is looked for at once: the newest."""
 LAST_LINES, MOST_LAST_LINES = 20, 2500
 """Lines of output that go into a job's result, and their bytes."""
@@ -74,7 +75,7 @@ class Channel:
         if self._cut:
             self._cut = False
             self.screen = Screen()
-            text = text.partition("\n")[2]
+            text = re.split(r"[\r\n]", text, maxsplit=1)[-1]
         return text
 
 

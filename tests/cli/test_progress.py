@@ -425,11 +425,12 @@ def test_two_pipes_do_not_write_over_each_other() -> None:
     assert output.progress(final=True) == Progress(0.4)
 
 
-def test_of_a_flood_the_end_is_read() -> None:
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_of_a_flood_the_end_is_read(end: str) -> None:
     output = Output(reading_of("auto", ""))
     feed = output.channel()
     for number in range(100_000):
-        feed(f"progress: {number}/100000\n")
+        feed(f"progress: {number}/100000{end}")
     assert output.progress() == Progress(1.0)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from hourglass.progress.reader import LONGEST_NOTE, Found, Progress, Reader, clean, fraction, groups
 from hourglass.progress.readers import NAMES, READERS
 
-MAYBE = re.compile(r"[%/:(]|^\d+$")
-"""What a line has to have, for any reader to be asked."""
+MAYBE = re.compile(r"[%/:(]")
+"""What a line has to have, for most readers to be asked: floods of other lines cost little."""
 TAKEN_OVER_AFTER = 3
 """Lines of another tool after which the one that was believed is over."""
 DIP = 0.2
@@ -42,6 +42,7 @@ class Reading:
         self.progress: Progress | None = None
         """What is shown now."""
         self._readers = readers
+        self._bare = any(reader.command for reader in readers)
         self._telling = telling
         self._told = False
         self._believed: Reader | None = None
@@ -66,7 +67,7 @@ class Reading:
 
     def read(self, line: str) -> None:
         line = line.strip()
-        if not MAYBE.search(line):
+        if not MAYBE.search(line) and not (self._bare and line.isdecimal()):
             return
         if self._telling and (told := told_by(line)):
             self._told = True
