@@ -77,7 +77,7 @@ async def test_the_exit_code_is_the_commands_own(app: App, script: str, code: in
 async def test_it_dies_of_the_signal_that_the_command_died_of(
     app: App, tmp_path: Path, signum: signal.Signals
 ) -> None:
-    async with run(app.url, f"ulimit -c unlimited; kill -{signum} $$") as cli:
+    async with run(app.url, f"ulimit -c 0; kill -{signum} $$") as cli:
         assert await cli.end() == -signum
     last = await last_ended(app)
     assert (last["outcome"], last["result"]["exit"]) == ("failed", 128 + signum)
