@@ -76,6 +76,10 @@ class Link:
         """Take signals as the command does; but write on the terminal also in the background."""
         signal.pthread_sigmask(signal.SIG_SETMASK, {*self.mask, signal.SIGTTOU})
 
+    def is_guarded(self) -> bool:
+        """Whether our guard is there."""
+        return os.getppid() == self.guard
+
     def wake_guard(self) -> None:
         """Have a guard that is stopped, as by Ctrl-Z, go on to its end."""
         guard = processes().get(self.guard)

@@ -118,6 +118,10 @@ class Command:
                 os.kill(self._process.pid, signum)
         return True
 
+    def signal_rest(self) -> None:
+        """Send SIGTERM to what a command that has exited has left running."""
+        self._tree.signal(signal.SIGTERM)
+
     async def end(self, grace: float, say: Callable[[str], None], enough: Future[int]) -> bool:
         """Wait until it is gone with all that it has started, as `Tree.outlast` does."""
         gone = await self._tree.outlast(grace, say, enough)

@@ -22,7 +22,7 @@ from hourglass.owner import Owner, Plan
 from hourglass.process import Command
 from hourglass.progress.reading import reading_of
 from hourglass.settings import Settings, clock
-from hourglass.signals import Signals, settle
+from hourglass.signals import SAME_WISH, Signals, settle
 from hourglass.terminal import Terminal, typed_for
 
 DRAIN = 2.0
@@ -235,8 +235,10 @@ class Run:
         causes: set[Future[Any]] = {exited, killed, limit, self.signals.terminate}
         await asyncio.wait(causes, return_when=asyncio.FIRST_COMPLETED)
         limit.cancel()
-        if exited.done():
-            return exited.result()
+        if exited.done() and exited.result() == -signal.SIGKILL:
+            await asyncio.sleep(SAME_WISH)  # Whoever kills all of us gets to our guard, too.
+        if exited.done() and self.link.is_guarded():
+            return exited.result()  # What it has left running was left on purpose.
         code = None
         if killed.done() and killed.result()["state"] == "killed":
             self.say(killing(killed.result()))
@@ -244,7 +246,9 @@ class Run:
         elif killed.done() or limit.done():
             self.say(f"its time of {duration(self.options.time)} is over")
             code = Exit.TIMED_OUT
-        if code is not None:
+        if exited.done():
+            self.command.signal_rest()  # Somebody has killed it together with our guard.
+        elif code is not None:
             self.command.signal(signal.SIGTERM)
             settle(self.signals.terminate, signal.SIGTERM)  # Of another one we hear as the second.
         gone = await self.command.end(self.options.grace, self._goes_on, self.signals.insisted)
