@@ -67,7 +67,7 @@ bench: $(VENV)/dev node_modules/installed ## Measure, and write docs/benchmarks.
 
 soak: $(VENV)/dev node_modules/installed ## Run many more rounds of what `make test` does in few
 	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py \
-		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/store/test_power_cut.py tests/cli/test_tools.py tests/library/test_random_kills.py
+		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/cli/test_cli_ways.py tests/store/test_power_cut.py tests/cli/test_tools.py tests/library/test_random_kills.py
 
 picture: $(VENV)/dev node_modules/installed ## Take the pictures in the documents from the real page
 	PYTHONPATH=. $(BIN)/python scripts/picture.py docs
