@@ -373,6 +373,14 @@ PIECES = st.sampled_from(
 )
 
 
+def test_a_sequence_may_be_cut_within_its_parameters() -> None:
+    whole, cut = Screen(), Screen()
+    assert list(whole.feed("1/3\x1b[1;1/3K.")) == []
+    for character in "1/3\x1b[1;1/3K.":
+        assert list(cut.feed(character)) == []
+    assert cut.line == whole.line == "1/3."
+
+
 @settings(deadline=None)  # A machine may be busy.
 @given(st.lists(PIECES, max_size=40), st.randoms(use_true_random=False))
 def test_a_text_says_the_same_however_it_is_cut(pieces: list[str], chance: random.Random) -> None:

@@ -11,7 +11,8 @@ SHOWN_FOR_EACH = 16
 that a spinner at the end of a long line does not make all of it a new line each time."""
 
 PRINTED = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
-PARAMETERS = re.compile(r"[0-?]*[ -/]*")
+PARAMETERS = re.compile(r"[ -?]*")
+"""And intermediate bytes, in any order: a sequence may be cut between them."""
 STRING_END = re.compile(r"[\x07\x18\x1a\x1b\r\n]")
 LONGEST_PARAMETERS = 16
 OTHER_ROW = frozenset("ABEFHdfu")
