@@ -939,7 +939,7 @@ async def test_a_backup_overwrites_nothing_and_says_what_is_wrong(
     assert not (tmp_path / "copy.db").exists()
     assert not (tmp_path / "none.db").exists()
     code, said = await back_up(Path(":memory:"), tmp_path / "copy.db")
-    assert (code, "no file to back up" in said) == (2, True)
+    assert (code, "nothing to back up" in said) == (2, True)
 
 
 async def test_a_backup_put_in_place_of_the_file_is_noticed(
