@@ -12,6 +12,8 @@ from tests.conftest import Connect
 from tests.support.servers import command, eventually
 from tests.support.shell import output_of, script, terminal
 
+ALONE = "env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL"
+"""As if the tests were not run by a make themselves."""
 MAKEFILE = """
 all:
 \t+@$(HG) run -q --name sub -- $(MAKE) --no-print-directory -f {sub} 2>&1
@@ -41,7 +43,7 @@ async def test_who_waits_for_a_descriptor_does_not_wait_for_us(app: App) -> None
 async def test_make_passes_its_job_slots_through(app: App, tmp_path: Path) -> None:
     (tmp_path / "sub").write_text("all: a b\na b:\n\t@echo $@\n")
     (tmp_path / "top").write_text(MAKEFILE.format(sub=tmp_path / "sub"))
-    out, code = await output_of(app.url, f'make -j2 -f {tmp_path / "top"} HG="$HG"')
+    out, code = await output_of(app.url, f'{ALONE} make -j2 -f {tmp_path / "top"} HG="$HG"')
     assert (sorted(out.split()), code) == (["a", "b"], 0)
 
 

@@ -22,11 +22,6 @@ def work(begun: str) -> str:
     return "done"
 
 
-@app.task
-def plain(begun: str) -> str:
-    return work(begun)
-
-
 @app.task(acks_late=True)
 def acks_late(begun: str) -> str:
     return work(begun)
@@ -35,6 +30,16 @@ def acks_late(begun: str) -> str:
 @app.task(autoretry_for=(Exception,), max_retries=3)
 def autoretry(begun: str) -> str:
     return work(begun)
+
+
+@app.task
+def steps(begun: str) -> str:
+    """In a thread only what ends soon can be interrupted: a sleep goes on to its end."""
+    with open(begun, "a") as file:
+        file.write("begun\n")
+    for _ in range(6000):
+        time.sleep(0.01)
+    return "done"
 
 
 @app.task

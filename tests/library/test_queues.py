@@ -57,7 +57,7 @@ async def becomes(ask: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pool", "task"), [("prefork", "acks_late"), ("prefork", "autoretry"), ("threads", "plain")]
+    ("pool", "task"), [("prefork", "acks_late"), ("prefork", "autoretry"), ("threads", "steps")]
 )
 async def test_a_killed_task_of_celery_is_revoked_and_begun_once(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str, task: str
