@@ -114,7 +114,7 @@ async def test_a_process_that_runs_already_is_a_job_until_it_ends(app: App) -> N
 async def test_a_process_that_runs_already_is_ended_with_what_it_has_started(
     app: App, how: str
 ) -> None:
-    script = "trap '' TERM; sleep 60 & echo $!; wait; wait"
+    script = "trap '' TERM; sleep 60 & echo $!; while :; do wait; done"
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", script, stdout=asyncio.subprocess.PIPE
     )
