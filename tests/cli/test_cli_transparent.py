@@ -112,7 +112,7 @@ async def test_ctrl_z_stops_it_and_its_time_goes_on(app: App, connect: Connect) 
         pid = int((await shell.see(r"\n(\d+)\r"))[1])
         shell.type("\x1a")
         await shell.see(r"\[1\]\+\s+Stopped")
-        assert state(pid) == "T"
+        await eventually(lambda: state(pid) == "T")
         await shell.command("fg")
         await shell.see("run -q")
         await eventually(lambda: state(pid) == "S")
