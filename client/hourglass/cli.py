@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from hourglass import __version__
+from hourglass import __version__, durations
 from hourglass.attach import attach
 from hourglass.attempts import attempts
 from hourglass.errors import Away, Exit, Refused, SettingsError
@@ -25,18 +25,14 @@ from hourglass.terminal import Terminal, wanted
 from hourglass.watch import watch
 
 DEFAULT_TIME = 600.0
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(text: str) -> float:
-    """A duration as people type it: "90", "1.5", "10m", "1h30m"."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} must be seconds, or like 10m, 2h or 1h30m")
-    *parts, _ = re.split(r"([smhd])", text)
-    numbers, units = parts[::2], parts[1::2]
-    return sum(float(n) * UNITS[unit] for n, unit in zip(numbers, units, strict=True))
+    """A duration as an argument."""
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def above_zero(text: str) -> float:
