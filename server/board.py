@@ -137,6 +137,7 @@ def end(job: Job, event: Killed | Finished) -> EndedJob:
         outcome=finished.outcome if finished else None,
         result=finished.result if finished else NULL,
         late=finished is not None and finished.late is True,
+        stoppable=job.stoppable,
         key=job.key,
     )
 

@@ -24,7 +24,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from server.access.actor import Actor
 from server.clock import Watch
-from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress
+from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress, Stoppable
 from server.counters import Histogram
 from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
 from server.store.interface import (
@@ -77,12 +77,13 @@ class Jobs:
         *,
         note: str | None = None,
         lease: float | None = None,
+        stoppable: Stoppable | None = None,
         replace: bool = False,
     ) -> Submitted:
         """Start a job. A conflict with the one that is running under the connid already, unless
         that is to be replaced.
         """
-        job = self._job(room, connid, time, actor, note, lease)
+        job = self._job(room, connid, time, actor, note, lease, stoppable)
         return self._store.submit(StartJob(job, replacing(actor) if replace else None, None, actor))
 
     async def start_once(
@@ -95,13 +96,14 @@ class Jobs:
         key: str,
         note: str | None = None,
         lease: float | None = None,
+        stoppable: Stoppable | None = None,
         replace: bool = False,
     ) -> Entry:
         """`start` a job unless it has been started with this key before, by the same owner.
 
         Raises `Repeated` where it has, and what `outcome` does.
         """
-        job = self._job(room, connid, time, actor, note, lease, key)
+        job = self._job(room, connid, time, actor, note, lease, stoppable, key)
         change = StartJob(job, replacing(actor) if replace else None, actor.owner, actor)
         try:
             entries = await self._store.start_once(change)
@@ -117,6 +119,7 @@ class Jobs:
         actor: Actor,
         note: str | None,
         lease: float | None,
+        stoppable: Stoppable | None,
         key: str | UnsetType = UNSET,
     ) -> Job:
         """The job that is to be started now."""
@@ -131,6 +134,7 @@ class Jobs:
             by=actor.name,
             note=note,
             lease=lease,
+            stoppable=UNSET if stoppable is None else stoppable,
             key=key,
         )
 

@@ -31,6 +31,7 @@ const EARLY_PROGRESS_LIMIT = 200;
  * @property {string | null} note
  * @property {{ done: number | null, note: string | null, at?: number } | null} progress
  * @property {number | null} lease
+ * @property {"yes" | "cooperative" | "no"} [stoppable] what a kill can do to the work
  *
  * @typedef {Omit<Job, "state"> & Ending} EndedJob a job that was killed or has finished
  *

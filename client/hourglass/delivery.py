@@ -47,6 +47,9 @@ class TimedOut(Killed):
 class Target:
     """What runs the work of a scope; this one cannot be interrupted."""
 
+    stoppable = "no"
+    """What a kill can do to the work, as the board shows it."""
+
     def enter(self, door: "Door") -> None:
         """The work of a scope begins; called by the target itself, as is what follows."""
 
@@ -162,6 +165,8 @@ open, and a kill would go past it."""
 class Thread(Target):
     """A thread other than the main one: what is set there is raised when it runs Python again."""
 
+    stoppable = "cooperative"
+
     def __init__(self) -> None:
         self._ident = native("_thread", "get_ident")()
 
@@ -181,6 +186,7 @@ class Thread(Target):
 class MainThread(Thread):
     """The main thread: a signal wakes it from sleeps and locks, and its handler raises."""
 
+    stoppable = "yes"
     doors: ClassVar[list[Door]] = []
     """Those of the scopes that it is in, the innermost last."""
     _previous: Any = None
@@ -221,6 +227,8 @@ class Token:
 class Task(Target):
     """A task of asyncio. Nothing is ever raised in the thread of its loop."""
 
+    stoppable = "cooperative"
+
     def __init__(self, loop: "asyncio.AbstractEventLoop", task: "asyncio.Task[Any]") -> None:
         self._loop = loop
         self._task = weakref.ref(task)  # It has what it has raised, and so all of its frames.
@@ -247,6 +255,8 @@ class Task(Target):
 
 class Greenlet(Target):
     """A greenlet of gevent: its hub raises there."""
+
+    stoppable = "cooperative"
 
     def __init__(self, greenlet: Any, hub: Any) -> None:
         self._greenlet = weakref.ref(greenlet)

@@ -40,6 +40,7 @@ class KeptJob:
         self._wanted = fitting(start["connid"])
         self._lease: float | None = start["lease"]
         self._note: str | None = start["note"]
+        self._stoppable: str = start["stoppable"]
         self._replace: bool = start["replace"]
         self._limit_at = clock() + start["left"]
         self._program = program
@@ -173,6 +174,7 @@ class KeptJob:
                 time=left,
                 lease=self._lease,
                 note=self._note,
+                stoppable=self._stoppable,
                 if_running="replace" if self._replace else "reject",
             )
         except Refused as refused:

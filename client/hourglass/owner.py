@@ -228,6 +228,7 @@ class Owner:
                 lease=self._plan.lease,
                 note=self._plan.note,
                 if_running=if_running,
+                stoppable="yes",
             )
         except Refused as refused:
             if not refused.unknown:

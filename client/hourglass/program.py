@@ -188,6 +188,7 @@ class Program:
         assert self._keeper is not None
         message = run.plan.message()
         message.update(left=run.limit_at - clock(), began=run.began, thread=run.thread)
+        message["stoppable"] = run.target.stoppable
         message.update(run=run.run, name=run.name, key=run.key)
         self._keeper.send("start", run.id, **message)
 

@@ -143,6 +143,7 @@ export class KeptJob {
         ...{ connid: this.#connid, key: this.#key, note, lease },
         time: Math.max(left, this.#left === null ? 0 : LEAST_TIME),
         if_running: replace ? "replace" : "reject",
+        stoppable: "cooperative", // It is told by an AbortSignal.
       });
       if (job) this.#begun(job);
     } catch (/** @type {any} */ error) {

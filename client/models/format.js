@@ -105,6 +105,19 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+const KILLS = new Map([
+  ["yes", "A kill stops its work."],
+  ["cooperative", "A kill asks it to stop: its work goes on until it looks."],
+  ["no", "A kill cannot stop its work, which goes on to its end."],
+]);
+
+/**
+ * What a kill does to the work of a job, or "" where its owner does not say.
+ *
+ * @param {AnyJob} job
+ */
+export const whatKillDoes = (job) => KILLS.get(job.stoppable ?? "") ?? "";
+
 const OUTCOMES = new Map([
   ["elapsed", "Time ran out"],
   ["done", "Done"],

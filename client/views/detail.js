@@ -16,7 +16,7 @@ import { linkOf } from "../models/address.js";
 import { forecastText } from "../models/forecast.js";
 import { Output } from "../models/output.js";
 import { showInstant } from "./rows.js";
-import { duration, ending, instant, life, ran, resultText, starter, timeLeft, who } from "../models/format.js";
+import { duration, ending, instant, life, ran, resultText, starter, timeLeft, whatKillDoes, who } from "../models/format.js";
 
 const EARLIER = 20;
 
@@ -222,6 +222,7 @@ export class Detail {
       ["Reason", job.reason],
       ["Result", resultText(job.result)],
       ["Lease", job.lease == null ? "" : duration(job.lease)],
+      ["Kill", whatKillDoes(job)],
       ["Ran", job.state === "running" ? "" : ran(job)],
       ["Run", job.run],
     ];

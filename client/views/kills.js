@@ -8,7 +8,7 @@
  */
 
 import { byId, make, setText, within } from "../browser/dom.js";
-import { count, who } from "../models/format.js";
+import { count, whatKillDoes, who } from "../models/format.js";
 import { KillTracker } from "../models/kill-tracker.js";
 import { say } from "./toasts.js";
 
@@ -126,6 +126,7 @@ function lineOf(job, alone) {
   const item = make("li", "", { dir: "auto" });
   const by = `started by ${who(job.by)}`;
   item.append(...(alone ? [by] : [make("strong", job.connid), ` ${by}`]));
+  if (whatKillDoes(job)) item.append(make("p", whatKillDoes(job)));
   return item;
 }
 

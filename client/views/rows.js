@@ -8,7 +8,7 @@
  */
 
 import { clone, cutText, partsOf, setText, textOrHide, within } from "../browser/dom.js";
-import { duration, ending, instant, isNumber, ran, resultText, starter, stopped, timeLeft, who } from "../models/format.js";
+import { duration, ending, instant, isNumber, ran, resultText, starter, stopped, timeLeft, whatKillDoes, who } from "../models/format.js";
 import { forecast, forecastText } from "../models/forecast.js";
 
 /**
@@ -90,6 +90,8 @@ export class JobRow {
     this.#check.disabled = ended;
     this.#check.setAttribute("aria-label", `Select ${job.connid}`);
     kill.setAttribute("aria-label", `Kill ${job.connid}`);
+    kill.title = whatKillDoes(job);
+    kill.dataset.stoppable = job.stoppable ?? "";
     if (ended) this.#showEnd(job);
     else setText(total, `of ${duration(job.time)}`);
     if (!ended && left.dataset.tone) delete left.dataset.tone;

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
 Outcome = Literal["elapsed", "done", "failed", "lost"]
+Stoppable = Literal["yes", "cooperative", "no"]
 Via = Literal["socket", "websocket", "http", "cli", "server"]
 
 NULL = Raw(b"null")
@@ -41,6 +42,8 @@ class Job(Struct, kw_only=True, gc=False):
     note: str | None = None
     progress: Reported | None = None
     lease: float | None = None
+    stoppable: Stoppable | UnsetType = UNSET
+    """What a kill can do to the work, as its owner says."""
     key: str | UnsetType = UNSET
     """What tells its request from another one; that of who started it."""
 
@@ -72,6 +75,7 @@ class EndedJob(Struct, kw_only=True, frozen=True):
     late: bool = False
     exit: int | None = None
     stopped_at: float | None = None
+    stoppable: Stoppable | UnsetType = UNSET
     key: str | UnsetType = UNSET
     amended_at: float | UnsetType = UNSET
     """When its owner said how it truly ended, where it had ended as `lost`."""
@@ -268,6 +272,7 @@ if TYPE_CHECKING:
     Seconds = float
     Default = str
     Ending = Literal["done", "failed"]
+    CanStop = Stoppable | None
     Limit = int
     Names = list[str]
     Positions = dict[str, "Since | None"]
@@ -277,6 +282,7 @@ else:
     Seconds = float | int | str
     Default = str | None
     Ending = str | None
+    CanStop = str | None
     Limit = int | float | None
     Names = list[str] | str | None
     Positions = dict[str, "Since | None"] | None
@@ -307,6 +313,7 @@ class Request(Struct, kw_only=True):
     note: str | None = None
     lease: Seconds | None = None
     if_running: Default = "reject"
+    stoppable: CanStop = None
     key: str | None = None
     route: str | None = None
 

@@ -5,7 +5,7 @@ field says, and from the statuses of the error codes.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import NODEFAULT, UNSET, Raw
@@ -22,6 +22,7 @@ from server.contract.messages import (
     Problem,
     Refusal,
     RoomCount,
+    Stoppable,
 )
 from server.contract.validation import MOST_HISTORY, MOST_SEQ, Checker
 
@@ -177,6 +178,7 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         "reason": text,
         "text": {"type": "string"},
         "if_running": {**nullable(["reject", "keep", "replace"]), "default": "reject"},
+        "stoppable": nullable(list(get_args(Stoppable))),
         "key": {"type": ["string", "null"], "minLength": 1, "maxLength": 64, "pattern": LINE},
         "outcome": {**nullable(["done", "failed"]), "default": "done"},
         "run": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": LINE},

@@ -8,14 +8,14 @@ import math
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, Union, get_args
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import fields
 
 from server.config import Config
-from server.contract.messages import COMMANDS, Command, Hello, Since
+from server.contract.messages import COMMANDS, Command, Hello, Since, Stoppable
 from server.contract.text import is_name
 from server.errors import CommandError, Invalid, TooLarge, UnknownRoute
 
@@ -70,6 +70,7 @@ class Checker:
             "reason": (text, self._text),
             "text": ("text", self._printed),
             "if_running": ('"reject", "keep" or "replace"', one_of("reject", "keep", "replace")),
+            "stoppable": ('"yes", "cooperative" or "no"', one_of(*get_args(Stoppable))),
             "outcome": ('"done" or "failed"', one_of("done", "failed")),
             "run": ("the run's id, 1 to 64 characters", run),
             "key": (f"1 to {MOST_KEY} characters without {UNSEEN}", key),

@@ -121,6 +121,7 @@ class Handlers:
             caller.actor,
             note=command.note,
             lease=command.lease,
+            stoppable=command.stoppable,
             replace=command.if_running == "replace",
         )
 
@@ -141,6 +142,7 @@ class Handlers:
                 key=command.key,
                 note=command.note,
                 lease=command.lease,
+                stoppable=command.stoppable,
                 replace=command.if_running == "replace",
             )
         except Repeated as repeated:

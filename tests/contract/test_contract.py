@@ -153,6 +153,8 @@ class Plain(Socket):
 async def live(client: Socket) -> None:
     """Give every command, in every way that is answered differently."""
     one = (await client.command("request", connid="a", time=60, note="n", lease=50))["job"]
+    await client.command("request", connid="s", time=60, stoppable="no")
+    await client.command("kill", connid="s")
     await client.command("request", connid="a", time=60)
     await client.command("request", connid="a", time=60, if_running="keep")
     await client.command("request", connid=12, time=0.05)

@@ -97,7 +97,7 @@ inEach("a job is seen while its work runs, with its report, and leaves its resul
   const room = newRoom();
   const { lines, ended, tell } = program(t, runtime, "reports", server.url, { room, note: "weekly" });
   const job = await until(async () => (await running(server.url, room)).find(({ progress }) => progress));
-  assert.deepEqual([job.connid, job.note, job.time > 590, job.lease], ["import", "weekly", true, 30]);
+  assert.deepEqual([job.connid, job.note, job.time > 590, job.lease, job.stoppable], ["import", "weekly", true, 30, "cooperative"]);
   assert.deepEqual([job.progress.done, job.progress.note], [0.5, "rows"]);
   assert.match(job.by, /.@./, "it says who has started it");
   tell("end");

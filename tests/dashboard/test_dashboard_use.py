@@ -117,6 +117,21 @@ async def test_all_that_match_are_killed_with_one_question(app: App, browser: Br
     await expect(ana.locator("#selected-bar")).to_be_hidden()
 
 
+async def test_what_a_kill_can_do_is_said_before_it(app: App, browser: Browser) -> None:
+    await command(app, "request", connid="solo", time=900, stoppable="no")
+    await command(app, "request", connid="thread", time=900, stoppable="cooperative")
+    page = await visit(browser, app.url)
+    button = running(page, "solo").locator(".kill")
+    await expect(button).to_have_attribute("title", re.compile("cannot stop"))
+    await button.click()
+    await expect(page.locator("#kill-dialog .which")).to_contain_text("cannot stop its work")
+    await page.keyboard.press("Escape")
+    await page.locator("#select-all").check()
+    await page.locator("#kill-selected").click()
+    for said in ("cannot stop its work", "until it looks"):
+        await expect(page.locator("#kill-dialog .which")).to_contain_text(said)
+
+
 async def test_a_range_is_selected_with_shift(app: App, browser: Browser) -> None:
     page = await visit(browser, app.url)
     await fill(app, 6)

@@ -23,6 +23,7 @@ VALID: dict[str, dict[str, Any]] = {
         "note": "n",
         "lease": 5,
         "if_running": "keep",
+        "stoppable": "no",
         "key": "k",
     },
     "kill": {"connid": "a", "run": RUN, "reason": "r"},

@@ -24,6 +24,7 @@ async def test_work_is_shown_with_its_progress_and_its_result(app: App) -> None:
         job = (await shown(app, "import"))["import"]
         assert job["time"] == pytest.approx(1800, abs=10)
         assert (job["note"], job["by"], job["lease"]) == ("weekly full", "eve", 30)
+        assert job["stoppable"] == "yes"
         await progressed(app, "import", {"done": 0.25, "note": "rows"})
         program.go()
         assert await program.end() == []
@@ -186,7 +187,7 @@ async def test_a_kill_ends_a_thread_and_not_what_follows(app: App) -> None:
     """
     async with Program(app.url, source) as program:
         await program.line()
-        await shown(app, "job")
+        assert (await shown(app, "job"))["job"]["stoppable"] == "cooperative"
         await command(app, "kill", connid="job")
         assert await program.end() == ["killed", "after"]
         await stopped(app)
