@@ -75,7 +75,7 @@ async def test_a_process_whose_first_thread_has_ended_is_alive(app: App) -> None
 @pytest.mark.parametrize("how", ["board", "run", "group", "everyone", "worker", "time"])
 async def test_one_wish_is_one_signal(app: App, how: str) -> None:
     options = ["--time", "2"] if how == "time" else []
-    cli = await python(app.url, COUNTER, *options).start(process_group=0)
+    cli = await python(app.url, COUNTER, *options).start()
     await cli.line()
     guard = cli.process.pid
     if how == "board":

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.cli import Cli
 from tests.support.clients import PATIENCE
 from tests.support.load import free_port
-from tests.support.servers import ROOT
+from tests.support.redis import RedisServer
+from tests.support.servers import ROOT, Process
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 FAILS_ONCE = """
@@ -112,6 +114,16 @@ async def test_a_cluster_for_a_look_ends_well_with_ctrl_c(times: int) -> None:
         finally:
             if process.returncode is None:
                 process.terminate()
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+async def test_what_tests_stop_has_a_process_group_of_its_own(tmp_path: Path) -> None:
+    """Else a SIGHUP might come to all tests, as `Cli.start` tells."""
+    async with Process(tmp_path / "jobs.db") as server, Cli(server.url, "watch") as cli:
+        with RedisServer(tmp_path) as redis:
+            for pid in (server.pid, cli.process.pid, redis.pid):
+                assert os.getpgid(pid) == pid
 
 
 def test_hooks_run_what_is_here() -> None:

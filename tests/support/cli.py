@@ -31,10 +31,17 @@ class Cli:
         self.process: asyncio.subprocess.Process
 
     async def start(self, **options: Any) -> "Cli":
-        """Start it, by default with pipes for its output."""
-        pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        """Start it, by default with pipes for its output, in a process group of its own.
+
+        A command is in the group of its run, and the parent of a command is in another. Where a
+        process like that ends while another of its group is stopped, and none has a parent outside
+        of it in their session, the kernel sends the whole group a SIGHUP: so it would the tests.
+        """
+        defaults: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), asyncio.subprocess.PIPE)
+        if not options.get("start_new_session"):
+            defaults["process_group"] = 0
         self.process = await asyncio.create_subprocess_exec(
-            *self.argv, env=self._environ, **{**pipes, **options}
+            *self.argv, env=self._environ, **{**defaults, **options}
         )
         return self
 

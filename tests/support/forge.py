@@ -106,6 +106,7 @@ def serve_forks(door: socket.socket) -> int:
         ended.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
         os._exit(0)
     ended.close()
+    os.setpgid(0, 0)  # See `Cli.start`: tests stop it.
     for number, end in enumerate(ends[1:], 1):
         os.dup2(end, number)
         os.close(end)

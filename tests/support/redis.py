@@ -33,6 +33,11 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def command(self) -> list[str]:
         """How it is started."""
         where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
@@ -45,6 +50,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # See `Cli.start`: tests stop it.
             )
         end = time.monotonic() + PATIENCE
         while not listens(self.port):

@@ -182,6 +182,7 @@ class Process:
                 env=environ,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                process_group=0,  # See `Cli.start`: tests stop it.
             )
         self._reading = asyncio.create_task(self._read())
 
