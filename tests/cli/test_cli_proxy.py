@@ -13,7 +13,7 @@ import pytest
 from server.app import App
 from tests.conftest import Serve
 from tests.support.cli import Cli
-from tests.support.network import Proxy
+from tests.support.network import Proxy, answering
 from tests.support.servers import command
 from tests.support.tls import self_signed
 from tests.support.tokens import SECRET, token
@@ -44,8 +44,10 @@ class HttpProxy:
         writer.write(f"{self._status}\r\nVia: a test\r\n\r\n".encode())
         if self._status == ESTABLISHED:
             back, forth = await asyncio.open_connection("127.0.0.1", self._server_port)
-            await asyncio.gather(pump(reader, forth), pump(back, writer))
-        writer.close()
+            try:
+                await asyncio.gather(pump(reader, forth), pump(back, writer))
+            finally:
+                forth.close()
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,12 +59,8 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @asynccontextmanager
 async def proxy_to(port: int, status: str = ESTABLISHED) -> AsyncIterator[HttpProxy]:
     found = HttpProxy(port, status)
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.port = server.sockets[0].getsockname()[1]
-    try:
+    async with answering(found.serve) as found.port:
         yield found
-    finally:
-        server.close()
 
 
 async def test_a_proxy_connects_us_with_and_without_tls(serve: Serve, tmp_path: Path) -> None:

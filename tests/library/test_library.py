@@ -8,7 +8,7 @@ import pytest
 
 from server.app import App
 from tests.support.load import free_port
-from tests.support.network import Proxy
+from tests.support.network import Proxy, answering
 from tests.support.programs import Program, ended, shown, stopped
 from tests.support.servers import command
 
@@ -386,12 +386,11 @@ async def test_work_runs_without_a_server_and_within_its_time(server: str) -> No
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
-    port = hanging.sockets[0].getsockname()[1] if server == "hangs" else free_port()
-    async with hanging, Program(f"http://127.0.0.1:{port}", source) as program:
-        assert await program.end() == ["worked", "its time is over"]
+    async with answering(hang) as hanging:
+        port = hanging if server == "hangs" else free_port()
+        async with Program(f"http://127.0.0.1:{port}", source) as program:
+            assert await program.end() == ["worked", "its time is over"]
     assert (program.code, program.stderr) == (0, "")
 
 
