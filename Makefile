@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := redis-server:redis-server tmux:tmux cc:gcc /usr/include/stdio.h:libc6-dev ps:procps \
 	curl:curl openssl:openssl
-# Three processes, as some tests always wait. What fails beside others runs once more by itself.
-TESTS := PYTHON=$(BIN)/python PROCESSES=3 scripts/run_tests.sh
+# Four processes, as some tests always wait. What fails beside others runs once more by itself.
+TESTS := PYTHON=$(BIN)/python PROCESSES=4 scripts/run_tests.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cluster test fast check test-python test-other-python test-web coverage suites \
@@ -55,7 +55,7 @@ test-other-python: $(VENV)/dev node_modules/installed ## Run the tests that depe
 
 coverage: $(VENV)/dev node_modules/installed ## Show which lines the tests do not reach
 	scripts/need.sh chromium:chromium $(TOOLS)
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report term:skip-covered
 
 # The protocol suites in a checkout of socketio/socket.io: make suites SUITES=…
 suites: $(VENV)/dev ## Run the protocol suites of Socket.IO that are in the folder SUITES

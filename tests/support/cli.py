@@ -1,19 +1,24 @@
-"""The command line under test: the file that the server hands out, as a process of its own."""
+"""The command line under test, as a process of its own: what is in the file of the server.
+
+It is unpacked, as Python compiles a folder once, and an archive each time that it is run.
+"""
 
 import asyncio
 import os
 import signal
 import sys
 import tempfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from server.doors.downloads import zipapp
 
 FOLDER = tempfile.TemporaryDirectory(prefix="hourglass-")
 """Kept until the tests end, and removed then."""
-HOURGLASS = Path(FOLDER.name, "hourglass.pyz")
-HOURGLASS.write_bytes(zipapp().body)
+HOURGLASS = Path(FOLDER.name, "hourglass")
+ZipFile(BytesIO(zipapp().body)).extractall(HOURGLASS)
 
 PATIENCE = 20
 
