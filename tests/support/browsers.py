@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
 
@@ -67,12 +68,20 @@ async def answer_cdn(context: BrowserContext, there: bool = True) -> None:
 
 
 async def check_with_axe(page: Page, what: str) -> None:
-    """Fail where axe finds something in the page as it is now."""
-    await page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
+    """Fail where axe finds something in the page as it is now, in the light or in the dark.
+
+    The rules about colours are tried in both, all others once.
+    """
     if not await page.evaluate("() => 'axe' in window"):
         await page.evaluate(AXE)
-    found = await page.evaluate(
-        "async () => (await axe.run()).violations.map(({ id, nodes }) =>"
-        " [id, nodes.slice(0, 3).map(({ html, failureSummary }) => [html, failureSummary])])"
-    )
-    assert found == [], f"{what}: {json.dumps(found, indent=1)}"
+    every: dict[str, Any] = {"resultTypes": ["violations"]}
+    colours = {**every, "runOnly": ["color-contrast", "link-in-text-block"]}
+    for scheme, options in (("light", every), ("dark", colours)):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
+        found = await page.evaluate(
+            "async options => (await axe.run(options)).violations.map(({ id, nodes }) =>"
+            " [id, nodes.slice(0, 3).map(({ html, failureSummary }) => [html, failureSummary])])",
+            options,
+        )
+        assert found == [], f"{what}, {scheme}: {json.dumps(found, indent=1)}"
