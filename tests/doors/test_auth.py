@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hmac
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from tests.support.clients import (
     PlainClient,
     PythonClient,
 )
-from tests.support.servers import ROOT, Clock, Process, command, eventually
+from tests.support.forge import fork
+from tests.support.servers import Clock, Process, command, eventually
 from tests.support.tokens import BAD, CLAIMS, SECRET, part, token
 
 OTHER = "another secret of the tests that comes later"
@@ -436,16 +436,11 @@ async def test_the_command_line_says_why_it_makes_no_token(
     assert message in printed
 
 
-async def run_token(flags: str, secret: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "server", "token", *flags.split()),
-        cwd=ROOT,
-        env={"AUTH_SECRET": secret},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
-    return process.returncode, output.decode()
+async def run_token(flags: str, secret: str) -> tuple[int, str]:
+    process = await fork({"AUTH_SECRET": secret}, "token", *flags.split())
+    async with asyncio.timeout(PATIENCE):
+        printed = await process.stdout.read() + await process.stderr.read()
+        return await process.wait(), printed.decode()
 
 
 def test_the_payloads_above_are_of_every_command() -> None:

@@ -12,7 +12,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
@@ -30,6 +29,7 @@ from server.store.embedded.sqlite import Database
 from server.store.interface import StoreError
 from tests.conftest import Connect
 from tests.support.clients import CLIENTS, PATIENCE, HttpClient, Slow, TestClient
+from tests.support.forge import fork
 from tests.support.load import (
     HttpLine,
     Ledger,
@@ -38,7 +38,7 @@ from tests.support.load import (
     fresh_snapshot,
     read_log,
 )
-from tests.support.servers import ROOT, Process, eventually, serving
+from tests.support.servers import Process, eventually, serving
 from tests.support.trial import Workers, check_rooms, lasting_server
 
 pytestmark = pytest.mark.slow
@@ -847,21 +847,10 @@ async def test_a_page_that_is_damaged_is_stepped_over(
 
 async def back_up(database: Path, target: Path) -> tuple[int, str]:
     """Have a file copied by the command; its exit code, and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "server",
-        "--database",
-        str(database),
-        "backup",
-        str(target),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    process = await fork({**os.environ}, "--database", str(database), "backup", str(target))
+    async with asyncio.timeout(60):
+        said = await process.stdout.read() + await process.stderr.read()
+        return await process.wait(), said.decode()
 
 
 async def test_a_backup_under_load_is_restored(

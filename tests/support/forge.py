@@ -42,15 +42,15 @@ class Forked:
         return self.returncode
 
 
-async def fork(environ: dict[str, str]) -> Forked:
-    """Start a server with this environment, and pipes for its output."""
+async def fork(environ: dict[str, str], *argv: str) -> Forked:
+    """Start `python -m server` with this environment, and pipes for its output."""
     loop = asyncio.get_running_loop()
     door, (ours, theirs) = forge(), socket.socketpair(type=socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     pipes = [os.pipe(), os.pipe()]
     ends = [theirs.fileno(), *(end for _, end in pipes)]
     with theirs:
-        socket.send_fds(door, [json.dumps(environ).encode()], ends)
+        socket.send_fds(door, [json.dumps([environ, argv]).encode()], ends)
     for _, end in pipes:
         os.close(end)
     process = Forked(int(await loop.sock_recv(ours, 16)), ours)
@@ -110,9 +110,10 @@ def serve_forks(door: socket.socket) -> int:
     for number, end in enumerate(ends[1:], 1):
         os.dup2(end, number)
         os.close(end)
+    environ, argv = json.loads(request)
     os.environ.clear()
-    os.environ.update(json.loads(request))
-    sys.argv = ["server"]
+    os.environ.update(environ)
+    sys.argv = ["server", *argv]
     return server.__main__.main()
 
 
