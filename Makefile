@@ -66,7 +66,8 @@ bench: $(VENV)/dev node_modules/installed ## Measure, and write docs/benchmarks.
 	$(BIN)/python -m bench
 
 soak: $(VENV)/dev node_modules/installed ## Run many more rounds of what `make test` does in few
-	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py \
+	HOURGLASS_SOAK=1 $(BIN)/python -m pytest --timeout 0 tests/store/test_crash.py tests/core/test_races.py tests/core/test_convergence.py tests/core/test_model.py \
+		tests/transport/test_transport.py::test_many_who_come_and_go_leave_nothing \
 		tests/cluster/test_chaos.py tests/doors/test_fuzz.py tests/cli/test_cli_ways.py tests/store/test_power_cut.py tests/cli/test_tools.py tests/library/test_random_kills.py
 
 picture: $(VENV)/dev node_modules/installed ## Take the pictures in the documents from the real page

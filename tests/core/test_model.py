@@ -24,6 +24,7 @@ from server.contract.messages import LOG_EVENTS
 from tests.support import redis
 from tests.support.replay import replay_log
 from tests.support.servers import DEFAULTS, Clock, command, seen
+from tests.support.soak import SOAK
 
 CONNIDS = st.sampled_from(["a", "b", "c"])
 ROOMS = st.sampled_from(["main", "ops"])
@@ -329,13 +330,15 @@ class ModelOnRedis(Model):
     """The same with the log in Redis."""
 
     def log(self) -> dict[str, Any]:
-        return redis.settings()
+        # Between two rules its loop stands still, and a busy machine may stand still longer.
+        return {**redis.settings(), "redis_timeout": 30, "redis_deaf": 30}
 
     def begin_time(self, before: float) -> float:
         return max(self.clock(), before)
 
 
 TestModel = pytest.mark.slow(Model.TestCase)
-TestModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+EXAMPLES = 400 if SOAK else 20
+TestModel.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 TestModelOnRedis = pytest.mark.redis(pytest.mark.slow(ModelOnRedis.TestCase))
 TestModelOnRedis.settings = TestModel.settings

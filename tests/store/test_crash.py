@@ -29,12 +29,12 @@ from tests.support.load import (
     finish_all,
     fresh_snapshot,
 )
-from tests.support.soak import rounds
+from tests.support.soak import SOAK, rounds
 from tests.support.trial import Workers, check_rooms, lasting_server, opened
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 25
+ROUNDS = 25 if SOAK else 12
 MOST_ROUNDS = 3 * ROUNDS
 """On a machine that is too busy for enough to happen in each round."""
 LANES = 2

@@ -29,6 +29,7 @@ from server.transport.socketio_server import SocketServer
 from tests.conftest import Connect, Serve
 from tests.support.clients import PATIENCE, PollingClient, PythonClient
 from tests.support.servers import command, eventually
+from tests.support.soak import SOAK
 from tests.support.wire import KEY, REQUEST, Wire, masked, wire
 
 LEANED_ON = {
@@ -468,7 +469,7 @@ async def test_many_who_come_and_go_leave_nothing(serve: Serve) -> None:
     order = random.Random(11)
 
     async def come_and_go() -> None:
-        for _ in range(250):
+        for _ in range(250 if SOAK else 50):
             async with wire(app, "{}") as client:
                 if order.random() < 0.5:
                     client.send(WSMsgType.TEXT, b'420["request",{"connid":"a","time":60}]')
