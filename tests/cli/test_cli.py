@@ -36,7 +36,7 @@ from server.doors import downloads, pages
 from tests.conftest import Connect, Serve
 from tests.support.cli import HOURGLASS, Cli
 from tests.support.load import free_port
-from tests.support.network import Proxy
+from tests.support.network import Proxy, answering
 from tests.support.servers import Clock, Process, command, eventually, serving
 from tests.support.tls import self_signed
 from tests.support.tokens import SECRET, token
@@ -135,11 +135,8 @@ async def test_what_is_no_hourglass_server_is_said() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with answering(answer) as port:
         cli = await hg(f"http://127.0.0.1:{port}", "status")
     assert code(cli) == 5
     assert "no Hourglass server" in cli.said and "HTTP 404" in cli.said
@@ -170,8 +167,9 @@ async def test_the_wheel_is_installed_and_gives_the_command(app: App, tmp_path: 
     listed = json.loads(await fetched(app, "downloads.json"))["files"]
     (wheel,) = [file["name"] for file in listed if file["name"].endswith(".whl")]
     home = tmp_path / "venv"
-    await done(sys.executable, "-m", "venv", str(home))
-    await done(str(home / "bin/pip"), "install", "--no-index", f"{app.url}/{wheel}")
+    await done(sys.executable, "-m", "venv", "--without-pip", str(home))
+    pip = (sys.executable, "-m", "pip", "--python", str(home / "bin/python"))
+    await done(*pip, "install", "--no-index", f"{app.url}/{wheel}")
     said = await done(str(home / "bin/hourglass"), "status", "--json", "--url", app.url)
     assert json.loads(said)["jobs"] == []
 

@@ -22,7 +22,7 @@ fd = os.open("/dev/tty", os.O_RDWR)
 tty.setcbreak(fd)
 os.write(fd, sys.argv[1].encode().decode("unicode_escape").encode())
 answer = b""
-while select.select([fd], [], [], 5)[0] and not answer.endswith(sys.argv[2].encode()):
+while not answer.endswith(sys.argv[2].encode()) and select.select([fd], [], [], 5)[0]:
     answer += os.read(fd, 100)
 print(answer)
 """
