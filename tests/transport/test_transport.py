@@ -305,7 +305,10 @@ async def test_clients_that_answer_pings_stay_and_take_no_task(
     app = await serve(ping_interval=1, ping_timeout=1)
     clients = [await connect(app.url, rooms=["main"]) for _ in range(5)]
     polling = await connect(app.url, "polling")
-    await asyncio.sleep(3.5)
+    async with wire(app) as counting:
+        for _ in range(3):  # When the third is sent, an answer to the first one has been missed.
+            assert await counting.text() == "2"
+            counting.send(WSMsgType.TEXT, b"3")
     for client in [*clients, polling]:
         assert (await client.command("status"))["ok"]
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
