@@ -24,6 +24,8 @@
  * a kill that fires by itself minutes later is worse than none.
  */
 
+import { Backoff } from "./backoff.js";
+
 const ANSWER_WITHIN_MS = 10_000;
 const CHECK_WITHIN_MS = 4_000;
 const CONNECT_WITHIN_MS = 10_000;
@@ -116,7 +118,7 @@ export class Connection {
   #clock = new Clock();
   /** @type {Status} */
   #status = { line: "connecting" };
-  #attempts = 0; // that failed since the last connection
+  #backoff = new Backoff(RETRY_FIRST_MS, RETRY_MOST_MS);
   /** @type {Timer} */
   #retryTimer;
   /** @type {CommandError | null} */
@@ -306,7 +308,7 @@ export class Connection {
   }
 
   #connected() {
-    this.#attempts = 0;
+    this.#backoff.reset();
     this.#clock.doubt();
     for (const followed of this.#followed.values()) this.#join(followed).catch(() => {});
     this.#settle();
@@ -341,14 +343,12 @@ export class Connection {
   }
 
   /**
-   * Try again later: ever later, and not in step with all the others that lost the same server.
+   * Try again later, and no earlier than the server has asked for.
    *
    * @param {CommandError | null} refusal
    */
   #retry(refusal) {
-    const patience = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#attempts);
-    const wait = Math.max(patience * (0.5 + Math.random() / 2), (refusal?.retryAfter ?? 0) * 1000);
-    this.#attempts += 1;
+    const wait = Math.max(this.#backoff.next(), (refusal?.retryAfter ?? 0) * 1000);
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => this.open(), wait);
     const since = this.#status.since ?? Date.now();

@@ -8,10 +8,11 @@
  *   session.nameFor("resize", 0);                  // "resize", or "resize-2" while ours has that
  */
 
+import { Backoff } from "../follow/backoff.js";
 import { Away, reasonOf, Socket } from "./socket.js";
 
-const BACKOFF_LEAST_MS = 500;
-const BACKOFF_MOST_MS = 15_000;
+const RETRY_FIRST_MS = 500;
+const RETRY_MOST_MS = 15_000;
 /** A connection that lasted as long was a good one: after it the backoff begins anew. */
 const GOOD_MS = 15_000;
 const IDLE_MS = 10_000;
@@ -45,8 +46,7 @@ export class Session {
   /** @type {Promise<Socket> & { resolve: (socket: Socket) => void }} */
   #next = later();
   #running = false;
-  #attempts = 0;
-  #mostBackoff = BACKOFF_MOST_MS;
+  #backoff = new Backoff(RETRY_FIRST_MS, RETRY_MOST_MS);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #idle;
   /** @type {Map<string, (end: End) => void>} */
@@ -75,7 +75,7 @@ export class Session {
    */
   use(lease) {
     this.#users += 1;
-    if (lease !== null) this.#mostBackoff = Math.min(this.#mostBackoff, Math.max(BACKOFF_LEAST_MS, lease * 500));
+    if (lease !== null) this.#backoff.limit(lease * 500);
     clearTimeout(this.#idle);
     if (!this.#running) this.#run();
     return () => {
@@ -181,11 +181,11 @@ export class Session {
       } catch (/** @type {any} */ error) {
         if (!(error instanceof Away)) throw error;
         // Once: each time that a token is refused counts against our address.
-        this.#onProblem(this.#attempts === 0 ? await reasonOf(this.settings) : error.message);
+        this.#onProblem(this.#backoff.attempts === 0 ? await reasonOf(this.settings) : error.message);
       }
       this.#lost();
-      if (performance.now() - begun > GOOD_MS) this.#attempts = 0;
-      if (this.#users > 0) await pause(this.#backoff());
+      if (performance.now() - begun > GOOD_MS) this.#backoff.reset();
+      if (this.#users > 0) await pause(this.#backoff.next());
     }
     this.#running = false;
     this.#onIdle();
@@ -202,13 +202,6 @@ export class Session {
     if (this.#socket !== null) this.#next = later();
     this.#socket = null;
     this.#watched.clear();
-  }
-
-  /** Ever longer, and random, so that a crowd does not come at once. */
-  #backoff() {
-    const most = Math.min(this.#mostBackoff, BACKOFF_LEAST_MS * 2 ** this.#attempts);
-    this.#attempts += 1;
-    return most * (0.3 + 0.7 * Math.random());
   }
 
   /**
