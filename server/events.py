@@ -42,13 +42,8 @@ from server.doors.origin_guard import ADDRESS, bearer
 from server.errors import CommandError, Invalid
 from server.transport.connection import Connection as WebSocket
 from server.transport.multicast import Multicast
-from server.transport.socketio_server import (
-    Admit,
-    Origin,
-    SocketHandler,
-    SocketServer,
-    Undecodable,
-)
+from server.transport.socketio_packets import Undecodable
+from server.transport.socketio_server import Admit, Origin, SocketHandler, SocketServer
 
 
 class SocketClient(Client):

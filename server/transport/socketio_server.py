@@ -6,7 +6,6 @@ Private names of python-socketio are used in this file alone, and guarded by a t
 * A command without an acknowledgement is answered by the event `reply`.
 * A client hears of its rooms right after it has connected, not before, and where nothing has to be
   waited for in the same turn of the loop.
-* A packet that cannot be decoded is an event too, and is answered.
 * What is no event of a client that was let in is read slowly, and few CONNECTs of one session at
   all: nothing else counts them.
 """
@@ -22,16 +21,7 @@ from aiohttp import web
 from engineio.async_socket import AsyncSocket
 from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as Refused
-from socketio.packet import (
-    ACK,
-    BINARY_ACK,
-    BINARY_EVENT,
-    CONNECT,
-    CONNECT_ERROR,
-    DISCONNECT,
-    EVENT,
-    Packet,
-)
+from socketio.packet import ACK, CONNECT, CONNECT_ERROR, DISCONNECT, EVENT
 
 from server.access.rate_limits import WEIGHED, weight
 from server.budget import Shared
@@ -41,6 +31,7 @@ from server.transport.connection import Connection
 from server.transport.driver import install
 from server.transport.frames import Prepared
 from server.transport.packets import SharedPacket
+from server.transport.socketio_packets import Decode, Wire, packet_class
 
 NAMESPACE = "/"
 MALFORMED = "-"
@@ -55,7 +46,6 @@ NO_PACKET = "this is no packet of Socket.IO"
 ONE_NAMESPACE = "the only namespace is /: connect to an address without a path"
 CONNECTED = "this session is connected already"
 
-Decode = Callable[[str], Any]
 Admit = Callable[[], Coroutine[Any, Any, None] | None]
 """Sends a client what it is to hear first. Returns what has to be done for that before the next
 packet is received from it, where something has to be waited for."""
@@ -68,82 +58,11 @@ class Origin(Struct, frozen=True):
     token: str = ""
 
 
-class Undecodable:
-    """Stands for the data of an event that could not be decoded; `error` is why."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class Wire:
-    """The JSON of the wire, with the interface of the module `json`, as python-socketio wants."""
-
-    def __init__(self, decode: Decode) -> None:
-        """`decode` turns text into a value, or raises."""
-        self._decode = decode
-
-    def dumps(self, value: Any, **_: Any) -> str:
-        """Encode structs and plain values."""
-        return encode(value).decode()
-
-    def loads(self, text: str) -> Any:
-        """Decode a packet's data; `Undecodable` where that cannot be done."""
-        try:
-            return self._decode(text)
-        except Exception as error:
-            return Undecodable(error)
-
-
-def packet_class(wire: Wire) -> type[Packet]:
-    """A packet that encodes and decodes with `wire`, and whose event is never malformed."""
-
-    class WirePacket(Packet):
-        json = wire
-        data: Any
-        packet_type: int
-
-        def decode(self, encoded_packet: str) -> int:
-            attachments: int = super().decode(encoded_packet)
-            if self.packet_type == BINARY_EVENT:
-                # No field is binary, so its attachments are not waited for: the check refuses the
-                # field. Waiting, a client could announce ten digits of them and send for ever.
-                self.packet_type, attachments = EVENT, 0
-                try:
-                    self.data = _binary_as_bytes(self.data)
-                except RecursionError as error:
-                    self.data = Undecodable(error)
-            elif self.packet_type == BINARY_ACK:
-                self.packet_type, attachments = ACK, 0
-            if self.packet_type == EVENT:
-                if isinstance(self.data, Undecodable):
-                    self.data = ["", self.data]
-                elif not (isinstance(self.data, list) and self.data and _is_name(self.data[0])):
-                    wanted = ValueError("an event must be an array that begins with its name")
-                    self.data = ["", Undecodable(wanted)]
-            return attachments
-
-    return WirePacket
-
-
-def _binary_as_bytes(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_binary_as_bytes(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("_placeholder"):
-        return b""
-    return {key: _binary_as_bytes(item) for key, item in value.items()}
-
-
 def quiet(name: str) -> logging.Logger:
     """A logger for a library that calls every packet news."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.ERROR)
     return logger
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
 
 
 class Clients(socketio.AsyncManager):
