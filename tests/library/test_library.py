@@ -181,9 +181,7 @@ async def test_a_kill_ends_a_thread_and_not_what_follows(app: App) -> None:
         time.sleep(0.3)
         say("after")
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    in_thread(work)
     """
     async with Program(app.url, source) as program:
         await program.line()
@@ -209,9 +207,7 @@ async def test_what_blocks_is_woken_by_its_own_cancel(app: App) -> None:
         except hourglass.Killed:
             say("killed")
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    in_thread(work)
     """
     async with Program(app.url, source) as program:
         await program.line()

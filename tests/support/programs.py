@@ -24,6 +24,11 @@ def say(*words):
 def wait():
     sys.stdin.readline()
 
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
 """
 
 
