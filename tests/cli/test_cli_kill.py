@@ -31,6 +31,8 @@ print(len(heard), flush=True)
 """Says how many SIGTERMs it is sent within a while after the first."""
 ONLY_THREADS = """
 import ctypes, os, threading, time
+
+pytestmark = pytest.mark.slow
 def work():
     print(os.getpid(), flush=True)
     time.sleep(60)

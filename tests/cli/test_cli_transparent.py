@@ -12,6 +12,8 @@ from tests.conftest import Connect
 from tests.support.servers import command, eventually
 from tests.support.shell import output_of, script, terminal
 
+pytestmark = pytest.mark.slow
+
 ALONE = "env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL"
 """As if the tests were not run by a make themselves."""
 MAKEFILE = """

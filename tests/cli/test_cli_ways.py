@@ -19,6 +19,8 @@ from tests.support.cli import Cli
 from tests.support.servers import command, eventually
 from tests.support.soak import SOAK
 
+pytestmark = pytest.mark.slow
+
 PY = sys.executable
 WAYS = {
     "child": "sleep 60; sleep 60",

@@ -18,6 +18,8 @@ from tests.support.terminal import Screen
 HOURGLASS_COMMAND = f"{shlex.quote(sys.executable)} {shlex.quote(str(HOURGLASS))}"
 ASKS = r"""
 import os, select, sys, termios, tty
+
+pytestmark = pytest.mark.slow
 fd = os.open("/dev/tty", os.O_RDWR)
 tty.setcbreak(fd)
 os.write(fd, sys.argv[1].encode().decode("unicode_escape").encode())

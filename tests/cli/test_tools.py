@@ -16,6 +16,8 @@ from tests.conftest import Connect, Tell
 from tests.support.cli import Cli
 from tests.support.soak import SOAK
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Tool:

@@ -12,6 +12,8 @@ from tests.support.network import Proxy, answering
 from tests.support.programs import Program, ended, shown, stopped
 from tests.support.servers import command
 
+pytestmark = pytest.mark.slow
+
 
 async def test_work_is_shown_with_its_progress_and_its_result(app: App) -> None:
     source = """

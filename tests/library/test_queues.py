@@ -22,6 +22,8 @@ from tests.support import redis
 from tests.support.programs import ended, shown, stopped
 from tests.support.servers import ROOT, command
 
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
 TASKS = Path(__file__).parent
 PATIENCE = 60
 

@@ -14,6 +14,8 @@ ROUNDS = 350 if SOAK else 8
 SOURCE = """
 import random, sqlite3
 
+pytestmark = pytest.mark.slow
+
 class Dropped:
     def __del__(self):
         for _ in range(20):
