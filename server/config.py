@@ -3,11 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from server.addresses import canonical_origin, is_loopback
 
 SWITCH = {"1": True, "yes": True, "true": True, "on": True}
 SWITCH |= {"0": False, "no": False, "false": False, "off": False}
@@ -43,6 +41,12 @@ class Config:
         "interval of the checks that the file is in place and intact, and of the attempts to"
         " write after a write has failed",
         least=0.01,
+    )
+    database_timeout: float = setting(
+        2,
+        "seconds",
+        "how long a write waits for another process that has the file locked, before it fails",
+        least=0,
     )
     max_wal: int = setting(
         16_777_216,
@@ -374,7 +378,8 @@ class Config:
             raise ConfigError(
                 "ALLOWED_ORIGINS=* would let any web page start and kill: set AUTH_SECRET"
             )
-        reached = self.trusted_proxies or not is_loopback(self.host)
+        local = self.host == "localhost" or is_loopback(self.host)
+        reached = self.trusted_proxies or not local
         if reached and not (self.auth or self.secrets):
             where = f"on {self.host}" if not self.trusted_proxies else "through TRUSTED_PROXIES"
             raise ConfigError(
@@ -437,28 +442,6 @@ class Config:
 def renamed_settings(environ: Mapping[str, str]) -> list[str]:
     """The variables in `environ` that have another name by now; see `RENAMED`."""
     return [old for old in RENAMED if environ.get(old)]
-
-
-def canonical_origin(text: str) -> str:
-    """An origin as browsers write it. Raises `ValueError` for what is none."""
-    parts = urlsplit(text.lower())
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(text)
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError(text)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = parts.port
-    return f"{parts.scheme}://{host}" + (
-        "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on an address or a name."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _parse(name: str, kind: type, text: str) -> Any:

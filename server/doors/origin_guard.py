@@ -21,7 +21,8 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from server.access.rate_limits import Limits
-from server.config import Config, canonical_origin
+from server.addresses import canonical_origin, is_address, is_loopback
+from server.config import Config
 from server.errors import Forbidden
 from server.transport.http_connections import Connections
 
@@ -250,24 +251,6 @@ def follows_link(headers: Mapping[str, str]) -> bool:
     """Whether a browser marks a request as a navigation to a whole page, not to a frame."""
     whole = headers.get("Sec-Fetch-Dest", "document") == "document"
     return whole and headers.get("Sec-Fetch-Mode") == "navigate"
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(text: str) -> bool:
-    """Whether a text is an address of this machine."""
-    if not is_address(text):
-        return False
-    address = ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def without_port(text: str) -> str | None:

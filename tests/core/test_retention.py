@@ -295,7 +295,7 @@ async def test_what_is_decided_while_its_end_is_written_begins_another_log(tmp_p
 async def test_a_commit_that_fails_lets_go_of_nothing(tmp_path: Path, connect: Connect) -> None:
     clock = Clock()
     settings = {"database": str(tmp_path / "jobs.db"), "presence_interval": 60, **KEEP}
-    async with serving(**settings, now=clock) as app:
+    async with serving(**settings, database_timeout=0.1, now=clock) as app:
         await run(app, "room")
         clock.now += LONG
         client = await connect(app.url, "websocket", rooms=["room"])
@@ -323,7 +323,7 @@ async def test_a_commit_that_fails_lets_go_of_nothing(tmp_path: Path, connect: C
 async def test_a_room_whose_first_start_fails_has_no_log(tmp_path: Path) -> None:
     clock = Clock()
     settings = {"database": str(tmp_path / "jobs.db"), "max_rooms": 1, **KEEP}
-    async with serving(**settings, now=clock) as app:
+    async with serving(**settings, database_timeout=0.1, now=clock) as app:
         await run(app, "old")
         clock.now += LONG
         await app.store.sweep()

@@ -47,12 +47,18 @@ class Database(Backend):
 
     blocks = True
 
-    def __init__(self, path: str, wal_limit: int = 2**24, most_held: int = 2**25) -> None:
-        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back; so is
-        `most_held`, of the ended jobs that the boards hold in memory when it is opened."""
+    def __init__(
+        self,
+        path: str,
+        wal_limit: int = 2**24,
+        most_held: int = 2**25,
+        timeout: float = 2.0,
+    ) -> None:
+        """Nothing is opened yet. `wal_limit` and `timeout` are those of `SqliteFile`; `most_held`
+        is in bytes, of the ended jobs that the boards hold in memory when it is opened."""
         self._most_held = most_held
         self._path = path
-        self._file = SqliteFile(path, wal_limit)
+        self._file = SqliteFile(path, wal_limit, timeout)
         # Noticed here and not only by who has asked, so that no batch is written in between.
         self._lost = ""
         # What was said to be unreadable.

@@ -24,10 +24,12 @@ log = logging.getLogger(__name__)
 class SqliteFile:
     """One file and its connection, locked against other processes for as long as it is open."""
 
-    def __init__(self, path: str, wal_limit: int) -> None:
-        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back."""
+    def __init__(self, path: str, wal_limit: int, timeout: float) -> None:
+        """Nothing is opened yet. `wal_limit` is in bytes: to these the log is cut back; `timeout`
+        in seconds: so long a write waits for another process that has the file locked."""
         self._path = path
         self._wal_limit = wal_limit
+        self._timeout = timeout
         self._files = Files(path)
         self._connection: sqlite3.Connection | None = None
         self.unwritable = ""
@@ -97,7 +99,10 @@ class SqliteFile:
 
     def _open_to_write(self) -> None:
         self._connection = sqlite3.connect(
-            self._files.path, isolation_level=None, check_same_thread=False, timeout=2
+            self._files.path,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=self._timeout,
         )
         self._connection.create_function("segment", 3, segment, deterministic=True)
         for pragma in (

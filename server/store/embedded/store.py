@@ -74,9 +74,8 @@ class EmbeddedStore(Store):
         self._config = config
         most_held = Shares(config).ended
         in_memory = config.database == ":memory:"
-        self._backend: Backend = (
-            Memory() if in_memory else Database(config.database, config.max_wal, most_held)
-        )
+        bounds = (config.max_wal, most_held, config.database_timeout)
+        self._backend: Backend = Memory() if in_memory else Database(config.database, *bounds)
         self._access = Access(self._backend)
         self._rooms = RoomTable(most_held)
         self._records = Records(self._backend, self._access, self._rooms, config.history)
