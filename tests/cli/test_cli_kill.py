@@ -18,6 +18,8 @@ from tests.support.cli import Cli, alive
 from tests.support.network import Proxy
 from tests.support.servers import command, eventually
 
+pytestmark = pytest.mark.slow
+
 COUNTER = """
 import signal, sys, time
 heard = []
@@ -32,7 +34,6 @@ print(len(heard), flush=True)
 ONLY_THREADS = """
 import ctypes, os, threading, time
 
-pytestmark = pytest.mark.slow
 def work():
     print(os.getpid(), flush=True)
     time.sleep(60)

@@ -14,6 +14,7 @@ from tests.support.shell import output_of, script, terminal
 
 pytestmark = pytest.mark.slow
 
+
 ALONE = "env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL"
 """As if the tests were not run by a make themselves."""
 MAKEFILE = """

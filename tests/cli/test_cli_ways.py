@@ -21,6 +21,7 @@ from tests.support.soak import SOAK
 
 pytestmark = pytest.mark.slow
 
+
 PY = sys.executable
 WAYS = {
     "child": "sleep 60; sleep 60",

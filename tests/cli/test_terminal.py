@@ -15,11 +15,12 @@ from tests.support.cli import HOURGLASS, PATIENCE, Cli, alive
 from tests.support.servers import command, eventually
 from tests.support.terminal import Screen
 
+pytestmark = pytest.mark.slow
+
 HOURGLASS_COMMAND = f"{shlex.quote(sys.executable)} {shlex.quote(str(HOURGLASS))}"
 ASKS = r"""
 import os, select, sys, termios, tty
 
-pytestmark = pytest.mark.slow
 fd = os.open("/dev/tty", os.O_RDWR)
 tty.setcbreak(fd)
 os.write(fd, sys.argv[1].encode().decode("unicode_escape").encode())

@@ -24,6 +24,7 @@ from tests.support.servers import ROOT, command
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
+
 TASKS = Path(__file__).parent
 PATIENCE = 60
 

@@ -10,11 +10,12 @@ from tests.support.programs import Program, shown
 from tests.support.servers import command
 from tests.support.soak import SOAK
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 350 if SOAK else 8
 SOURCE = """
 import random, sqlite3
 
-pytestmark = pytest.mark.slow
 
 class Dropped:
     def __del__(self):
