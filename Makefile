@@ -29,7 +29,7 @@ test: $(VENV)/dev node_modules/installed ## Check and test everything, in under 
 	$(MAKE) --no-print-directory test-python
 
 fast: $(VENV)/dev node_modules/installed ## Run the tests that take a moment: no browser, no Redis, no long ones
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
 		-m "not elsewhere and not redis and not slow"
 
 check: $(VENV)/dev node_modules/installed ## Check format, types and imports

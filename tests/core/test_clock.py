@@ -213,6 +213,7 @@ async def test_owners_keep_their_jobs_through_a_pause(process: Process, connect:
     assert (await owner.event("finished", connid="leased"))["outcome"] == "lost"
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 async def test_owners_keep_their_jobs_while_a_disk_hangs(serve: Serve, tmp_path: Path) -> None:
     disk, hung = threading.Event(), threading.Event()

@@ -88,6 +88,7 @@ async def test_a_killed_job_may_print_until_it_has_stopped(app: App, connect: Co
     assert answer["output"] == {"offset": 0, "text": "new"}
 
 
+@pytest.mark.slow
 async def test_what_was_printed_last_is_heard_though_the_job_has_ended(
     serve: Serve, connect: Connect
 ) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench import holding
 from bench.report import medians, spread
 
@@ -12,6 +14,7 @@ def test_one_round_has_figures_and_more_have_medians() -> None:
     assert spread([3, 1, 2]) == "2 (1 to 3)"
 
 
+@pytest.mark.slow
 async def test_what_is_held_can_be_tried_on_a_small_scale(tmp_path: Path) -> None:
     table = await holding.measure(tmp_path, 0.01, "readers")
     assert [name for name, *_ in table.rows] == ["stalled readers", "readers that vanish"]

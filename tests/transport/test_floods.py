@@ -42,6 +42,7 @@ def test_a_bucket_tells_how_long_to_read_no_more() -> None:
     assert TokenBucket(0).count(1000, now=0) == 0
 
 
+@pytest.mark.slow
 async def test_a_plain_websocket_that_leaves_amid_its_answers_is_let_go_of(serve: Serve) -> None:
     app = await serve(rate_limit=0, slow_timeout=0.2, max_backlog=65536, max_pipeline=16)
     for number in range(100):

@@ -308,6 +308,7 @@ async def test_what_is_posted_slowly_is_held_within_the_budget(serve: Serve) -> 
     await eventually(lambda: app.budget.kinds()["unfinished"] == 0)
 
 
+@pytest.mark.slow
 async def test_what_is_posted_by_those_who_are_gone_is_held_within_the_budget(
     serve: Serve,
 ) -> None:
@@ -433,6 +434,7 @@ async def shown(connect: Connect, app: App, room: str) -> list[str]:
     return [job["run"] for job in ended]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", ON_REDIS])
 async def test_ended_jobs_of_many_rooms_are_held_within_the_budget(
     kind: str, tmp_path: Path, connect: Connect

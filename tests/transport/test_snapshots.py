@@ -216,6 +216,7 @@ async def test_a_room_that_begins_anew_is_sent_to_all_as_one(full: App, connect:
         await reader.event("killed")
 
 
+@pytest.mark.slow
 async def test_many_at_once_read_the_same(full: App) -> None:
     async def read() -> bytes:
         async with wire(full, "{}") as client:
@@ -299,6 +300,7 @@ async def test_a_close_waits_for_what_was_written_before(full: App) -> None:
         assert told[-1][1] == (1000).to_bytes(2, "big")
 
 
+@pytest.mark.slow
 async def test_one_who_reads_slowly_over_http_goes_on(serve: Serve) -> None:
     app = await serve(**{**SETTINGS, "slow_timeout": 0.3})
     await large(app)

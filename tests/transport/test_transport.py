@@ -275,6 +275,7 @@ async def test_a_client_that_is_cut_off_is_noticed(app: App, connect: Connect) -
         await watcher.event("presence", watching=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transports", ["websocket", "polling"])
 async def test_a_client_that_does_not_answer_pings_is_let_go(
     serve: Serve, connect: Connect, transports: str
