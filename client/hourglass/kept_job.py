@@ -264,6 +264,11 @@ class KeptJob:
                 await self._stop(line)
         elif self._ended is not None:
             await self._stop(line)
+        elif self._told[0] != self._progress:
+            await self._renew(line)
+            if self._run is None:
+                await self._request(line)
+            return  # How it ended comes next, by what we know then.
         else:
             try:
                 await self._call_finish(line, result)

@@ -160,9 +160,10 @@ class Owner:
             if self._run is None and clock() >= self._ask_again_at:
                 await self._request(line)
             self._admit()
-            await self._tell(line)
-            if self._result is not None:
-                await self._tell_end(line, self._result)
+            result = self._result  # One that comes while we tell is told with what was read last.
+            await self._tell(line, over=result is not None)
+            if result is not None:
+                await self._tell_end(line, result)
                 return
             await self._pause(TICK)
             line.check()
@@ -265,9 +266,9 @@ class Owner:
         self._key = secrets.token_hex(16)
         self._remember(run=None, key=None)
 
-    async def _tell(self, line: Line) -> None:
-        """Tell what there is to tell of output and progress, and renew the lease."""
-        over = self._result is not None
+    async def _tell(self, line: Line, *, over: bool) -> None:
+        """Tell what there is to tell of output and progress, and renew the lease; when it is `over`
+        all of it."""
         self._progress = self._output.progress(final=over) or self._progress
         if self._note is not None:
             self._progress = replace(self._progress, note=self._note[:LONGEST_NOTE])

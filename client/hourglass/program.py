@@ -245,8 +245,9 @@ class Program:
             assert run.ended is not None
             del self._runs[run.id]
             self._killed.pop(run.id, None)
-            self._told.pop(run.id, None)
             run.answer()
+            self._tell_progress(run)
+            self._told.pop(run.id, None)
             if self._keeper is not None:
                 self._untold.add(run.id)
                 self._keeper.send("end", run.id, **run.ended)
@@ -260,11 +261,14 @@ class Program:
                 self._time_out(run)
             else:
                 self._look_at = min(self._look_at, run.limit_at)
-            told = run.progress()
-            if self._keeper is not None and told != self._told.get(run.id, (None, None)):
-                self._told[run.id] = told
-                self._keeper.send("progress", run.id, done=told[0], note=told[1])
+            self._tell_progress(run)
         self._deliver()
+
+    def _tell_progress(self, run: "Run") -> None:
+        told = run.progress()
+        if self._keeper is not None and told != self._told.get(run.id, (None, None)):
+            self._told[run.id] = told
+            self._keeper.send("progress", run.id, done=told[0], note=told[1])
 
     def _complain(self, problem: str) -> None:
         """Say what is wrong to whoever has asked for it; nothing is ever printed."""

@@ -249,6 +249,10 @@ export class KeptJob {
       await this.#wait(Infinity, socket); // By our clock its time is over; by the server's it will be at once.
       return;
     }
+    if (this.#end === null && this.#report !== this.#sent) {
+      await this.#renew(socket);
+      return; // How it ended comes next, by what we know then.
+    }
     if (this.#end === null) {
       try {
         await this.#call(socket, "finish", { outcome, result });

@@ -155,9 +155,9 @@ export class Run {
    * @param {unknown} result
    */
   async #leave(outcome, result) {
+    if (this.#reporting !== undefined) this.#passOn();
     this.#left = true;
     clearTimeout(this.#limit);
-    clearTimeout(this.#reporting);
     this.#unfollow();
     this.#keeper.post({ id: this.#id, type: "leave", outcome, result: plain(result) });
     if (!this.#away) await within(TELL_MS, this.#over.happened);

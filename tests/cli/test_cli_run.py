@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, expect
 
+from hourglass.output import Output
+from hourglass.owner import Owner, Plan
+from hourglass.progress.reading import reading_of
+from hourglass.settings import Settings
 from hourglass.tree import processes
 from server.app import App
 from server.contract.messages import Print
@@ -565,6 +569,34 @@ async def test_the_last_progress_is_told_though_the_command_ends(
         assert await cli.end() == 0
     await client.event("progress", done=1.0)
     await client.event("finished")
+
+
+async def test_what_is_read_while_the_server_is_slow_is_the_last_progress(app: App) -> None:
+    handlers = app.commands._handlers._by_type
+    take = handlers[Print].run
+    assert take is not None
+    asked, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(caller: Any, payload: Any) -> Reply:
+        asked.set()
+        await released.wait()
+        return await take(caller, payload)
+
+    handlers[Print] = Handler(writes=True, run=hold)
+    output = Output(reading_of("auto", ""))
+    settings = Settings.load({"url": app.url}, {})
+    owner = Owner(settings, Plan("job", 60), output, print)
+    await owner.admitted
+    printed = output.channel()
+    printed("progress: 1/4\n")
+    await asked.wait()
+    printed("progress: 4/4\n")
+    reported = asyncio.create_task(owner.report({"exit": 0, "output": ""}, 20))
+    await asyncio.sleep(0)  # Now it has the result.
+    released.set()
+    assert await reported
+    await owner.close()
+    assert (await last_ended(app))["progress"]["done"] == 1.0
 
 
 async def test_python_prints_its_progress_at_once(app: App, connect: Connect) -> None:

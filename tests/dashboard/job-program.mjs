@@ -40,6 +40,13 @@ const SCENARIOS = {
     console.log("returned", value);
   },
 
+  async reportsLast() {
+    await job("import", plan, async ({ progress }) => {
+      progress(0.5);
+      progress(1, "rows");
+    });
+  },
+
   async cleansUp() {
     await job("import", plan, async ({ signal, onKill }) => {
       onKill(({ by, reason }) => console.log("asked by", by, reason));

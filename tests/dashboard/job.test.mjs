@@ -107,6 +107,14 @@ inEach("a job is seen while its work runs, with its report, and leaves its resul
   assert.deepEqual([end.outcome, end.result], ["done", { rows: 3 }]);
 });
 
+test("what work reports last is its progress at the end", async (t) => {
+  const room = newRoom();
+  const { ended } = program(t, "node", "reportsLast", server.url, { room });
+  assert.equal(await ended, 0);
+  const [{ progress }] = await history(server.url, room);
+  assert.deepEqual([progress.done, progress.note], [1, "rows"]);
+});
+
 inEach("a kill aborts the signal, and is told as stopped when the work is gone", async (t, runtime) => {
   const room = newRoom();
   const { lines, ended, tell } = program(t, runtime, "cleansUp", server.url, { room });

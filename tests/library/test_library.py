@@ -35,6 +35,22 @@ async def test_work_is_shown_with_its_progress_and_its_result(app: App) -> None:
     assert (program.code, program.stderr) == (0, "")
 
 
+async def test_what_work_tells_last_is_its_progress_at_the_end(app: App) -> None:
+    source = """
+    with hourglass.job("job", time=60) as job:
+        wait()
+        job.progress(0.5)
+        job.progress(1.0, "rows")
+    list(hourglass.track(range(3), "loop", time=60))
+    """
+    async with Program(app.url, source) as program:
+        await shown(app, "job")
+        program.go()
+        assert await program.end() == []
+    assert (await ended(app, "job"))["progress"] == {"done": 1.0, "note": "rows"}
+    assert (await ended(app, "loop"))["progress"] == {"done": 1.0, "note": "3/3"}
+
+
 async def progressed(app: App, name: str, progress: dict[str, object]) -> None:
     async with asyncio.timeout(20):
         while True:
