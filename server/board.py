@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from sys import getsizeof
 
 import msgspec
+from msgspec import UNSET
 
 from server.contract.messages import (
     NULL,
@@ -90,7 +91,7 @@ class Board:
         """Take the latest progress of a job; that of a run that is not running is ignored."""
         job = self.running.get(progress.connid)
         if job is not None and job.run == progress.run:
-            job.progress = Reported(progress.done, progress.note)
+            job.progress = reported(progress)
 
     def find_ended(self, connid: str, run: str | None = None) -> EndedJob | None:
         """The last ended job of `connid`, or the one of that `run`, where it is remembered."""
@@ -111,6 +112,24 @@ class Board:
                 annotated = annotate(job, event)
                 self.ended[position] = annotated
                 self.weight += weigh(annotated) - weigh(job)
+
+
+def reported(progress: Progress) -> Reported:
+    """What a job keeps of its latest progress."""
+    return Reported(progress.done, progress.note, progress.at)
+
+
+def retold(job: Job, report: Reported, now: float) -> Progress:
+    """The event of a report of a job, to be sent once more; `now` is for one without a time."""
+    at = now if report.at is UNSET else report.at
+    return Progress(job.room, at, job.connid, job.run, report.done, report.note)
+
+
+def says_more(progress: Progress, known: Reported | None) -> bool:
+    """Whether a progress is a report: one without a word, or with those of the last one, only
+    renews the lease."""
+    said = (progress.done, progress.note)
+    return said != (None, None) and (known is None or said != (known.done, known.note))
 
 
 def end(job: Job, event: Killed | Finished) -> EndedJob:

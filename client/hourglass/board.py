@@ -45,7 +45,8 @@ class Board:
             self.watching = event
         elif name == "progress":
             if event["run"] in self.running:
-                self.running[event["run"]]["progress"] = event
+                told = {field: event[field] for field in ("done", "note", "at")}
+                self.running[event["run"]]["progress"] = told
         elif "seq" in event:
             self.behind = event["seq"] > self._seq + 1
             if event["seq"] != self._seq + 1:

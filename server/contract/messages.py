@@ -19,10 +19,14 @@ NULL = Raw(b"null")
 
 
 class Reported(Struct, frozen=True, gc=False):
-    """How far the owner says that its work is: `done` from 0 to 1, each None when not told."""
+    """How far the owner says that its work is: `done` from 0 to 1, each None when not told.
+
+    `at` is when it has said so; it is left out where an older server has kept the report.
+    """
 
     done: float | None = None
     note: str | None = None
+    at: float | UnsetType = UNSET
 
 
 class Job(Struct, kw_only=True, gc=False):
@@ -191,7 +195,8 @@ class State(Struct):
 
 
 class Progress(Struct, frozen=True):
-    """The latest report of a running job: not part of the log, so it has no `seq`."""
+    """The latest report of a running job, made `at` that time: not part of the log, so it has no
+    `seq`."""
 
     name: ClassVar[str] = "progress"
     room: str

@@ -7,9 +7,10 @@ then the same as one that was away.
 import asyncio
 from collections.abc import Callable, Mapping
 
+from server.board import retold
 from server.budget import LITTLE, Budget
 from server.config import Config
-from server.contract.messages import Frame, Progress, Reported, Since, encode
+from server.contract.messages import Frame, Reported, Since, encode
 from server.core.replay_memory import ReplayMemory
 from server.core.room import COPIES, EVENT, Room
 from server.core.subscribers import Client
@@ -167,6 +168,5 @@ class CatchUp:
         for connid, reported in room.reported.items():
             if reported >= seq and (connids is None or connid in connids):
                 job = board.running[connid]
-                told = job.progress or Reported()
-                progress = Progress(board.room, self._now(), connid, job.run, told.done, told.note)
+                progress = retold(job, job.progress or Reported(), self._now())
                 client.send_exempt(Frame("progress", encode(progress)))

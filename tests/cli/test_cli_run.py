@@ -444,8 +444,10 @@ async def test_the_lease_is_renewed_and_the_job_ends_with_the_worker(
     client = await connect(app.url, "websocket", rooms=["main"])
     async with run(app.url, TREE, "--lease", "2", "--grace", "0.2") as cli:
         processes = await pids(cli)
-        for _ in range(4):
-            await client.event("progress", connid="job")
+        board = await app.store.board("main")
+        started_at = board.running["job"].started_at
+        await eventually(lambda: app.store.now() > started_at + 2.5)
+        assert "job" in board.running
         os.kill(worker(cli), signal.SIGKILL)
         assert await cli.end() == 137
         assert not any(map(alive, processes))

@@ -232,12 +232,13 @@ async def test_owners_keep_their_jobs_while_a_disk_hangs(serve: Serve, tmp_path:
 
     store._backend.write = hang  # type: ignore[method-assign]
     # It waits for its answer, and reports no more until it has come.
-    report = asyncio.create_task(command(app, "progress", connid="leased", run=job["run"]))
+    mine = {"connid": "leased", "run": job["run"]}
+    report = asyncio.create_task(command(app, "progress", **mine, done=0.5))
     await eventually(hung.is_set)
     await eventually(lambda: app.store.now() > job["started_at"] + 1.5)
     disk.set()
     assert (await report)["ok"]
-    assert (await command(app, "progress", connid="leased", run=job["run"]))["ok"]
+    assert (await command(app, "progress", **mine))["ok"]
     (end,) = (await command(app, "history"))["jobs"]
     assert (end["run"], end["outcome"]) == (short["run"], "elapsed")
     board = await store.board("main")

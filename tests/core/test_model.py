@@ -134,7 +134,9 @@ class Model(RuleBasedStateMachine):
         if before and run == before["run"]:
             assert answer["ok"]
             before["renewed"] = self.now
-            before["progress"] = {"done": done, "note": None}
+            said = before["progress"] or {"done": None}
+            if done not in (None, said["done"]):
+                before["progress"] = {"done": done, "note": None, "at": self.now}
         else:
             assert self._code(answer) == "not_running"
 

@@ -194,7 +194,8 @@ async def test_progress_is_kept(client: TestClient) -> None:
     report = {"connid": "backup", "run": job["run"], "done": 0.4, "note": "12/30"}
     assert (await client.command("progress", report))["result"] == "ok"
     (job,) = (await client.command("status"))["jobs"]
-    assert job["progress"] == {"done": 0.4, "note": "12/30"}
+    at = job["progress"]["at"]
+    assert job["progress"] == {"done": 0.4, "note": "12/30", "at": at}
     answer = await client.command("progress", {"connid": "backup", "run": "another"})
     assert code(answer) == "not_running"
 

@@ -42,7 +42,8 @@ async def test_a_request_that_comes_again_is_answered_as_the_first(
     assert again == {**first, "repeated": True}
     await client.command("progress", {"connid": "backup", "run": job["run"], "done": 0.5})
     again = await client.command("request", {**KEYED, "if_running": how, "time": 5})
-    assert again["job"] == {**job, "progress": {"done": 0.5, "note": None}}
+    at = again["job"]["progress"]["at"]
+    assert again["job"] == {**job, "progress": {"done": 0.5, "note": None, "at": at}}
     assert await history(client) == []
 
 

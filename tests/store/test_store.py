@@ -500,7 +500,7 @@ async def test_a_job_outlives_what_the_log_says_of_its_start(tmp_path: Path) -> 
     file.close()
     async with opened(config) as store:
         assert (await store.board("main")).running == running
-        reported = structs.replace(second, progress=Reported(0.5, "half"))
+        reported = structs.replace(second, progress=Reported(0.5, "half", 3))
         assert list(running.values()) == [first, reported]
 
 

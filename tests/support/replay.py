@@ -28,7 +28,7 @@ class Dashboard:
         elif name == "progress":
             job = self.running.get(body["connid"])
             if job is not None and job["run"] == body["run"]:
-                job["progress"] = {"done": body["done"], "note": body["note"]}
+                job["progress"] = {field: body[field] for field in ("done", "note", "at")}
         elif "seq" in body and self.epoch and not self.hole:
             if body["seq"] == self.seq + 1:
                 self.seq += 1

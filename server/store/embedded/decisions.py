@@ -10,14 +10,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from server.board import annotate, end, may_amend, may_stop
+from server.board import annotate, end, may_amend, may_stop, reported, says_more
 from server.config import Config
 from server.contract.messages import (
     Amended,
     EndedJob,
     Job,
     Killed,
-    Reported,
     Started,
     Stopped,
     encode,
@@ -158,10 +157,13 @@ class Decisions:
     def _report_progress(self, change: ReportProgress, decided: Decided) -> None:
         progress = change.progress
         ledger = self._rooms.ledger(progress.room)
-        job = copy(ledger.expect(progress.connid, progress.run, change.owner))
+        known = ledger.expect(progress.connid, progress.run, change.owner)
         # Before the report is durable: the timeout must not come in between.
         self._schedule.renew(progress.run, progress.at)
-        job.progress = Reported(progress.done, progress.note)
+        if not says_more(progress, known.progress):
+            return
+        job = copy(known)
+        job.progress = reported(progress)
         self.batch.running[job.run] = encode(job)
         self._become(ledger, job.connid, job, decided)
         decided.ledger = ledger

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from server.board import ENDED_SHOWN, Board
+from server.board import ENDED_SHOWN, Board, retold
 from server.budget import Shares
 from server.config import Config
 from server.contract.messages import EndedJob, LogEvent, Presence, Progress
@@ -219,8 +219,7 @@ class SharedBoards:
                 self._apply(board, entry.event, entry.body)
         for connid, job in fresh.running.items():
             if job.progress is not None and job.progress != board.running[connid].progress:
-                what = (job.progress.done, job.progress.note)
-                self._report(board, Progress(room, self._source.now(), connid, job.run, *what))
+                self._report(board, retold(job, job.progress, self._source.now()))
         board.take(fresh)
         self._tell_presence(board)
 

@@ -99,10 +99,10 @@ def arguments(change: Change | AmendJob, config: Config) -> list[Arg]:
         before, after = _cut(Amended(change.room, 0, 0.0, change.connid, "", *said))
         return ["amend", *where, before, after, "", *owned(change.owner)]
     progress = change.progress
-    reported = encode(Reported(progress.done, progress.note))
+    words = encode(Reported(progress.done, progress.note))[:-1]
     body = encode(msgspec.structs.replace(progress, at=0.0))
     rest = body.removeprefix(b'{"room":"%b","at":0.0,' % progress.room.encode())
-    what = (progress.run, reported, rest, *owned(change.owner))
+    what = (progress.run, words, rest, *owned(change.owner))
     return ["report", progress.room, progress.connid, *what]
 
 

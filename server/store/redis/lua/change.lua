@@ -11,6 +11,7 @@ local running, reports = P .. 'running:' .. room, P .. 'progress:' .. room
 local keys = P .. 'keys:' .. room
 local member = room .. ':' .. connid
 local SLACK = 100
+local NOTHING = '{"done":null,"note":null'
 
 local done = P .. 'done:' .. node
 local known = call('HMGET', done, 'turn', id)
@@ -273,10 +274,16 @@ local refusal = foreign(ARGV[15], job)
 if refusal then
   return refusal
 end
-call('HSET', reports, connid, ARGV[13])
 if lease ~= '-' then
   schedule(tonumber(deadline), lease)
 end
 local seq = call('HGET', P .. 'rooms', room)
+-- Without a word, or with those of the last one, it only renews the lease.
+local said, known = ARGV[13], call('HGET', reports, connid) or ''
+local same = string.match(string.sub(known, #said + 1), '^[,}]') and string.sub(known, 1, #said) == said
+if same or said == NOTHING then
+  return answer({'ok', number, {}, tonumber(seq)})
+end
+call('HSET', reports, connid, said .. ',"at":' .. instant(now) .. '}')
 local body = '{"room":"' .. room .. '","at":' .. instant(now) .. ',' .. ARGV[14]
 return answer({'ok', tell('progress ' .. room .. ' ' .. seq, body), {}, tonumber(seq)})
