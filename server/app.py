@@ -72,7 +72,7 @@ class App:
             self.store.begin_leases_anew,
         )
         self.timeouts = Timeouts(self.store, self._watch, self.counts.lateness)
-        self.jobs = Jobs(self.store)
+        self.jobs = Jobs(self.store, config.max_time)
         checker = Checker(config)
         self.limits = Limits(config, time.monotonic, self.counts)
         self.budget = Budget(config, time.monotonic, self.counts)

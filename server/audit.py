@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from server.access.actor import Actor
-from server.contract.messages import Amended, Finished, Killed, LogEvent, Via
+from server.contract.messages import Amended, Extended, Finished, Killed, LogEvent, Via
 from server.counters import Counts
 from server.store.interface import Entry
 
@@ -27,6 +27,8 @@ class AuditRecord(Struct, omit_defaults=True):
     outcome: str | None = None
     reason: str | None = None
     late: bool = False
+    deadline: float | None = None
+    """Until when the job may run, where that was moved."""
 
 
 class AuditLog:
@@ -66,4 +68,5 @@ def recorded(event: LogEvent, actor: Actor) -> AuditRecord:
         outcome=event.outcome if isinstance(event, Finished | Amended) else None,
         reason=event.reason if isinstance(event, Killed) else None,
         late=isinstance(event, Finished) and event.late is True,
+        deadline=event.deadline if isinstance(event, Extended) else None,
     )

@@ -16,6 +16,7 @@ from server.contract.messages import (
     NULL,
     Amended,
     EndedJob,
+    Extended,
     Finished,
     Job,
     Killed,
@@ -62,6 +63,10 @@ class Board:
             self.running[event.job.connid] = event.job
         elif isinstance(event, Killed | Finished):
             self._add(end(self.running.pop(event.connid), event))
+        elif isinstance(event, Extended):
+            # In place: whoever waits for its time looks at the same job.
+            job = self.running[event.connid]
+            job.time, job.deadline = event.time, event.deadline
         else:
             self._annotate(event)
 

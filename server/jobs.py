@@ -7,6 +7,8 @@ A job is running from its `started` until its one `killed` or `finished`:
                           ├─ its owner says done or failed ────────► finished (done, failed)
                           └─ its owner stops renewing its lease ───► finished (lost)
 
+While it runs its deadline may be moved, by an `extended`.
+
 An owner that is heard again may add to the record of an end that was not its own: that the work has
 stopped, and how a run that was lost truly ended.
 
@@ -26,13 +28,14 @@ from server.access.actor import Actor
 from server.clock import Watch
 from server.contract.messages import NULL, EndedJob, Job, Outcome, Progress, Stoppable
 from server.counters import Histogram
-from server.errors import CommandError, Conflict, Forbidden, NotRunning, Unavailable
+from server.errors import CommandError, Conflict, Forbidden, Invalid, NotRunning, Unavailable
 from server.store.interface import (
     AmendJob,
     Change,
     Due,
     EndJob,
     Entry,
+    ExtendJob,
     FinishDetails,
     Foreign,
     KillDetails,
@@ -42,6 +45,7 @@ from server.store.interface import (
     StopJob,
     Store,
     Submitted,
+    knows_deadline,
 )
 
 LATE_AFTER = 1.0
@@ -64,9 +68,11 @@ class Jobs:
     what has come of it. What only owners may do is forbidden to others who are proven to be such.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, max_time: float) -> None:
+        """`max_time` is how many seconds a job may run in all."""
         self._store = store
         self._now = store.now
+        self._max_time = max_time
 
     def start(
         self,
@@ -144,6 +150,23 @@ class Jobs:
         """Kill the job that is running under `connid`, if it is that `run` where one is given."""
         how = KillDetails(run, actor.name, actor.via, reason)
         return self._store.submit(EndJob(room, connid, self._now(), how, None, actor))
+
+    def extend(
+        self,
+        room: str,
+        connid: str,
+        time: float,
+        actor: Actor,
+        *,
+        run: str | None,
+        deadline: float | None,
+    ) -> Submitted:
+        """Give the job that is running under `connid` more time, if it is that `run`, and is to
+        end at that `deadline`, where one is given."""
+        who = (actor.name, actor.via)
+        return self._store.submit(
+            ExtendJob(room, connid, self._now(), time, self._max_time, *who, run, deadline, actor)
+        )
 
     def finish(
         self,
@@ -253,11 +276,15 @@ class Jobs:
 
     async def _refused(self, change: Change | AmendJob, refusal: Stale | Foreign) -> CommandError:
         """The error for a change that the store has refused."""
-        about: Job | Progress | EndJob
+        about: Job | Progress | EndJob | ExtendJob
         if isinstance(change, StartJob):
             about, run = change.job, None
         elif isinstance(change, ReportProgress):
             about, run = change.progress, change.progress.run
+        elif isinstance(change, ExtendJob):
+            if refusal_of_time := self._not_extended(change, refusal):
+                return refusal_of_time
+            about, run = change, change.run
         else:
             assert isinstance(change, EndJob), "`stopped` tells itself what was wrong"
             about, run = change, change.how.run
@@ -270,6 +297,23 @@ class Jobs:
                 job=refusal.job,
             )
         return await self._not_running(about.room, about.connid, refusal.job, run)
+
+    def _not_extended(self, change: ExtendJob, refusal: Stale | Foreign) -> CommandError | None:
+        """Why the running job may not have the time that is asked for; None where the run itself is
+        not running."""
+        job = refusal.job if isinstance(refusal, Stale) else None
+        if job is None or change.run not in (None, job.run):
+            return None
+        if not knows_deadline(job, change):
+            return Conflict(
+                f"the deadline of {job.connid} has been moved meanwhile: look at it, and ask again",
+                job=job,
+            )
+        return Invalid(
+            f"time is too long: {job.connid} may run for {job.time:g} seconds, and no job for more"
+            f" than {self._max_time:g} in all (MAX_TIME)",
+            field="time",
+        )
 
     async def _not_running(
         self,

@@ -136,6 +136,7 @@ function receive(name, event) {
     detail.hear(event);
     return;
   }
+  if (name === "extended") detail.learn(event);
   renderer.heard();
   if (watches.has(event.run) && (name === "killed" || name === "finished")) watches.follow(find);
 }

@@ -245,6 +245,8 @@ export class RoomState {
     if (name === "started") {
       this.#running.set(event.job.run, event.job);
       this.#adoptEarlyProgress(event.job);
+    } else if (name === "extended") {
+      this.#extend(event);
     } else if (name === "killed" || name === "finished") {
       this.#end(name, event);
     } else if (name === "stopped") {
@@ -253,6 +255,12 @@ export class RoomState {
       const { outcome, result, at } = event;
       this.#annotate(event.run, { outcome, result, amended_at: at });
     } // Any other is of a newer server: it moves nothing but the position.
+  }
+
+  /** @param {{ run: string, time: number, deadline: number }} event */
+  #extend({ run, time, deadline }) {
+    const job = this.#running.get(run);
+    if (job) this.#running.set(run, { ...job, time, deadline });
   }
 
   /** @param {Job} started */

@@ -17,7 +17,7 @@ from hourglass.naming import name_of
 from hourglass.output import Output
 from hourglass.owner import Owner, Plan
 from hourglass.progress.reading import Reading
-from hourglass.runner import until
+from hourglass.runner import until_limit
 from hourglass.settings import Settings, clock
 from hourglass.signals import settle
 from hourglass.tree import processes, send
@@ -127,7 +127,8 @@ async def follow(
     await asyncio.wait({owner.admitted}, timeout=options.patience)
     if owner.admitted.done():
         owner.admitted.result()
-    limit = asyncio.create_task(until(owner.begin()))
+    owner.begin()
+    limit = asyncio.create_task(until_limit(owner))
     causes: set[Future[Any]] = {process.gone, owner.ended, left, limit}
     await asyncio.wait(causes, return_when=asyncio.FIRST_COMPLETED)
     code, exit = Exit.DONE, None
@@ -139,7 +140,7 @@ async def follow(
         say(told)
     else:
         killed = owner.ended.done() and owner.ended.result()["state"] == "killed"
-        over = f"its time of {duration(options.time)} is over"
+        over = f"its time of {duration(round(owner.time, 3))} is over"
         told = killing(owner.ended.result()) if killed else over
         code = Exit.KILLED if killed else Exit.TIMED_OUT
         say(told)

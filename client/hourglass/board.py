@@ -68,6 +68,10 @@ class Board:
     def _advance(self, name: str, event: Json) -> None:
         if name == "started":
             self.running[event["job"]["run"]] = event["job"]
+        elif name == "extended":
+            if event["run"] in self.running:
+                moved = {field: event[field] for field in ("time", "deadline")}
+                self.running[event["run"]].update(moved)
         elif name == "stopped":
             if event["run"] in self.ended:
                 stopped = {"exit": event["exit"], "stopped_at": event["at"]}

@@ -17,7 +17,7 @@ from hourglass.errors import Away, Exit, Refused, SettingsError
 from hourglass.executable import executable
 from hourglass.files import project_settings, refuse
 from hourglass.guard import die
-from hourglass.oneshots import history, kill, show, start, status
+from hourglass.oneshots import extend, history, kill, show, start, status
 from hourglass.progress.readers import NAMES
 from hourglass.runner import guarded
 from hourglass.settings import Settings, to_json
@@ -166,6 +166,11 @@ def parser() -> Parser:
     kills = add("kill", "Kill a running job.", "NAME")
     kills.add_argument("--run", help="only this run of it")
     kills.add_argument("--reason", help="for everyone to see")
+    extends = add("extend", "Give a running job more time.", "NAME")
+    extends.add_argument(
+        "time", type=above_zero, metavar="TIME", help="how much more: seconds, or like 10m, 2h"
+    )
+    extends.add_argument("--run", help="only this run of it")
     add("status", "Show what is running.", "?")
     add("watch", "Show the live board, or the output of one job.", "?")
     ended = add("history", "Show what has ended, newest first.", "?")
@@ -234,7 +239,7 @@ def warn(problem: str) -> None:
     print(f"hourglass: {problem}, so that is ignored", file=sys.stderr)
 
 
-ONE_SHOTS = {"start": start, "kill": kill, "status": status, "history": history}
+ONE_SHOTS = {"start": start, "kill": kill, "extend": extend, "status": status, "history": history}
 
 
 def main() -> int:

@@ -43,6 +43,8 @@ class KeptJob:
         self._stoppable: str = start["stoppable"]
         self._replace: bool = start["replace"]
         self._limit_at = clock() + start["left"]
+        self._deadline: float | None = None
+        """When the server ends the run, by its clock."""
         self._program = program
         self._thread: int | None = start["thread"]
         self._began: float = start["began"]
@@ -192,8 +194,9 @@ class KeptJob:
         self._run = job["run"]
         self._asked = False
         self._told = (None, None), clock()
+        self._deadline = job["deadline"]
         self._tell("shown", run=self._run, name=self._connid)
-        self._link.hear(job["run"], self._end)
+        self._link.hear(job["run"], self._end, self._learn_deadline)
         if job["state"] != "running":
             self._end(job)
 
@@ -201,11 +204,21 @@ class KeptJob:
         """Hear of its end from now on; and whether that has been."""
         if self._connid is None or self._run is None:
             return
-        self._link.hear(self._run, self._end)
+        self._link.hear(self._run, self._end, self._learn_deadline)
         job = await self._link.watch(line, self._connid)
         if job is not None and job["run"] == self._run and job["state"] == "running":
+            self._learn_deadline(job)
             return
         await self._renew(line)
+
+    def _learn_deadline(self, job: Json) -> None:
+        """The server may give it more time than we know of."""
+        if job["run"] != self._run:
+            return
+        if self._deadline is not None and job["deadline"] != self._deadline:
+            self._limit_at += job["deadline"] - self._deadline
+            self._tell("extended", left=self._limit_at - clock())
+        self._deadline = job["deadline"]
 
     async def _renew_if_due(self, line: Line) -> None:
         told, told_at = self._told

@@ -34,6 +34,8 @@ class Link:
         self._say = say
         self._jobs: dict[str, Callable[[Json], None]] = {}
         """Of each run that is there, who hears of its end."""
+        self._extended: dict[str, Callable[[Json], None]] = {}
+        """Of each run that is there, who hears that its deadline was moved."""
         self._names: set[str] = set()
         self._finishing: dict[str, asyncio.Event] = {}
         self._ends: OrderedDict[str, Json] = OrderedDict()
@@ -112,9 +114,12 @@ class Link:
     async def call(self, line: Line, command: str, **fields: Any) -> Json:
         return await line.call(command, room=self.settings.room, **fields)
 
-    def hear(self, run: str, ended: Callable[[Json], None]) -> None:
-        """Have `ended` called with the end of a run, which may have come already."""
-        self._jobs[run] = ended
+    def hear(
+        self, run: str, ended: Callable[[Json], None], extended: Callable[[Json], None]
+    ) -> None:
+        """Have `ended` called with the end of a run, which may have come already, and `extended`
+        when its deadline is moved."""
+        self._jobs[run], self._extended[run] = ended, extended
         if run in self._ends:
             ended(self._ends[run])
 
@@ -133,6 +138,7 @@ class Link:
     async def forget(self, line: Line, run: str | None, connid: str) -> None:
         """A job is over."""
         self._jobs.pop(run or "", None)
+        self._extended.pop(run or "", None)
         if connid in self._watched and line is self._line:
             self._watched.discard(connid)
             with contextlib.suppress(Away, Refused):
@@ -168,6 +174,8 @@ class Link:
         self._say("problem", text=problem)
 
     def _heard(self, name: str, event: Json) -> None:
+        if name == "extended" and (extended := self._extended.get(event["run"])) is not None:
+            extended(event)
         if name in ("killed", "finished"):
             end = {**event, "state": name}
             self._ends[event["run"]] = end

@@ -1,4 +1,4 @@
-"""One command, its answer, and no more: start, kill, status and history."""
+"""One command, its answer, and no more: start, kill, extend, status and history."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -24,6 +24,10 @@ async def start(options: argparse.Namespace, settings: Settings) -> Json:
 
 async def kill(options: argparse.Namespace, settings: Settings) -> Json:
     return await once(settings, "kill", connid=options.name, run=options.run, reason=options.reason)
+
+
+async def extend(options: argparse.Namespace, settings: Settings) -> Json:
+    return await once(settings, "extend", connid=options.name, time=options.time, run=options.run)
 
 
 async def status(options: argparse.Namespace, settings: Settings) -> Json:
@@ -55,7 +59,9 @@ def show(answer: Json) -> None:
         if answer.get("before"):
             print(f"older ones: --before {answer['before']}")
     else:
-        print(f"{answer['result']}: {printable(answer['job']['connid'])} ({answer['job']['run']})")
+        job = answer["job"]
+        until = f", until {instant(job['deadline'])}" if answer["result"] == "extended" else ""
+        print(f"{answer['result']}: {printable(job['connid'])} ({job['run']}){until}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

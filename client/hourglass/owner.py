@@ -70,7 +70,11 @@ class Owner:
         """Done when the job has started, or the server is away; else raises `Refused`."""
         self.ended: Future[Json] = loop.create_future()
         """How the server ended the job: somebody killed it, or its time ran out."""
+        self.time = plan.time
+        """Seconds that the job may run in all, as far as we have heard."""
         self._begun_at: float | None = None
+        # When the server ends the run, by its clock.
+        self._deadline: float | None = None
         self._predecessor = Predecessor(plan.grace)
         self._joined: Json = {}
         self._joined_at = 0.0
@@ -92,12 +96,17 @@ class Owner:
         self._complained = ""
         self._keeping = asyncio.create_task(self._keep())
 
-    def begin(self) -> float:
-        """The command starts, whatever the server says later; when its time is over, by `clock`."""
+    def begin(self) -> None:
+        """The command starts, whatever the server says later."""
         if not self.admitted.done():
             self.admitted.set_result(None)
         self._begun_at = clock()
-        return self._begun_at + self._plan.time
+
+    @property
+    def limit_at(self) -> float:
+        """When the time of the command is over, by `clock`: later when it is given more."""
+        assert self._begun_at is not None
+        return self._begun_at + self.time
 
     @property
     def replacing(self) -> bool:
@@ -152,6 +161,7 @@ class Owner:
     async def _serve(self, line: Line) -> None:
         self._joined, self._joined_at = await self._call(line, "join"), clock()
         self._predecessor.joined(self._joined, self._key)
+        self._learn_deadline(self._joined.get("job") or {})
         if self._run is not None:
             await self._renew(line)
         if self._run is not None:
@@ -183,9 +193,7 @@ class Owner:
 
         One that has ended without the server is started all the same, to be seen in the history.
         """
-        left = self._plan.time
-        if self._begun_at is not None:
-            left -= clock() - self._begun_at
+        left = self.time if self._begun_at is None else self.limit_at - clock()
         if self._result is not None:
             left = max(left, 1.0)
         if left <= 0 or self._over:
@@ -200,7 +208,7 @@ class Owner:
         if answer.get("result") == "started":
             if self._plan.if_running == "replace" and not answer.get("repeated"):
                 self._predecessor.replaced()
-            self._begin_run(job["run"])
+            self._begin_run(job)
             if job["state"] != "running":
                 self._end(job)
             return
@@ -251,8 +259,9 @@ class Owner:
             if refused.code != "not_running":
                 raise
 
-    def _begin_run(self, run: str) -> None:
-        self._run = run
+    def _begin_run(self, job: Json) -> None:
+        self._run = run = job["run"]
+        self._deadline = job["deadline"]
         self._asked = False
         self._remember(run=run)
         self._told = Progress(), clock()
@@ -306,8 +315,17 @@ class Owner:
                 self._forget_run()  # The server has lost its jobs, or forgotten ours: start anew.
         self._told = progress, clock()
 
+    def _learn_deadline(self, job: Json) -> None:
+        """Take over the deadline of a job or an event, where it is our run's and was moved."""
+        if job.get("run") == self._run and "deadline" in job:
+            if self._deadline is not None:
+                self.time += job["deadline"] - self._deadline
+            self._deadline = job["deadline"]
+
     def _heard(self, name: str, event: Json) -> None:
         self._predecessor.heard(name, event, self._key)
+        if name == "extended":
+            self._learn_deadline(event)
         if name == "stopped":
             self._wake.set()
         if name in ("killed", "finished") and event["connid"] == self._plan.connid:

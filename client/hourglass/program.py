@@ -206,13 +206,15 @@ class Program:
             run.run, run.name = message["run"], message["name"]
             self.away = self.away and run.run is None
             run.answer()
+        elif run is not None and what == "extended":
+            run.limit_at = clock() + message["left"]
         elif run is not None and what == "killed":
             self._kill(run, Killed, message["text"], message["by"], message["reason"])
         elif run is not None and what == "elapsed":
             self._time_out(run)
 
     def _time_out(self, run: "Run") -> None:
-        self._kill(run, TimedOut, f"the time of {run.plan.time:g} s is over", None, None)
+        self._kill(run, TimedOut, f"the time of {run.limit_at - run.began:g} s is over", None, None)
 
     def _kill(
         self, run: "Run", kind: type[Killed], text: str, by: str | None, reason: str | None

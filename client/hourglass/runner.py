@@ -181,14 +181,14 @@ class Run:
         """
         if (code := await self._admitted()) is not None:
             return code
-        limit_at = self.owner.begin()
+        self.owner.begin()
         try:
             self.command.start(argv, self.output.channel)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = Exit.NOT_FOUND if missing else Exit.NOT_EXECUTABLE
             return await self._not_run(code, f"{argv[0]}: {error.strerror}")
-        code = await self._until_end(limit_at)
+        code = await self._until_end()
         if not self.command.exited.done():
             return code  # Its end is not known, and not told.
         await self.command.drained(DRAIN)
@@ -228,10 +228,10 @@ class Run:
         await self.owner.report({"exit": shell_code(code), "output": why}, self.options.patience)
         return code
 
-    async def _until_end(self, limit_at: float) -> int:
+    async def _until_end(self) -> int:
         """Wait for the end of the command, or bring it about; our exit code."""
         exited, killed = self.command.exited, self.owner.ended
-        limit = asyncio.create_task(until(limit_at))
+        limit = asyncio.create_task(until_limit(self.owner))
         causes: set[Future[Any]] = {exited, killed, limit, self.signals.terminate}
         await asyncio.wait(causes, return_when=asyncio.FIRST_COMPLETED)
         limit.cancel()
@@ -244,7 +244,7 @@ class Run:
             self.say(killing(killed.result()))
             code = Exit.KILLED
         elif killed.done() or limit.done():
-            self.say(f"its time of {duration(self.options.time)} is over")
+            self.say(f"its time of {duration(round(self.owner.time, 3))} is over")
             code = Exit.TIMED_OUT
         if exited.done():
             self.command.signal_rest()  # Somebody has killed it together with our guard.
@@ -262,7 +262,8 @@ class Run:
         self.owner.note(what)
 
 
-async def until(at: float) -> None:
-    """Wait until `clock` says so, in steps: the loop's own clock may stand still in between."""
-    while (left := at - clock()) > 0:  # noqa: ASYNC110
+async def until_limit(owner: Owner) -> None:
+    """Wait until the time of a command is over, in steps: it may be given more, and the loop's own
+    clock may stand still in between."""
+    while (left := owner.limit_at - clock()) > 0:  # noqa: ASYNC110
         await asyncio.sleep(min(1, left))

@@ -45,6 +45,8 @@ def sentence(name: str, event: Json) -> str:
     if name == "started":
         job = event["job"]
         what = f"{job['connid']} started by {job['by']} for {duration(job['time'])}"
+    elif name == "extended":
+        what = f"{event['connid']} may run for {duration(event['time'])}, says {event['by']}"
     elif name == "killed":
         what = f"{event['connid']} {killing(event)}"
     elif name == "finished":

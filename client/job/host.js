@@ -23,6 +23,7 @@ import { Session } from "./session.js";
  *
  * @typedef {{ id: number, type: "reached" | "away" | "settled" | "over" }
  *   | { id: number, type: "ended", data: End }
+ *   | { id: number, type: "extended", data: number }
  *   | { id: number, type: "problem", data: string }} Notice
  */
 

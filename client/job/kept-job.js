@@ -8,7 +8,7 @@
  *
  * `tell(name, data)` says what happens: `reached` when there is a connection; `settled` when the work
  * need wait no more, as the job is on the server or cannot be; `ended` with the `End` of a job that was
- * killed or timed out; `problem` with a message.
+ * killed or timed out; `extended` with the seconds that it may run longer; `problem` with a message.
  */
 
 import { CommandError } from "../follow/connection.js";
@@ -25,7 +25,7 @@ const MOST_UNDER_WAY_MS = 5_000;
 const LEAST_TIME = 1;
 
 /**
- * @import { Session, End } from "./session.js"
+ * @import { Session, End, Extended } from "./session.js"
  * @import { Socket } from "./socket.js"
  *
  * @typedef {object} Plan the job as its program wants it
@@ -49,6 +49,7 @@ export class KeptJob {
   #plan;
   #tell;
   #limitAt; // by `performance.now()`
+  #deadline = 0; // by the server's clock
   #connid = "";
   #taken = 0; // how many names turned out to be those of others
   #run = "";
@@ -67,7 +68,7 @@ export class KeptJob {
   /**
    * @param {Session} session
    * @param {Plan} plan
-   * @param {(type: "reached" | "settled" | "ended" | "problem", data?: any) => void} tell
+   * @param {(type: "reached" | "settled" | "ended" | "extended" | "problem", data?: any) => void} tell
    */
   constructor(session, plan, tell) {
     this.#session = session;
@@ -156,13 +157,14 @@ export class KeptJob {
     }
   }
 
-  /** @param {{ run: string, state: string }} job */
+  /** @param {Extended & { state: string }} job */
   #begun(job) {
     this.#run = job.run;
+    this.#deadline = job.deadline;
     this.#sent = NOTHING;
     this.#sentAt = performance.now();
     this.#tell("settled");
-    this.#session.listen(job.run, (end) => this.#ended(end));
+    this.#session.listen(job.run, (end) => this.#ended(end), (moved) => this.#learnDeadline(moved));
     if (job.state !== "running") this.#ended(/** @type {End} */ (job));
   }
 
@@ -175,7 +177,8 @@ export class KeptJob {
     if (this.#run === "" || this.#end !== null) return;
     const job = await this.#session.watch(socket, this.#connid);
     const running = job?.run === this.#run && job.state === "running";
-    if (!running) await this.#renew(socket);
+    if (running) this.#learnDeadline(job);
+    else await this.#renew(socket);
   }
 
   /** @param {Socket} socket */
@@ -223,6 +226,15 @@ export class KeptJob {
     const { jobs = [] } = await this.#session.call(socket, "history", { connid: this.#connid });
     const found = /** @type {End | undefined} */ (jobs.find(({ run }) => run === this.#run));
     this.#ended(found ?? { run: this.#run, state: "finished", outcome: "lost" });
+  }
+
+  /** @param {Extended} job */
+  #learnDeadline({ run, deadline }) {
+    if (run !== this.#run || deadline === this.#deadline) return;
+    const more = deadline - this.#deadline;
+    this.#deadline = deadline;
+    this.#limitAt += more * 1000;
+    this.#tell("extended", more);
   }
 
   /** @param {End} end */

@@ -214,6 +214,7 @@ export class Run {
   #heard(notice) {
     if (notice.type === "problem") quietly(() => this.#onProblem(notice.data));
     if (notice.type === "ended") this.#endedBy(notice.data);
+    if (notice.type === "extended") this.#limitAt += notice.data * 1000;
     if (notice.type === "away" || notice.type === "reached") this.#away = notice.type === "away";
     if (notice.type !== "reached") this.#settled.happen();
     if (notice.type === "over") this.#over.happen();

@@ -36,6 +36,12 @@ const MOST_NAME = 128;
  * @property {string | null} [reason]
  */
 
+/**
+ * @typedef {object} Extended a run whose deadline may have been moved
+ * @property {string} run
+ * @property {number} deadline
+ */
+
 export class Session {
   settings;
   #onProblem;
@@ -51,6 +57,8 @@ export class Session {
   #idle;
   /** @type {Map<string, (end: End) => void>} */
   #listeners = new Map(); // by run
+  /** @type {Map<string, (job: Extended) => void>} */
+  #extending = new Map(); // by run
   /** @type {Map<string, End>} */
   #ends = new Map(); // by run, the oldest first
   /** @type {Set<string>} */
@@ -130,13 +138,15 @@ export class Session {
   }
 
   /**
-   * Call `ended` with the end of a run, which may have come already.
+   * Call `ended` with the end of a run, which may have come already, and `extended` when its deadline is moved.
    *
    * @param {string} run
    * @param {(end: End) => void} ended
+   * @param {(job: Extended) => void} extended
    */
-  listen(run, ended) {
+  listen(run, ended, extended) {
     this.#listeners.set(run, ended);
+    this.#extending.set(run, extended);
     const end = this.#ends.get(run);
     if (end) ended(end);
   }
@@ -167,6 +177,7 @@ export class Session {
   forget(connid, run) {
     this.#names.delete(connid);
     this.#listeners.delete(run);
+    this.#extending.delete(run);
     if (!this.#socket || !this.#watched.delete(connid)) return;
     // Nothing depends on it: a connection that is lost has left everything.
     this.call(this.#socket, "leave", { connid }).catch(() => {});
@@ -210,6 +221,7 @@ export class Session {
    */
   #heard(name, event) {
     if (name === "closing") this.#onProblem(event.message);
+    if (name === "extended") this.#extending.get(event.run)?.(event);
     if (name !== "killed" && name !== "finished") return;
     const end = { ...event, state: name };
     this.#ends.set(event.run, end);

@@ -4,8 +4,8 @@
  *   forecast(job) -> { doneAt, late }; null where nothing tells
  *   forecastText(job) -> "At this pace it is done 1:10 after its time."
  *
- * A snapshot does not say when a report came, so there is a forecast from the next one on; and none in the
- * first moments of a job, whose pace says little.
+ * There is none in the first moments of a job, whose pace says little, nor from a report of which an older
+ * server did not keep when it came.
  */
 
 import { duration, isNumber } from "./format.js";

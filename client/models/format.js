@@ -172,18 +172,25 @@ function killer({ by, via }) {
   return `by ${who(by)}${means}`;
 }
 
+/** @typedef {{ run: string, seq: number, at: number, by: string, time: number }} Move an event `extended` */
+
 /**
  * What has happened to a job, in order; the text is what users wrote.
  *
  * @param {AnyJob} job
+ * @param {Move[]} [moves] of its deadline
  */
-export function life(job) {
+export function life(job, moves = []) {
   /** @type {{ at: number | undefined, what: string, text: string }[]} */
-  const steps = [{ at: job.started_at, what: `Started by ${who(starter(job))} for ${duration(job.time)}`, text: job.note ?? "" }];
+  const steps = [{ at: job.started_at, what: `Started by ${who(starter(job))}${timeAtStart(job, moves)}`, text: job.note ?? "" }];
+  for (const { at, by, time } of moves) {
+    steps.push({ at, what: `More time from ${who(by)}: ${duration(time)} in all`, text: "" });
+  }
   const { progress } = job;
   if (progress) {
     const share = isNumber(progress.done) ? `: ${Math.round(progress.done * 100)}%` : "";
     steps.push({ at: progress.at, what: `Last report${share}`, text: progress.note ?? "" });
+    steps.sort((a, b) => (a.at ?? Infinity) - (b.at ?? Infinity));
   }
   if (job.state === "running") return steps;
   const { label, by } = ending(job);
@@ -199,6 +206,14 @@ export function life(job) {
   if (amended) steps.push({ at: job.amended_at, what: `Its owner tells how it ended: ${label}`, text });
   return steps;
 }
+
+/**
+ * The time that a job was started with, which it still has where its deadline was not moved.
+ *
+ * @param {AnyJob} job
+ * @param {Move[]} moves
+ */
+const timeAtStart = ({ time }, moves) => (moves.length === 0 ? ` for ${duration(time)}` : "");
 
 /**
  * The result that an owner handed in, on one line; "" where there is none.

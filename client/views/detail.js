@@ -6,12 +6,14 @@
  *   detail.draw();                               // after events
  *   detail.tick(serverNow)
  *   detail.hear(event)                           // of the kind `output`
+ *   detail.learn(event)                          // of the kind `extended`
  *
  * `find(room, connid, run)` is the job where the page knows it. Earlier runs come from the history.
  */
 
 import { byId, make, setText, textOrHide, within } from "../browser/dom.js";
 import { earlierLine } from "./ended.js";
+import { MoreTime } from "./more-time.js";
 import { linkOf } from "../models/address.js";
 import { forecastText } from "../models/forecast.js";
 import { Output } from "../models/output.js";
@@ -34,6 +36,8 @@ const EARLIER = 20;
  *
  * @typedef {{ room: string, connid: string, run: string }} Wanted a job as it was asked for
  *
+ * @typedef {import("../models/format.js").Move} Move
+ *
  * @typedef {{ run: string, offset: number, text: string }} OutputEvent
  */
 
@@ -54,10 +58,18 @@ export class Detail {
   #output = null;
   /** @type {OutputEvent[]} */
   #early = []; // output that came before the answer that it continues
+  /** @type {Map<number, Move>} */
+  #moves = new Map(); // by seq: who has given the job more time
+  #moreTime;
 
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
+    this.#moreTime = new MoreTime(this.#panel, {
+      command: actions.command,
+      job: () => this.job,
+      tell: (text) => this.#tell(text),
+    });
     this.#on(".close", actions.close);
     this.#on(".kill-it", () => this.#job && actions.kill([this.#job]));
     this.#on(".again", () => this.#job && actions.again(this.#job));
@@ -111,6 +123,13 @@ export class Detail {
     if (event.run !== this.#run) return;
     if (this.#output === null) this.#early.push(event);
     else if (this.#output.take(event)) this.#showOutput();
+  }
+
+  /** @param {Move} move */
+  learn(move) {
+    if (move.run !== this.#run) return;
+    this.#moves.set(move.seq, move);
+    if (this.#job) this.#showLife(this.#job);
   }
 
   /** Ask for earlier runs and the output: when it is opened, and after a reconnect. */
@@ -175,8 +194,10 @@ export class Detail {
     this.#watched = { room, connid };
     this.#output = null;
     this.#early = [];
-    const { job, output } = await this.#actions.command("join", { room, connid });
+    const { job, output, events = [] } = await this.#actions.command("join", { room, connid });
     if (this.#watched?.connid !== connid || job?.run !== this.#run) return;
+    const moves = /** @type {Move[]} */ (/** @type {unknown} */ (events.filter(({ event }) => event === "extended")));
+    for (const move of moves) this.learn(move);
     const shown = new Output(output);
     for (const event of this.#early.splice(0)) shown.take(event);
     this.#output = shown;
@@ -188,6 +209,7 @@ export class Detail {
     this.#watched = null;
     this.#output = null;
     this.#early = [];
+    this.#moves.clear();
     this.#showOutput();
     if (watched) this.#actions.command("leave", watched).catch(() => {});
   }
@@ -234,7 +256,7 @@ export class Detail {
 
   /** @param {Job | EndedJob} job */
   #showLife(job) {
-    const steps = life(job).map(({ at, what, text }) => {
+    const steps = life(job, [...this.#moves.values()]).map(({ at, what, text }) => {
       const item = make("li");
       const when = make("time");
       showInstant(when, at);
@@ -257,6 +279,7 @@ export class Detail {
   #setActions(job) {
     const running = job?.state === "running";
     this.#part("kill-it").hidden = !running;
+    this.#moreTime.show(job);
     this.#part("tell-me").hidden = !running;
     this.#part("again").hidden = !job || running;
     this.#part("tell-me").setAttribute("aria-pressed", String(running && this.#actions.watches.has(job.run)));

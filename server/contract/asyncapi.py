@@ -34,6 +34,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
 DOES = {
     "request": "Starts a job",
     "kill": "Ends a running job",
+    "extend": "Gives a running job more time",
     "status": "Lists what is running, or what happened since",
     "finish": "Ends a job of one's own, or says how one that was lost truly ended",
     "progress": "Reports how far a job of one's own is, and renews its lease",

@@ -30,7 +30,7 @@ class Reported(Struct, frozen=True, gc=False):
 
 
 class Job(Struct, kw_only=True, gc=False):
-    """A running job. Only `progress` ever changes.
+    """A running job. Only `progress` ever changes, and `time` and `deadline` by an `extended`.
 
     It is in no cycle, so the collector need not look at it: there may be a hundred thousand.
     """
@@ -130,6 +130,21 @@ class Killed(Struct, frozen=True):
     reason: str | None = None
 
 
+class Extended(Struct, frozen=True):
+    """The job may run longer: for `time` seconds in all, until `deadline`."""
+
+    name: ClassVar[str] = "extended"
+    room: str
+    seq: int
+    at: float
+    connid: str
+    run: str
+    time: float
+    deadline: float
+    by: str
+    via: Via
+
+
 class Finished(Struct, frozen=True):
     """The job ended by itself; `late` is set when that was noticed after its time."""
 
@@ -169,9 +184,9 @@ class Amended(Struct, frozen=True):
     result: Raw = NULL
 
 
-LogEvent = Started | Killed | Finished | Stopped | Amended
+LogEvent = Started | Extended | Killed | Finished | Stopped | Amended
 LOG_EVENTS: dict[str, type[LogEvent]] = {
-    kind.name: kind for kind in (Started, Killed, Finished, Stopped, Amended)
+    kind.name: kind for kind in (Started, Extended, Killed, Finished, Stopped, Amended)
 }
 
 
@@ -332,6 +347,16 @@ class Kill(Struct, kw_only=True):
     route: str | None = None
 
 
+class Extend(Struct, kw_only=True):
+    name: ClassVar[str] = "extend"
+    connid: ConnId
+    time: Seconds
+    room: Default = "main"
+    run: str | None = None
+    deadline: float | None = None
+    route: str | None = None
+
+
 class Status(Struct, kw_only=True):
     name: ClassVar[str] = "status"
     room: Default = "main"
@@ -409,7 +434,18 @@ class ListRooms(Struct, kw_only=True):
 
 
 Command = (
-    Request | Kill | Status | Finish | Report | Stop | Print | Join | Leave | History | ListRooms
+    Request
+    | Kill
+    | Extend
+    | Status
+    | Finish
+    | Report
+    | Stop
+    | Print
+    | Join
+    | Leave
+    | History
+    | ListRooms
 )
 COMMANDS: dict[str, type[Command]] = {kind.name: kind for kind in get_args(Command)}
 

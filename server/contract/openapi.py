@@ -61,6 +61,7 @@ ROUTES = (
     Route("POST", "/api/jobs", "request", "Start a job"),
     Route("GET", JOB, "status", "Look at one running job"),
     Route("DELETE", JOB, "kill", "Kill a running job"),
+    Route("POST", f"{JOB}/extend", "extend", "Give a running job more time"),
     Route(
         "POST",
         f"{JOB}/finish",
@@ -169,6 +170,7 @@ def schemas(config: Config) -> dict[str, dict[str, Any]]:
         "connid": {"anyOf": [NAMED, {"type": "integer"}]},
         "time": seconds,
         "lease": {**seconds, "type": ["number", "null"]},
+        "deadline": {"type": ["number", "null"], "minimum": 0, "maximum": MOST_SEQ},
         "room": {
             "type": ["string", "null"],
             "pattern": "^[A-Za-z0-9._-]{1,64}$",

@@ -65,6 +65,7 @@ class Checker:
             ),
             "time": (seconds, self._seconds),
             "lease": (seconds, self._seconds),
+            "deadline": ("the job's deadline as it is known, in Unix time", within(0, MOST_SEQ)),
             "room": ("1 to 64 of the characters A-Z a-z 0-9 . _ -", room),
             "note": (text, self._text),
             "reason": (text, self._text),

@@ -14,6 +14,7 @@ from server.contract.messages import (
     Answer,
     Command,
     EndedJob,
+    Extend,
     Finish,
     Frame,
     History,
@@ -69,6 +70,7 @@ class Handlers:
         self._by_type: dict[type[Command], Handler] = {
             Request: Handler(writes=True, submit=self._start),
             Kill: Handler(writes=True, submit=self._kill),
+            Extend: Handler(writes=True, submit=self._extend),
             Finish: Handler(writes=True, submit=self._finish),
             Report: Handler(writes=True, run=self._progress),
             Print: Handler(writes=True, run=self._output),
@@ -162,6 +164,16 @@ class Handlers:
     def _kill(self, caller: Caller, command: Kill) -> Submitted:
         return self._jobs.kill(
             command.room, command.connid, caller.actor, run=command.run, reason=command.reason
+        )
+
+    def _extend(self, caller: Caller, command: Extend) -> Submitted:
+        return self._jobs.extend(
+            command.room,
+            command.connid,
+            command.time,
+            caller.actor,
+            run=command.run,
+            deadline=command.deadline,
         )
 
     def _finish(self, caller: Caller, command: Finish) -> Submitted:

@@ -4,7 +4,8 @@
     POST   /api/jobs                     request                body: the command
     GET    /api/jobs/CONNID              status of one job      ?room=
     DELETE /api/jobs/CONNID              kill                   ?room= &run= &reason=
-    POST   /api/jobs/CONNID/finish       finish                 body: the rest of the command
+    POST   /api/jobs/CONNID/extend       extend                 body: the rest of the command
+    POST   /api/jobs/CONNID/finish       finish                 the same
     POST   /api/jobs/CONNID/progress     progress               the same
     POST   /api/jobs/CONNID/stopped      stopped                the same
     POST   /api/jobs/CONNID/output       output                 the same

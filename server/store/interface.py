@@ -28,6 +28,9 @@ from server.counters import Histogram
 from server.errors import TooMany, Unavailable
 from server.store.completion import Completion
 
+SAME = 0.001
+"""Seconds within which two deadlines are the same: clients may write them with fewer digits."""
+
 
 class Entry(Struct, frozen=True):
     """An event of the log with its JSON, which is what the file keeps and the clients are sent."""
@@ -85,6 +88,22 @@ class EndJob(Struct, frozen=True):
     actor: Actor = SERVER
 
 
+class ExtendJob(Struct, frozen=True):
+    """Give a job `time` seconds more. Allowed when it is running, as the run and until the
+    `deadline` that are named, and may run for no more than `most` seconds in all then."""
+
+    room: str
+    connid: str
+    at: float
+    time: float
+    most: float
+    by: str
+    via: Via
+    run: str | None = None
+    deadline: float | None = None
+    actor: Actor = SERVER
+
+
 class StopJob(Struct, frozen=True):
     """Record that the work of an ended job has stopped. Allowed once for each run that was killed,
     ran out of time or was lost."""
@@ -128,7 +147,7 @@ class Due(Struct, frozen=True):
     """Whether no server was there to end it when it came due."""
 
 
-Change = StartJob | EndJob | StopJob | ReportProgress
+Change = StartJob | EndJob | ExtendJob | StopJob | ReportProgress
 Annotation = StopJob | AmendJob
 
 
@@ -351,6 +370,21 @@ class Store(ABC):
 def due_at(job: Job, renewed_at: float) -> float:
     """When a job ends by itself, if its lease was last renewed at `renewed_at`."""
     return job.deadline if job.lease is None else min(job.deadline, renewed_at + job.lease)
+
+
+def elapsed(how: KillDetails | FinishDetails) -> bool:
+    """Whether a run is to end because its time is over."""
+    return isinstance(how, FinishDetails) and how.outcome == "elapsed"
+
+
+def may_extend(job: Job, change: ExtendJob) -> bool:
+    """Whether a change may move the deadline of a job, which is that of its run."""
+    return knows_deadline(job, change) and job.time + change.time <= change.most
+
+
+def knows_deadline(job: Job, change: ExtendJob) -> bool:
+    """Whether a change was asked for in view of the deadline that the job has."""
+    return change.deadline is None or abs(change.deadline - job.deadline) < SAME
 
 
 def ending(job: Job, seq: int, at: float, how: KillDetails | FinishDetails) -> Killed | Finished:

@@ -63,9 +63,11 @@ async def test_a_job_is_started_seen_and_killed(app: App) -> None:
     head, row = status.stdout.decode().splitlines()
     assert head.split()[:3] == ["NAME", "LEFT", "TIME"]
     assert row.startswith("nightly") and "10:00" in row and "eve" in row and "weekly" in row
+    extended = await hg(app.url, "extend", "nightly", "5m")
+    assert code(extended) == 0 and extended.stdout.startswith(b"extended: nightly")
     assert code(await hg(app.url, "kill", "nightly", "--reason", "enough")) == 0
     (job,) = (await command(app, "history"))["jobs"]
-    assert (job["by"], job["via"], job["reason"], job["time"]) == ("eve", "cli", "enough", 600)
+    assert (job["by"], job["via"], job["reason"], job["time"]) == ("eve", "cli", "enough", 900)
     history = (await hg(app.url, "history")).stdout.decode()
     assert "killed by eve" in history and "enough" in history
 
@@ -95,6 +97,8 @@ async def test_one_job_can_be_asked_for(app: App) -> None:
     [
         (("kill", "nothing"), 3, "not running"),
         (("kill", "a", "--run", "another"), 3, "another run"),
+        (("extend", "a", "5m", "--run", "another"), 3, "another run"),
+        (("extend", "a", "soon"), 2, "10m, 2h or 1h30m"),
         (("start", "a"), 2, "--time"),
         (("start", "a", "--time", "soon"), 2, "10m, 2h or 1h30m"),
         (("start", "b", "--time", "99999d"), 3, "time must be"),

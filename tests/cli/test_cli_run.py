@@ -438,6 +438,18 @@ async def test_sigterm_ends_what_ignores_it(app: App) -> None:
     assert not any(map(alive, processes))
 
 
+async def test_more_time_moves_the_limit_of_a_command(app: App, connect: Connect) -> None:
+    async with run(app.url, "echo begun; sleep 60", "--time", "1.5") as cli:
+        assert await cli.line() == "begun"
+        started_at = (await job(app))["started_at"]
+        assert (await command(app, "extend", connid="job", time=1.5))["ok"]
+        await eventually(lambda: app.store.now() > started_at + 2.2)
+        assert (await job(app))["time"] == 3
+        assert await cli.end() == 124
+    assert b"its time of 0:03 is over" in cli.stderr
+    assert (await last_ended(app))["ended_at"] >= started_at + 3
+
+
 async def test_the_lease_is_renewed_and_the_job_ends_with_the_worker(
     app: App, connect: Connect
 ) -> None:

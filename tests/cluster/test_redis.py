@@ -986,8 +986,11 @@ async def test_running_jobs_whose_key_is_gone_are_put_back(nodes: Any, connect: 
         {"connid": "killed", "time": 60, "note": "a note"},
         {"connid": "replaced", "time": 60, "lease": 50},
         {"connid": "done", "time": 60},
+        {"connid": "longer", "time": 5, "note": '"time":1,"deadline":2'},
     ]
     jobs = {each["connid"]: (await command(app, "request", **each))["job"] for each in asked}
+
+    longer = (await command(app, "extend", connid="longer", time=60))["job"]
 
     async def lose() -> None:
         assert await calls.ask("DEL", f"{calls.prefix}running:main") == 1
@@ -1004,7 +1007,12 @@ async def test_running_jobs_whose_key_is_gone_are_put_back(nodes: Any, connect: 
     clock.now += 6
     await watcher.event("finished", connid="lapses", outcome="elapsed")
     assert (await command(app, "status", connid="replaced"))["ok"]
-    assert replay_log(await log_of(app), app.store.epoch).state()["running"].keys() == {"replaced"}
+    (running,) = (await command(app, "status", connid="longer"))["jobs"]
+    assert (running["time"], running["deadline"]) == (65, longer["deadline"])
+    assert replay_log(await log_of(app), app.store.epoch).state()["running"].keys() == {
+        "replaced",
+        "longer",
+    }
 
 
 async def test_a_job_of_which_nothing_is_left_is_stepped_over(

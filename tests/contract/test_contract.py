@@ -165,6 +165,8 @@ async def live(client: Socket) -> None:
     await client.command("request", connid="keyed", time=60, key="k")
     report = {"connid": "a", "run": one["run"]}
     await client.command("progress", **report, done=0.5, note="half")
+    await client.command("extend", connid="a", time=5, deadline=one["deadline"])
+    await client.command("extend", connid="a", time=5, deadline=one["deadline"])
     await client.command("join", room="main", connid="a")
     await client.command("output", **report, text="a line\n")
     await client.until(lambda name, event: name == "output" and event.get("offset") == 0)

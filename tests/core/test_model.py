@@ -110,6 +110,25 @@ class Model(RuleBasedStateMachine):
         else:
             assert self._code(answer) == "not_running"
 
+    @rule(room=ROOMS, connid=CONNIDS, which=RUNS | st.none(), time=TIMES, seen=st.booleans())
+    def extend(self, room: str, connid: str, which: str | None, time: int, seen: bool) -> None:
+        run = self._run(room, connid, which) if which else None
+        before = self.running.get((room, connid))
+        deadline = before["deadline"] + (0 if seen else 1) if before else 1
+        answer = self._do("extend", room, connid, run=run, time=time, deadline=deadline)
+        if not before or run not in (None, before["run"]):
+            assert self._code(answer) == "not_running"
+        elif not seen:
+            assert self._code(answer) == "conflict"
+            assert answer["job"] == without(before, "renewed")
+        else:
+            before["time"] += time
+            before["deadline"] += time
+            self.seqs[room] += 1
+            self.last_at[room] = self.now
+            assert (answer["result"], answer["seq"]) == ("extended", self.seqs[room])
+            assert answer["job"] == without(before, "renewed")
+
     @rule(room=ROOMS, connid=CONNIDS, which=RUNS, outcome=st.sampled_from(["done", "failed"]))
     def finish(self, room: str, connid: str, which: str, outcome: str) -> None:
         run = self._run(room, connid, which)

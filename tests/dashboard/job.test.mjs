@@ -45,6 +45,7 @@ async function ask(url, path, method = "GET") {
 }
 
 const running = async (url, room) => (await ask(url, `/api/jobs?room=${room}`)).jobs;
+const nonEmpty = (jobs) => jobs.length > 0 && jobs;
 const history = async (url, room) => (await ask(url, `/api/history?room=${room}`)).jobs;
 const kill = (url, room, connid = "import") => ask(url, `/api/jobs/${connid}?room=${room}&reason=enough`, "DELETE");
 
@@ -113,6 +114,17 @@ test("what work reports last is its progress at the end", async (t) => {
   assert.equal(await ended, 0);
   const [{ progress }] = await history(server.url, room);
   assert.deepEqual([progress.done, progress.note], [1, "rows"]);
+});
+
+inEach("more time moves the limit of the work", async (t, runtime) => {
+  const room = newRoom();
+  const { lines, ended, tell } = program(t, runtime, "reports", server.url, { room, time: 1.5 });
+  const [{ started_at }] = await until(async () => nonEmpty(await running(server.url, room)));
+  await ask(server.url, `/api/jobs/import/extend?room=${room}&time=60`, "POST");
+  await until(async () => (await ask(server.url, `/api/jobs?room=${room}`)).now > started_at + 2);
+  tell("end");
+  assert.equal(await ended, 0);
+  assert.deepEqual(lines, ["returned 42"]);
 });
 
 inEach("a kill aborts the signal, and is told as stopped when the work is gone", async (t, runtime) => {

@@ -120,6 +120,15 @@ test("stopped marks the ended job of its run, and is harmless for an unknown one
   assert.equal(state.seq, 4);
 });
 
+test("extended moves the deadline of a running job, and is harmless for an unknown one", () => {
+  const extended = (seq, run) => ["extended", { room: "main", seq, at: seq, run, connid: run, time: 90, deadline: 95 }];
+  const state = stateAfter(started(1, "a"));
+  const before = state.find("a");
+  for (const [name, event] of [extended(2, "a"), extended(3, "gone")]) state.apply(name, event);
+  assert.deepEqual([state.seq, state.find("a")], [3, { ...before, time: 90, deadline: 95 }]);
+  assert.notEqual(before.time, 90, "a job is never changed in place");
+});
+
 test("amended tells how a lost job truly ended, and is harmless for an unknown one", () => {
   const lost = finished(2, "a", { outcome: "lost", result: null });
   const state = stateAfter(started(1, "a"), lost, amended(3, "a", "failed", { exit: 3 }), amended(4, "gone"));

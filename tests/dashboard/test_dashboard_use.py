@@ -528,6 +528,28 @@ async def test_charts_and_timeline_are_drawn_in_both_themes(app: App, browser: B
     assert page.errors == []  # type: ignore[attr-defined]
 
 
+async def test_a_job_is_given_more_time(app: App, browser: Browser) -> None:
+    job = (await command(app, "request", connid="job", time=600))["job"]
+    page = await visit(browser, f"{app.url}/?job=job", view=WIDE)
+    await page.locator(".more-time-button").click()
+    await page.locator(".often button", has_text="30 min").click()
+    await expect(page.locator("#detail .told")).to_contain_text("It may run until")
+    await expect(running(page, "job").locator(".total")).to_have_text("of 40:00")
+    await page.locator("#more-time-other").fill("soon")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#detail .told")).to_contain_text("Such as 90, 5m or 1h 30m")
+    await page.locator("#more-time-other").fill("20m")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#detail .life")).to_contain_text("1h 00m in all")
+    await page.reload()
+    await expect(page.locator("#detail .life li")).to_have_count(3)
+    (now,) = (await command(app, "status"))["jobs"]
+    assert (now["run"], now["time"]) == (job["run"], 3600)
+    await command(app, "kill", connid="job")
+    await expect(page.locator(".more-time-button")).to_be_hidden()
+    assert page.errors == []  # type: ignore[attr-defined]
+
+
 async def eventually_drawn(page: Page, canvas: str) -> None:
     """Wait until a canvas has anything but one colour."""
     pixels = (
@@ -551,6 +573,7 @@ async def test_axe_finds_nothing_to_mend(app: App, browser: Browser, size: dict[
     await page.locator("#running .job input").first.check()
     await page.locator("#running .connid").first.click()
     await expect(page.locator("#detail .life li").first).to_be_visible()
+    await page.locator(".more-time-button").click()
     await check_with_axe(page, "a job")
     await page.locator("#detail .close").click()
     await page.locator("#kill-selected").click()

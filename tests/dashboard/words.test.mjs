@@ -83,6 +83,20 @@ test("a life is told in order, with what users wrote apart", () => {
   );
 });
 
+test("the life of a job tells who has given it more time", () => {
+  const job = { state: "running", connid: "a", by: "ana", started_at: 10, time: 900, deadline: 910, note: null };
+  const move = { run: "r", seq: 2, at: 30, by: "ben", time: 900 };
+  const report = { progress: { done: 0.5, note: null, at: 20 } };
+  assert.deepEqual(
+    life({ ...job, ...report }, [move]).map(({ at, what }) => [at, what]),
+    [
+      [10, "Started by ana"],
+      [20, "Last report: 50%"],
+      [30, "More time from ben: 15:00 in all"],
+    ],
+  );
+});
+
 test("the life of a job that was lost and amended tells both", () => {
   const amended = {
     ...{ connid: "etl", time: 300, started_at: 1000, by: "ana", started_by: "ana", state: "finished" },

@@ -35,6 +35,7 @@ HEARING = [kind for kind in CLIENTS if CLIENTS[kind].hears]
 PAYLOADS: dict[str, dict[str, Any]] = {
     "request": {"connid": "new", "time": 60},
     "kill": {"connid": "nothing"},
+    "extend": {"connid": "nothing", "time": 60},
     "status": {},
     "finish": {"connid": "nothing", "run": "r"},
     "progress": {"connid": "nothing", "run": "r"},

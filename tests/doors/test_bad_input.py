@@ -28,6 +28,7 @@ VALID: dict[str, dict[str, Any]] = {
     },
     "kill": {"connid": "a", "run": RUN, "reason": "r"},
     "status": {"connid": "a", "since": {"epoch": "e", "seq": 1}},
+    "extend": {"connid": "a", "time": 60, "run": RUN, "deadline": 2.0**40},
     "finish": {"connid": "a", "run": RUN, "outcome": "done", "result": 1},
     "progress": {"connid": "a", "run": RUN, "done": 0.5, "note": "n"},
     "stopped": {"connid": "a", "run": RUN, "exit": 0},
@@ -39,6 +40,7 @@ VALID: dict[str, dict[str, Any]] = {
 REQUIRED = {
     "request": ["connid", "time"],
     "kill": ["connid"],
+    "extend": ["connid", "time"],
     "finish": ["connid", "run"],
     "progress": ["connid", "run"],
     "stopped": ["connid", "run"],
@@ -51,6 +53,7 @@ NEVER |= {"huge": 10**400, "binary": b"\x00\x01", "deep": [[[[[[]]]]]], "long": 
 FITS = {
     ("time", "fraction"),
     ("lease", "fraction"),
+    ("deadline", "fraction"),
     ("exit", "number"),
     ("connid", "number"),
     ("note", "text"),

@@ -130,6 +130,23 @@ async def test_jobs_one_after_the_other_keep_their_name(app: App) -> None:
     assert {(job["connid"], job["outcome"]) for job in done} == {("job", "done")}
 
 
+async def test_more_time_moves_the_limit_of_a_program(app: App) -> None:
+    source = """
+    with hourglass.job("job", time=1.5):
+        wait()
+    say("done")
+    """
+    async with Program(app.url, source) as program:
+        job = (await shown(app, "job"))["job"]
+        assert (await command(app, "extend", connid="job", time=60))["ok"]
+        async with asyncio.timeout(20):
+            while app.store.now() < job["started_at"] + 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        program.go()
+        assert await program.end() == ["done"]
+    assert (await ended(app))["outcome"] == "done"
+
+
 async def test_a_loop_shows_how_far_it_is(app: App) -> None:
     source = """
     for row in hourglass.track(range(4), "job", time=60):

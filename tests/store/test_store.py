@@ -45,6 +45,7 @@ from server.store.interface import (
     Change,
     EndJob,
     Entry,
+    ExtendJob,
     FinishDetails,
     Foreign,
     KillDetails,
@@ -223,6 +224,7 @@ async def use_all(store: Store) -> None:
         job = a_job("main", "a", at)
         await store.submit(StartJob(job))
         await store.submit(ReportProgress(Progress("main", at, "a", job.run, 0.5, None)))
+        await store.submit(ExtendJob("main", "a", at, 5, 9999, "ana", "http"))
         await store.submit(EndJob("main", "a", at, KillDetails(job.run, "ana", "http")))
         await store.submit(StopJob("main", "a", job.run, at, 0))
         await store.read("main", await store.seq("main") - 3)
@@ -619,7 +621,7 @@ async def test_a_file_without_an_index_of_runs_is_given_one(tmp_path: Path) -> N
         await store.submit(EndJob("main", "a", 2, KillDetails(job.run, "ana", "http")))
         ended = await store.ended("main", "a", job.run)
     file = sqlite3.connect(config.database)
-    file.executescript("drop index ended_by_run; drop index ended_by_key")
+    file.executescript("drop index ended_by_run; drop index ended_by_key; drop table extended")
     file.executescript("alter table ended drop column key; alter table ended drop column amend")
     file.execute("pragma user_version = 4")
     file.close()

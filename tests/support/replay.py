@@ -44,6 +44,10 @@ class Dashboard:
         if name == "started":
             assert body["job"]["connid"] not in self.running
             self.running[body["job"]["connid"]] = body["job"]
+        elif name == "extended":
+            job = self.running[body["connid"]]
+            assert job["run"] == body["run"]
+            job.update(time=body["time"], deadline=body["deadline"])
         elif name == "stopped":
             for job in self.ended:
                 if job["run"] == body["run"]:

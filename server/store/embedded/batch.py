@@ -31,6 +31,8 @@ class Batch:
     ended: list[EndedRow] = field(default_factory=list)
     stopped: list[tuple[int, int | None, str, str, int]] = field(default_factory=list)
     """seq, exit, stopped_at as JSON, room, seq of the job's end"""
+    extended: list[tuple[str, int, str]] = field(default_factory=list)
+    """room, seq, run of each deadline that was moved"""
     annotated: list[tuple[str, int, str, int, bytes]] = field(default_factory=list)
     """room, seq of the job's end; name and seq of what was said of it since; job"""
     trimmed: dict[str, int] = field(default_factory=dict)

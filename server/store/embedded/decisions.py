@@ -15,6 +15,7 @@ from server.config import Config
 from server.contract.messages import (
     Amended,
     EndedJob,
+    Extended,
     Job,
     Killed,
     Started,
@@ -30,13 +31,16 @@ from server.store.interface import (
     Annotation,
     EndJob,
     Entry,
+    ExtendJob,
     FinishDetails,
     KillDetails,
     ReportProgress,
     Stale,
     StartJob,
     StopJob,
+    elapsed,
     ending,
+    may_extend,
     too_many,
 )
 
@@ -58,6 +62,7 @@ class Decisions:
         self.deciders: dict[type[Any], Callable[[Any, Decided], None]] = {
             StartJob: self._start_job,
             EndJob: self._end_job,
+            ExtendJob: self._extend_job,
             StopJob: self._stop_job,
             ReportProgress: self._report_progress,
         }
@@ -119,8 +124,27 @@ class Decisions:
     def _end_job(self, change: EndJob, decided: Decided) -> None:
         ledger = self._rooms.ledger(change.room)
         job = ledger.expect(change.connid, change.how.run, change.owner)
+        if elapsed(change.how) and job.deadline > change.at:
+            raise Stale(job)  # It has been given more time since it was due.
         self._write_end(ledger, job, change.at, change.how, decided)
         self._become(ledger, job.connid, None, decided)
+
+    def _extend_job(self, change: ExtendJob, decided: Decided) -> None:
+        ledger = self._rooms.ledger(change.room)
+        known = ledger.expect(change.connid, change.run, None)
+        if not may_extend(known, change):
+            raise Stale(known)
+        job = copy(known)
+        job.time += change.time
+        job.deadline += change.time
+        ledger.seq += 1
+        where = (change.room, ledger.seq, change.at, change.connid, job.run)
+        event = Extended(*where, job.time, job.deadline, change.by, change.via)
+        encoded = encode(job)
+        self._add(ledger, decided, Entry(event, encode(event), Raw(encoded)), job.run)
+        self.batch.running[job.run] = encoded
+        self.batch.extended.append((change.room, ledger.seq, job.run))
+        self._become(ledger, job.connid, job, decided)
 
     def _write_end(
         self,

@@ -75,13 +75,13 @@ class Schedule:
         later: list[Job] = []
         looked = 0
         while self._heap and self._heap[0][0] <= now and len(taken) < limit and looked < LOOKED:
-            _, run, job = heapq.heappop(self._heap)
+            then, run, job = heapq.heappop(self._heap)
             looked += 1
             if not self._runs(job):
                 continue
             at = self._due_at(job)
-            if at > now:
-                self._push(at, job)
+            if at > then:
+                self._push(at, job)  # In its turn, even where that has come as well.
                 continue
             later.append(job)
             if leases or job.deadline <= now:

@@ -1,6 +1,6 @@
 """The tables of the embedded store's file, and what makes a file of an older format one of this."""
 
-FORMAT = 7
+FORMAT = 8
 """What `PRAGMA user_version` says of a file that this code writes."""
 
 SCHEMA = """
@@ -19,16 +19,21 @@ create table if not exists ended (
   run text not null, start integer not null, stop integer, unanswered integer not null,
   job blob not null, key text, amend integer
 );
+create table if not exists extended (
+  room text not null, seq integer not null, run text not null, primary key (room, seq)
+) without rowid;
 create unique index if not exists log_by_room on log (room, last);
 create unique index if not exists ended_by_room on ended (room, seq);
 create index if not exists ended_by_connid on ended (room, connid, seq);
 create index if not exists ended_unanswered on ended (room, run, seq) where unanswered;
 create index if not exists ended_by_run on ended (run);
+create index if not exists extended_by_run on extended (run, seq);
 create index if not exists ended_by_key on ended (room, connid, key, seq) where key is not null;
 """
 """A row of the log is a segment: the entries of one commit in one room, with the first and the last
 of their seqs, each as its run, its name and its body, in MessagePack. `start`, `stop` and `amend`
 are the seqs of a run's `started`, `stopped` and `amended`; `start` is 0 where that is not known.
+The seqs of its `extended`, of which there may be many, have a table of their own.
 
 Rows are kept in the order in which they came: a commit then writes few pages, however many rooms
 it is about. Only the small rows of the indexes go to many places."""
@@ -95,6 +100,13 @@ create index ended_by_key on ended (room, connid, key, seq) where key is not nul
 
 AMENDED = "alter table ended add column amend integer;"
 
+EXTENDED = """
+create table extended (
+  room text not null, seq integer not null, run text not null, primary key (room, seq)
+) without rowid;
+create index extended_by_run on extended (run, seq);
+"""
+
 TAKE_OVER = {
     1: (2, BY_RUN),
     2: (4, SEGMENTS),
@@ -102,8 +114,10 @@ TAKE_OVER = {
     4: (5, RUNS),
     5: (6, KEYS),
     6: (7, AMENDED),
+    7: (8, EXTENDED),
 }
 """What makes a newer format of a file of each older one, and which: the first kept running jobs by
 room and connid, the second the log by room, the third each entry in a row of its own, the
-fourth looked through all ended jobs of a connid for a run, the fifth knew no keys, and the sixth
-nothing of ends that were amended. What a step makes never changes."""
+fourth looked through all ended jobs of a connid for a run, the fifth knew no keys, the sixth
+nothing of ends that were amended, and the seventh nothing of deadlines that were moved. What a
+step makes never changes."""

@@ -134,11 +134,14 @@ class Database(Backend):
             )
             for row in batch.stopped:
                 db.execute(sql.STOPPED, row)
+            for extended in batch.extended:
+                db.execute(sql.INTO_EXTENDED, extended)
             for room, end, name, seq, job in batch.annotated:
                 db.execute(sql.ANNOTATED[name], (seq, job, room, end))
             for trimmed in batch.trimmed.items():
                 db.execute(sql.TRIM_LOG, trimmed)
                 db.execute(sql.TRIM_ENDED, trimmed)
+                db.execute(sql.TRIM_EXTENDED, trimmed)
             if batch.drift is not None:
                 db.execute(sql.INTO_META, ("drift", repr(batch.drift)))
             db.execute("commit")
@@ -157,8 +160,9 @@ class Database(Backend):
 
     def read_run(self, room: str, connid: str, run: str) -> list[Entry]:
         seqs = self._db.execute(sql.SEQS, (run, run, room, connid)).fetchone() or ()
+        moves = self._db.execute(sql.EXTENSIONS, (run, room)) if seqs else ()
         found = []
-        for seq in filter(None, seqs):
+        for seq in sorted(filter(None, chain(seqs, *moves))):
             try:
                 found.append(self._find(room, seq, run))
             except Exception as error:
@@ -240,6 +244,7 @@ class Database(Backend):
         self._db.execute(sql.INTO_META, ("floor", str(max(rooms.values()))))
         self._name(sql.DROP_LOGS, list(rooms))
         self._name(sql.DROP_ENDED, list(rooms))
+        self._name(sql.DROP_EXTENDED, list(rooms))
 
     def _load(self) -> tuple[str, dict[str, Loaded]]:
         db = self._db

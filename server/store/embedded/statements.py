@@ -67,6 +67,9 @@ select start, seq, stop, amend from (
 """
 """The seqs of all that has befallen a run; 0 or null where it has not, or is not known."""
 
+EXTENSIONS = "select seq from extended where run = ? and room = ?"
+"""The seqs of the moves of a run's deadline."""
+
 _in_room = "from ended where room = ? and seq < ? order by seq desc limit ?"
 _of_connid = """
 from ended where room = ? and connid = ? and seq < ? order by seq desc limit ?
@@ -117,6 +120,8 @@ insert or rollback into ended (room, seq, connid, run, start, unanswered, key, j
 values {}
 """
 
+INTO_EXTENDED = "insert or rollback into extended (room, seq, run) values (?, ?, ?)"
+
 STOPPED = """
 update ended set unanswered = 0, stop = ?, job = case when json_valid(cast(job as text))
   then cast(json_set(cast(job as text), '$.exit', ?, '$.stopped_at', json(?)) as blob)
@@ -137,9 +142,13 @@ TRIM_LOG = "delete from log where room = ? and last <= ?"
 
 TRIM_ENDED = "delete from ended where room = ? and seq <= ?"
 
+TRIM_EXTENDED = "delete from extended where room = ? and seq <= ?"
+
 DROP_LOGS = "delete from log where room in ({})"
 
 DROP_ENDED = "delete from ended where room in ({})"
+
+DROP_EXTENDED = "delete from extended where room in ({})"
 
 
 @lru_cache

@@ -19,6 +19,7 @@ from server.contract.messages import (
     LOG_EVENTS,
     Amended,
     EndedJob,
+    Extended,
     Finished,
     Job,
     Killed,
@@ -32,11 +33,13 @@ from server.contract.messages import (
     encode,
 )
 from server.store.interface import (
+    SAME,
     AmendJob,
     Change,
     Due,
     EndJob,
     Entry,
+    ExtendJob,
     FinishDetails,
     Foreign,
     KillDetails,
@@ -86,9 +89,16 @@ def arguments(change: Change | AmendJob, config: Config) -> list[Arg]:
         job = _named(change.room, change.connid, "")
         before, after = _cut(ending(job, 0, 0.0, change.how))
         kind = Killed.name if isinstance(change.how, KillDetails) else Finished.name
-        lost = int(isinstance(change.how, FinishDetails) and change.how.outcome == "lost")
-        what = (run, kind, before, after, lost, *owned(change.owner))
+        outcome = change.how.outcome if isinstance(change.how, FinishDetails) else ""
+        what = (run, kind, before, after, outcome, *owned(change.owner))
         return ["end", change.room, change.connid, *what]
+    if isinstance(change, ExtendJob):
+        known = "" if change.deadline is None else repr(change.deadline)
+        event = Extended(change.room, 0, 0.0, change.connid, "", 0.0, 0.0, change.by, change.via)
+        before, after = _cut(event)
+        after = after.removeprefix(b',"time":0.0,"deadline":0.0')
+        what = (change.run or "", repr(change.time), repr(change.most), known, SAME, before, after)
+        return ["extend", change.room, change.connid, *what]
     if isinstance(change, StopJob):
         where = (change.room, change.connid, change.run)
         before, after = _cut(Stopped(change.room, 0, 0.0, change.connid, "", change.exit))
@@ -164,6 +174,8 @@ def changed(reply: list[Any], config: Config) -> list[Entry]:
         become: Job | EndedJob | None = None
         if isinstance(event, Started):
             become = event.job
+        elif isinstance(event, Extended):
+            become = _reported(decode_job(job[0]), job[1])
         elif isinstance(event, Killed | Finished):
             become = end(_reported(decode_job(job[0]), job[1]), event)
         elif job:

@@ -73,6 +73,7 @@ local function trim(log, length, seq)
       local at = string.match(item[1], '^%d+')
       call('ZREM', P .. 'ended:' .. room, of .. '\0' .. string.format('%016d', at))
       call('HDEL', P .. 'runs:' .. room, run)
+      call('HDEL', P .. 'extended:' .. room, run)
       forget_key(run, of, item[2][4])
     end
   end
@@ -261,12 +262,38 @@ if expected ~= '' and expected ~= run then
 end
 
 if what == 'end' then
-  -- As lost only while it is: its owner may have been heard since it was taken.
-  local renewed = ARGV[16] == '1' and tonumber((renewal(member)))
-  if renewed and renewed + tonumber(lease) > now then
+  -- As lost only while it is: its owner may have been heard since it was taken. So with its time.
+  local renewed = ARGV[16] == 'lost' and tonumber((renewal(member)))
+  local until_at = ARGV[16] == 'elapsed' and tonumber(deadline) or renewed and renewed + tonumber(lease)
+  if until_at and until_at > now then
     return stale(current)
   end
   return foreign(ARGV[17], job) or tell_all({finish(current, ARGV[13], ARGV[14], ARGV[15])})
+end
+
+if what == 'extend' then
+  local more, most, known, same = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15], tonumber(ARGV[16])
+  local before, after = ARGV[17], ARGV[18]
+  local was = tonumber(deadline)
+  local time = tonumber(string.match(job, '"state":"running","time":([^,]+)')) + more
+  if time > most or known ~= '' and math.abs(tonumber(known) - was) >= same then
+    return stale(current)
+  end
+  local value, extended = extend(current, time, was + more)
+  call('HSET', running, connid, value)
+  local renewed = tonumber((renewal(member)))
+  local due = renewed and math.min(was + more, renewed + tonumber(lease)) or was + more
+  call('ZADD', P .. 'due', instant(due), member)
+  local times = ',"time":' .. instant(time) .. ',"deadline":' .. instant(was + more)
+  local seq, event = write('extended', run, before .. '"run":"' .. run .. '"' .. times .. after)
+  local moves = {seq}
+  for move in string.gmatch(call('HGET', P .. 'extended:' .. room, run) or '', '%d+') do
+    -- Else a run that is given little again and again would fill the memory.
+    moves[#moves + 1] = tonumber(move) > seq - history - SLACK and move or nil
+  end
+  call('HSET', P .. 'extended:' .. room, run, table.concat(moves, ' '))
+  event[4], event[5] = extended, call('HGET', reports, connid) or ''
+  return tell_all({event})
 end
 
 -- A report.

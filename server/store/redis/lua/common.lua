@@ -33,6 +33,7 @@
 --                   said:NODE: the last number of a node
 --   keys:ROOM       by connid and key, with a zero byte between: the run that this has started last; by
 --                   these and who used the key: that which this one has started
+--   extended:ROOM   by run: the seq of each move of its deadline
 --   runs:ROOM       by run: seq and kind of its end, seq of its start; then, where there are any, seq, exit
 --                   and time of stopped, and seq of amended; "-" for a stopped that is not there
 local P = KEYS[1]
@@ -102,8 +103,19 @@ local function parts(value)
   return string.match(value, '^(%d+) (%S+) (%S+) (%S+) (.*)$')
 end
 
+-- A running job, as running:ROOM keeps it, that may run for other seconds in all, until another deadline;
+-- and the job alone. No text of a user's comes before its time but the connid, where quotes are escaped.
+local function extend(value, time, deadline)
+  local start, run, _, lease, job = parts(value)
+  local before, between, after =
+    string.match(job, '^(.-"state":"running","time":)[^,]+(,"started_at":[^,]+,"deadline":)[^,]+(,.*)$')
+  local at = instant(deadline)
+  job = before .. instant(time) .. between .. at .. after
+  return table.concat({start, run, at, lease, job}, ' '), job
+end
+
 -- Put the running jobs of a room back that are due and whose key is gone, as after an eviction: each as its
--- start in the log tells it.
+-- start in the log tells it, and what has moved its deadline since.
 local restored = {}
 local function restore(room)
   if restored[room] then
@@ -119,6 +131,12 @@ local function restore(room)
       local lease = known.lease == cjson.null and '-' or tostring(known.lease)
       local head = string.match(item[1], '^%d+') .. ' ' .. run .. ' ' .. instant(known.deadline) .. ' ' .. lease
       call('HSETNX', P .. 'running:' .. room, connid, head .. ' ' .. job)
+    elseif kind == 'extended' then
+      local value = call('HGET', P .. 'running:' .. room, connid)
+      if value and select(2, parts(value)) == run then
+        local moved = cjson.decode(body)
+        call('HSET', P .. 'running:' .. room, connid, (extend(value, moved.time, moved.deadline)))
+      end
     end
   end
 end

@@ -15,6 +15,10 @@ elseif current then
   local start, known = parts(current)
   seqs = known == run and {start} or {}
 end
+for seq in string.gmatch(#seqs > 0 and call('HGET', P .. 'extended:' .. room, run) or '', '%d+') do
+  seqs[#seqs + 1] = seq
+end
+table.sort(seqs, function(one, other) return tonumber(one) < tonumber(other) end)
 local events = {}
 for _, seq in ipairs(seqs) do
   local kind, _, _, body = entry(room, seq)

@@ -10,7 +10,7 @@ for item = 1, #found[2], 2 do
   if call('EXISTS', P .. 'running:' .. room, P .. 'presence:' .. room) == 0 then
     local _, _, _, body = entry(room, seq)
     if body and tonumber(string.match(body, '^[^:]*:[^:]*:%d+,"at":([%d.]+)')) < before then
-      for _, kind in ipairs({'log', 'ends', 'ended', 'runs', 'keys', 'progress'}) do
+      for _, kind in ipairs({'log', 'ends', 'ended', 'runs', 'keys', 'progress', 'extended'}) do
         call('UNLINK', P .. kind .. ':' .. room)
       end
       call('HDEL', P .. 'rooms', room)
