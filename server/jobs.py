@@ -163,9 +163,8 @@ class Jobs:
     ) -> Submitted:
         """Give the job that is running under `connid` more time, if it is that `run`, and is to
         end at that `deadline`, where one is given."""
-        who = (actor.name, actor.via)
         return self._store.submit(
-            ExtendJob(room, connid, self._now(), time, self._max_time, *who, run, deadline, actor)
+            ExtendJob(room, connid, self._now(), time, self._max_time, run, deadline, actor)
         )
 
     def finish(

@@ -97,8 +97,6 @@ class ExtendJob(Struct, frozen=True):
     at: float
     time: float
     most: float
-    by: str
-    via: Via
     run: str | None = None
     deadline: float | None = None
     actor: Actor = SERVER

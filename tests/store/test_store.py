@@ -224,7 +224,7 @@ async def use_all(store: Store) -> None:
         job = a_job("main", "a", at)
         await store.submit(StartJob(job))
         await store.submit(ReportProgress(Progress("main", at, "a", job.run, 0.5, None)))
-        await store.submit(ExtendJob("main", "a", at, 5, 9999, "ana", "http"))
+        await store.submit(ExtendJob("main", "a", at, 5, 9999))
         await store.submit(EndJob("main", "a", at, KillDetails(job.run, "ana", "http")))
         await store.submit(StopJob("main", "a", job.run, at, 0))
         await store.read("main", await store.seq("main") - 3)

@@ -139,7 +139,8 @@ class Decisions:
         job.deadline += change.time
         ledger.seq += 1
         where = (change.room, ledger.seq, change.at, change.connid, job.run)
-        event = Extended(*where, job.time, job.deadline, change.by, change.via)
+        who = (change.actor.name, change.actor.via)
+        event = Extended(*where, job.time, job.deadline, *who)
         encoded = encode(job)
         self._add(ledger, decided, Entry(event, encode(event), Raw(encoded)), job.run)
         self.batch.running[job.run] = encoded

@@ -94,8 +94,8 @@ def arguments(change: Change | AmendJob, config: Config) -> list[Arg]:
         return ["end", change.room, change.connid, *what]
     if isinstance(change, ExtendJob):
         known = "" if change.deadline is None else repr(change.deadline)
-        event = Extended(change.room, 0, 0.0, change.connid, "", 0.0, 0.0, change.by, change.via)
-        before, after = _cut(event)
+        who = (change.actor.name, change.actor.via)
+        before, after = _cut(Extended(change.room, 0, 0.0, change.connid, "", 0.0, 0.0, *who))
         after = after.removeprefix(b',"time":0.0,"deadline":0.0')
         what = (change.run or "", repr(change.time), repr(change.most), known, SAME, before, after)
         return ["extend", change.room, change.connid, *what]
