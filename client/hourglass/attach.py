@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hourglass.errors import Exit, Refused, SettingsError
-from hourglass.formatting import duration, killing, printable
+from hourglass.formatting import killing, printable
 from hourglass.naming import name_of
 from hourglass.output import Output
 from hourglass.owner import Owner, Plan
 from hourglass.progress.reading import Reading
-from hourglass.runner import until_limit
+from hourglass.runner import time_over, until_limit
 from hourglass.settings import Settings, clock
 from hourglass.signals import settle
 from hourglass.tree import processes, send
@@ -140,8 +140,7 @@ async def follow(
         say(told)
     else:
         killed = owner.ended.done() and owner.ended.result()["state"] == "killed"
-        over = f"its time of {duration(round(owner.time, 3))} is over"
-        told = killing(owner.ended.result()) if killed else over
+        told = killing(owner.ended.result()) if killed else time_over(owner)
         code = Exit.KILLED if killed else Exit.TIMED_OUT
         say(told)
         await process.end(options.grace, say)

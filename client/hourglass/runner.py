@@ -244,7 +244,7 @@ class Run:
             self.say(killing(killed.result()))
             code = Exit.KILLED
         elif killed.done() or limit.done():
-            self.say(f"its time of {duration(round(self.owner.time, 3))} is over")
+            self.say(time_over(self.owner))
             code = Exit.TIMED_OUT
         if exited.done():
             self.command.signal_rest()  # Somebody has killed it together with our guard.
@@ -260,6 +260,11 @@ class Run:
         """Say what of the command cannot be ended, to everyone."""
         self.say(what)
         self.owner.note(what)
+
+
+def time_over(owner: Owner) -> str:
+    """What is said of a command whose time is over."""
+    return f"its time of {duration(round(owner.time, 3))} is over"
 
 
 async def until_limit(owner: Owner) -> None:
