@@ -12,7 +12,7 @@ from hourglass.aio import timeout
 from hourglass.descendants import Descendants
 from hourglass.errors import Away, Refused
 from hourglass.formatting import killing
-from hourglass.link import Link
+from hourglass.link import Link, Listener
 from hourglass.naming import fitting
 from hourglass.native import clock
 from hourglass.session import Line
@@ -36,6 +36,7 @@ class KeptJob:
     def __init__(self, link: Link, program: int, start: Json, tell: Callable[..., None]) -> None:
         """`start` is what the program says of it, and `tell` says something to the program."""
         self._link = link
+        self._listener = Listener(self._end, self._learn_deadline)
         self._tell = tell
         self._wanted = fitting(start["connid"])
         self._lease: float | None = start["lease"]
@@ -196,7 +197,7 @@ class KeptJob:
         self._told = (None, None), clock()
         self._deadline = job["deadline"]
         self._tell("shown", run=self._run, name=self._connid)
-        self._link.hear(job["run"], self._end, self._learn_deadline)
+        self._link.hear(job["run"], self._listener)
         if job["state"] != "running":
             self._end(job)
 
@@ -204,7 +205,7 @@ class KeptJob:
         """Hear of its end from now on; and whether that has been."""
         if self._connid is None or self._run is None:
             return
-        self._link.hear(self._run, self._end, self._learn_deadline)
+        self._link.hear(self._run, self._listener)
         job = await self._link.watch(line, self._connid)
         if job is not None and job["run"] == self._run and job["state"] == "running":
             self._learn_deadline(job)

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hourglass.aio import timeout
 from hourglass.errors import Away, Refused
@@ -26,16 +26,23 @@ TRIES = 3
 """Numbers that are tried for a name that is taken, before a random one."""
 
 
+class Listener(NamedTuple):
+    """Who hears of a run."""
+
+    ended: Callable[[Json], None]
+    """Called with its end."""
+    extended: Callable[[Json], None]
+    """Called when its deadline is moved."""
+
+
 class Link:
     """A connection while there are jobs, and the next one when it is lost."""
 
     def __init__(self, settings: Settings, say: Callable[..., None]) -> None:
         self.settings = settings
         self._say = say
-        self._jobs: dict[str, Callable[[Json], None]] = {}
-        """Of each run that is there, who hears of its end."""
-        self._extended: dict[str, Callable[[Json], None]] = {}
-        """Of each run that is there, who hears that its deadline was moved."""
+        self._listeners: dict[str, Listener] = {}
+        """By run, of each that is there."""
         self._names: set[str] = set()
         self._finishing: dict[str, asyncio.Event] = {}
         self._ends: OrderedDict[str, Json] = OrderedDict()
@@ -114,14 +121,11 @@ class Link:
     async def call(self, line: Line, command: str, **fields: Any) -> Json:
         return await line.call(command, room=self.settings.room, **fields)
 
-    def hear(
-        self, run: str, ended: Callable[[Json], None], extended: Callable[[Json], None]
-    ) -> None:
-        """Have `ended` called with the end of a run, which may have come already, and `extended`
-        when its deadline is moved."""
-        self._jobs[run], self._extended[run] = ended, extended
+    def hear(self, run: str, listener: Listener) -> None:
+        """Have a listener told of a run, and of its end at once where that has come already."""
+        self._listeners[run] = listener
         if run in self._ends:
-            ended(self._ends[run])
+            listener.ended(self._ends[run])
 
     async def watch(self, line: Line, connid: str) -> Json | None:
         """Have the server tell of a job, over this line; how it is now, where that is known."""
@@ -137,8 +141,7 @@ class Link:
 
     async def forget(self, line: Line, run: str | None, connid: str) -> None:
         """A job is over."""
-        self._jobs.pop(run or "", None)
-        self._extended.pop(run or "", None)
+        self._listeners.pop(run or "", None)
         if connid in self._watched and line is self._line:
             self._watched.discard(connid)
             with contextlib.suppress(Away, Refused):
@@ -174,12 +177,13 @@ class Link:
         self._say("problem", text=problem)
 
     def _heard(self, name: str, event: Json) -> None:
-        if name == "extended" and (extended := self._extended.get(event["run"])) is not None:
-            extended(event)
+        listener = self._listeners.get(event.get("run", ""))
+        if name == "extended" and listener is not None:
+            listener.extended(event)
         if name in ("killed", "finished"):
             end = {**event, "state": name}
             self._ends[event["run"]] = end
             if len(self._ends) > MOST_ENDS:
                 self._ends.popitem(last=False)
-            if (ended := self._jobs.get(event["run"])) is not None:
-                ended(end)
+            if listener is not None:
+                listener.ended(end)

@@ -164,7 +164,7 @@ export class KeptJob {
     this.#sent = NOTHING;
     this.#sentAt = performance.now();
     this.#tell("settled");
-    this.#session.listen(job.run, (end) => this.#ended(end), (moved) => this.#learnDeadline(moved));
+    this.#session.listen(job.run, { ended: (end) => this.#ended(end), extended: (moved) => this.#learnDeadline(moved) });
     if (job.state !== "running") this.#ended(/** @type {End} */ (job));
   }
 

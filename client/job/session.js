@@ -42,6 +42,12 @@ const MOST_NAME = 128;
  * @property {number} deadline
  */
 
+/**
+ * @typedef {object} Listener who hears of a run
+ * @property {(end: End) => void} ended
+ * @property {(job: Extended) => void} extended when its deadline is moved
+ */
+
 export class Session {
   settings;
   #onProblem;
@@ -55,10 +61,8 @@ export class Session {
   #backoff = new Backoff(RETRY_FIRST_MS, RETRY_MOST_MS);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #idle;
-  /** @type {Map<string, (end: End) => void>} */
+  /** @type {Map<string, Listener>} */
   #listeners = new Map(); // by run
-  /** @type {Map<string, (job: Extended) => void>} */
-  #extending = new Map(); // by run
   /** @type {Map<string, End>} */
   #ends = new Map(); // by run, the oldest first
   /** @type {Set<string>} */
@@ -138,17 +142,15 @@ export class Session {
   }
 
   /**
-   * Call `ended` with the end of a run, which may have come already, and `extended` when its deadline is moved.
+   * Tell a listener of a run, and of its end at once where that has come already.
    *
    * @param {string} run
-   * @param {(end: End) => void} ended
-   * @param {(job: Extended) => void} extended
+   * @param {Listener} listener
    */
-  listen(run, ended, extended) {
-    this.#listeners.set(run, ended);
-    this.#extending.set(run, extended);
+  listen(run, listener) {
+    this.#listeners.set(run, listener);
     const end = this.#ends.get(run);
-    if (end) ended(end);
+    if (end) listener.ended(end);
   }
 
   /**
@@ -177,7 +179,6 @@ export class Session {
   forget(connid, run) {
     this.#names.delete(connid);
     this.#listeners.delete(run);
-    this.#extending.delete(run);
     if (!this.#socket || !this.#watched.delete(connid)) return;
     // Nothing depends on it: a connection that is lost has left everything.
     this.call(this.#socket, "leave", { connid }).catch(() => {});
@@ -221,12 +222,12 @@ export class Session {
    */
   #heard(name, event) {
     if (name === "closing") this.#onProblem(event.message);
-    if (name === "extended") this.#extending.get(event.run)?.(event);
+    if (name === "extended") this.#listeners.get(event.run)?.extended(event);
     if (name !== "killed" && name !== "finished") return;
     const end = { ...event, state: name };
     this.#ends.set(event.run, end);
     if (this.#ends.size > MOST_ENDS) this.#ends.delete(this.#ends.keys().next().value ?? "");
-    this.#listeners.get(event.run)?.(end);
+    this.#listeners.get(event.run)?.ended(end);
   }
 }
 
